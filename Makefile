@@ -1,0 +1,27 @@
+# Two commands need nothing but python3 and a package index: `make run` and `make test`.
+PYTHON ?= python3
+# One environment for each Python version, so that `make test PYTHON=python3.12` leaves `.venv` alone.
+VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
+BIN := $(VENV)/bin
+
+.PHONY: run test lint clean
+
+run: $(VENV)/installed
+	$(BIN)/python -m experiments.fusion train --dataset ml-100k --preset improved
+
+test: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,tensorboard]'
+	touch $@
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .venv-* runs build *.egg-info

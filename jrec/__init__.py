@@ -1,0 +1,3 @@
+"""Deep recommender systems in functional JAX and Flax."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Files to arrays: NumPy and pandas only, no JAX."""

@@ -1,0 +1,177 @@
+"""Ratings in memory: one form, whatever archive they came from."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from jrec.data.ragged import Ragged
+from jrec.data.vocabulary import FIRST, Vocabulary
+from jrec.errors import InputError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set came from, so that a run can say it.
+
+    Attributes:
+        kind: `folder`, `archive`, `cache`, `grouplens`, `recbole-wheel` or `synthetic`.
+        location: path, address or description.
+        checksum: `sha256:…` of the archive, or of the ratings file of a folder.
+        note: anything a reader of the results should know, else empty.
+    """
+
+    kind: str
+    location: str
+    checksum: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Users:
+    """The users file: raw ids and one code per attribute (empty where a data set has none)."""
+
+    ids: np.ndarray
+    attributes: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Films:
+    """The films file: raw ids, titles as printed, genre names."""
+
+    ids: np.ndarray
+    titles: list[str]
+    genres: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """One data set: N ratings as typed columns, with what is known of users and films by row.
+
+    Attributes:
+        user, film: int32 [N], rows of `vocabularies["user"]` and `["film"]`.
+        rating: float32 [N], stars. timestamp: int64 [N], seconds.
+        rating_range: lowest and highest star value of the data set.
+        vocabularies: `user`, `film`, one for each user attribute, `genres`, `title`.
+        user_features: int32 [users' rows] for each attribute, rows of its vocabulary.
+        film_features: Ragged [films' rows] for `genres` and `title`.
+        titles: title by film row; rows 0 and 1 have stand-ins.
+        repeated: ratings dropped because a later one has the same user and film.
+        unknown: ratings whose user or film is in no users or films file (kept, on row 1).
+    """
+
+    name: str
+    source: Source
+    user: np.ndarray
+    film: np.ndarray
+    rating: np.ndarray
+    timestamp: np.ndarray
+    rating_range: tuple[float, float]
+    vocabularies: dict[str, Vocabulary]
+    user_features: dict[str, np.ndarray]
+    film_features: dict[str, Ragged]
+    titles: list[str]
+    repeated: int
+    unknown: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.rating)
+
+
+# The 1M data set's codes; fixed here so that a file that lacks one group keeps the numbering.
+ATTRIBUTE_CODES: dict[str, tuple[int, ...]] = {
+    "gender": (0, 1),  # M, F
+    "age": (1, 18, 25, 35, 45, 50, 56),  # the youngest age of each group
+    "occupation": tuple(range(21)),
+}
+
+
+def build(
+    name: str,
+    source: Source,
+    columns: dict[str, np.ndarray],
+    users: Users | None,
+    films: Films,
+    rating_range: tuple[float, float],
+) -> Ratings:
+    """Joins raw files into `Ratings`: builds vocabularies, encodes ids, keeps the latest repeat.
+
+    Args:
+        columns: raw `user`, `film` (int64), `rating` (float32), `timestamp` (int64), in file order.
+        users: the users file; None where the data set has none (users then come from the ratings).
+
+    Raises InputError where there are no ratings.
+    """
+    if len(columns["rating"]) == 0:
+        raise InputError(f"{source.location} holds no ratings; check that it is the whole archive.")
+    kept = _latest_of_each_pair(columns)
+    repeated = len(columns["rating"]) - len(kept)
+    if repeated:
+        columns = {key: column[kept] for key, column in columns.items()}
+    words = [title_words(title) for title in films.titles]
+    vocabularies = {
+        "user": Vocabulary.of(columns["user"] if users is None else users.ids),
+        "film": Vocabulary.of(films.ids),
+        "genres": Vocabulary.of(np.array([g for row in films.genres for g in row], np.str_)),
+        "title": Vocabulary.of(np.array([word for row in words for word in row], np.str_)),
+    }
+    user_features = {}
+    for attribute, codes in (users.attributes if users is not None else {}).items():
+        vocabularies[attribute] = Vocabulary(np.array(ATTRIBUTE_CODES[attribute], np.int64))
+        # Padding and unknown users have the unknown attribute.
+        by_row = np.ones(vocabularies["user"].rows, np.int32)
+        by_row[vocabularies["user"].encode(users.ids)] = vocabularies[attribute].encode(codes)
+        user_features[attribute] = by_row
+    film_row = vocabularies["film"].encode(films.ids)
+    titles = ["(padding)", "(unknown film)"] + [""] * (vocabularies["film"].rows - FIRST)
+    for row, title in zip(film_row, films.titles, strict=True):
+        titles[row] = title
+    user, film = (vocabularies[key].encode(columns[key]) for key in ("user", "film"))
+    return Ratings(
+        name=name,
+        source=source,
+        user=user,
+        film=film,
+        rating=columns["rating"],
+        timestamp=columns["timestamp"],
+        rating_range=rating_range,
+        vocabularies=vocabularies,
+        user_features=user_features,
+        film_features={
+            "genres": _by_film_row(film_row, films.genres, vocabularies, "genres"),
+            "title": _by_film_row(film_row, words, vocabularies, "title"),
+        },
+        titles=titles,
+        repeated=repeated,
+        unknown={"user": int((user < FIRST).sum()), "film": int((film < FIRST).sum())},
+    )
+
+
+def title_words(title: str) -> list[str]:
+    """A title's words as the source cuts them: year off, split on blanks, lower case."""
+    head, bracket, year = title.rstrip().rpartition("(")
+    if bracket and year.endswith(")") and year[:-1].isdecimal():
+        title = head
+    return title.lower().split()
+
+
+def _by_film_row(
+    film_row: np.ndarray, values: list[list[str]], vocabularies: dict[str, Vocabulary], name: str
+) -> Ragged:
+    by_row: list[list[str]] = [[] for _ in range(vocabularies["film"].rows)]
+    for row, value in zip(film_row, values, strict=True):
+        by_row[row] = value
+    lengths = Ragged.from_lists([[0] * len(row) for row in by_row])
+    flat = np.array([value for row in by_row for value in row], np.str_)
+    return Ragged(vocabularies[name].encode(flat), lengths.offsets)
+
+
+def _latest_of_each_pair(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """Positions of the ratings to keep, in file order; of equal times the later line stays."""
+    user, film = columns["user"], columns["film"]
+    pair = user * (int(film.max()) + 1) + film
+    ordered = np.sort(pair)
+    if not (ordered[1:] == ordered[:-1]).any():
+        return np.arange(len(pair))
+    order = np.lexsort((np.arange(len(pair)), columns["timestamp"], pair))
+    last = np.append(pair[order][1:] != pair[order][:-1], True)
+    return np.sort(order[last])

@@ -1,0 +1,82 @@
+"""Seeded made-up ratings with planted factors, in the form of real ones, for scale tests."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jrec.data.ratings import ATTRIBUTE_CODES, Films, Ratings, Source, Users, build
+from jrec.errors import InputError
+
+_GENRES = ("Action", "Adventure", "Animation", "Comedy", "Crime", "Drama", "Horror", "Romance")
+_WORDS = tuple(
+    first + last for first in ["b", "d", "f", "g", "k", "l", "m", "n", "p", "r"] for last in ["a", "e", "i", "o", "u"]
+)
+
+
+@dataclass(frozen=True)
+class SyntheticSize:
+    """How much to make.
+
+    Attributes:
+        users, films, ratings: how many of each; (user, film) pairs that repeat are dropped later.
+        factors: width of the planted taste vectors.
+        noise: standard deviation, in stars, of what no model can predict.
+    """
+
+    users: int = 1_000
+    films: int = 500
+    ratings: int = 50_000
+    factors: int = 4
+    noise: float = 0.5
+
+
+def synthetic_columns(size: SyntheticSize, seed: int) -> dict[str, np.ndarray]:
+    """Raw rating columns (ids from 1) with Zipf-like popular films, users in order of activity.
+
+    Stars = 3.5 + user bias + film bias + taste, rounded to whole stars in 1..5.
+    Raises InputError where a count is below 1.
+    """
+    if min(size.users, size.films, size.ratings, size.factors) < 1 or size.noise < 0:
+        raise InputError(f"Synthetic data needs positive sizes, but was given {size}.")
+    generator = np.random.default_rng(seed)
+    user = generator.integers(0, size.users, size.ratings)
+    # Inverse of the cumulative Zipf weights, without a table of ratings x films.
+    weight = 1.0 / (np.arange(size.films) + 10.0)
+    film = np.searchsorted(np.cumsum(weight / weight.sum()), generator.random(size.ratings))
+    film = np.minimum(film, size.films - 1)
+    taste_user = generator.normal(0, 1, (size.users, size.factors)).astype(np.float32)
+    taste_film = generator.normal(0, 1, (size.films, size.factors)).astype(np.float32)
+    bias_user = generator.normal(0, 0.4, size.users).astype(np.float32)
+    bias_film = generator.normal(0, 0.4, size.films).astype(np.float32)
+    stars = 3.5 + bias_user[user] + bias_film[film]
+    for factor in range(size.factors):  # one factor at a time: memory stays O(ratings)
+        stars += 0.5 / np.sqrt(size.factors) * taste_user[user, factor] * taste_film[film, factor]
+    stars += generator.normal(0, size.noise, size.ratings).astype(np.float32)
+    return {
+        "user": user + 1,
+        "film": film + 1,
+        "rating": np.clip(np.rint(stars), 1, 5).astype(np.float32),
+        "timestamp": 978_300_000 + np.arange(size.ratings, dtype=np.int64),
+    }
+
+
+def synthetic_ratings(size: SyntheticSize, seed: int) -> Ratings:
+    """A whole synthetic data set with user attributes, genres and titles of MovieLens' form."""
+    columns = synthetic_columns(size, seed)
+    generator = np.random.default_rng((seed, 1))
+    attributes = {
+        name: generator.choice(codes, size.users).astype(np.int64)
+        for name, codes in ATTRIBUTE_CODES.items()
+    }
+    users = Users(np.arange(1, size.users + 1), attributes)
+    genres = [
+        sorted(generator.choice(_GENRES, generator.integers(1, 4), replace=False).tolist())
+        for _ in range(size.films)
+    ]
+    titles = [
+        f"{' '.join(generator.choice(_WORDS, generator.integers(1, 6))).title()} (2000)"
+        for _ in range(size.films)
+    ]
+    films = Films(np.arange(1, size.films + 1), titles, genres)
+    source = Source("synthetic", f"{size}, seed {seed}", "", "made-up data with planted factors")
+    return build("synthetic", source, columns, users, films, (1.0, 5.0))

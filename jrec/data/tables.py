@@ -1,0 +1,212 @@
+"""Reads delimited text from a folder or a zip archive; a bad line is named with its number."""
+
+import hashlib
+import io
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from jrec.errors import InputError
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a folder or zip archive, found by their base names; nothing is ever unpacked.
+
+    Attributes:
+        path: the folder or archive.
+        members: base name -> path inside it.
+    """
+
+    path: Path
+    members: dict[str, str]
+
+    @classmethod
+    def at(cls, path: Path) -> "Files":
+        """Lists a folder (one level of sub-folders included) or a zip archive.
+
+        Raises InputError where the path is missing, or is no complete zip archive.
+        """
+        if not path.exists():
+            raise InputError(f"{path} does not exist; give --data-dir a folder or a .zip archive.")
+        if path.is_dir():
+            found = [*path.glob("*/*"), *path.glob("*")]
+            return cls(path, {p.name: str(p.relative_to(path)) for p in found if p.is_file()})
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = [name for name in archive.namelist() if not name.endswith("/")]
+        except (zipfile.BadZipFile, OSError) as error:
+            raise InputError(
+                f"{path} is not a complete zip archive ({error}); fetch it again."
+            ) from error
+        return cls(path, {name.rsplit("/", 1)[-1]: name for name in names})
+
+    def place(self, name: str) -> str:
+        """How messages name a member."""
+        return f"{self.path / self.members.get(name, name)}"
+
+    def read(self, name: str) -> bytes:
+        """A member's bytes; raises InputError where it is missing or damaged."""
+        if name not in self.members:
+            raise InputError(f"{self.path} lacks the file {name}; is it the whole data set?")
+        if self.path.is_dir():
+            try:
+                return (self.path / self.members[name]).read_bytes()
+            except PermissionError as error:
+                raise InputError(
+                    f"{self.place(name)} may not be read; give yourself the right (chmod u+r)."
+                ) from error
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                return archive.read(self.members[name])
+        except (zipfile.BadZipFile, EOFError, OSError, zlib.error) as error:
+            raise InputError(
+                f"{self.place(name)} is damaged ({error}); fetch the archive again."
+            ) from error
+
+    def lines(self, name: str, encoding: str) -> Iterator[tuple[int, str]]:
+        """(line number from 1, text without its end) of a text member; empty lines are left out.
+
+        Raises InputError with the line where the text is not in `encoding`.
+        """
+        for number, line in enumerate(self.read(name).split(b"\n"), start=1):
+            try:
+                text = line.decode(encoding).rstrip("\r")
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{self.place(name)}, line {number}: not {encoding} text; save it as {encoding}."
+                ) from error
+            if text.strip():
+                yield number, text
+
+    def checksum(self, name: str | None = None) -> str:
+        """`sha256:…` of the archive, or of one member where a name is given."""
+        digest = hashlib.sha256()
+        if name is not None:
+            digest.update(self.read(name))
+        else:
+            with self.path.open("rb") as file:
+                while block := file.read(1 << 22):
+                    digest.update(block)
+        return f"sha256:{digest.hexdigest()}"
+
+
+@dataclass(frozen=True)
+class RatingColumns:
+    """How one layout writes a rating: separator, header, and the places of the four columns."""
+
+    separator: str
+    header: str | None
+    low: float
+    high: float
+    names: tuple[str, str, str, str] = ("user", "film", "rating", "timestamp")
+
+
+_TYPES = {"user": np.int64, "film": np.int64, "rating": np.float32, "timestamp": np.int64}
+
+
+def read_ratings(files: Files, name: str, layout: RatingColumns) -> dict[str, np.ndarray]:
+    """The four columns of a ratings file, in file order.
+
+    The fast path is pandas' C parser; only if it stumbles, or a value is out of range, is the file
+    read a second time line by line to name the first bad one.
+
+    Raises InputError: missing or wrong header, field count, bad number, rating out of range.
+    """
+    content = files.read(name)
+    if not content.strip():
+        raise InputError(f"{files.place(name)} is empty; fetch the data set again.")
+    if layout.header is not None:
+        first = content[: content.find(b"\n")].decode("utf-8", "replace").rstrip("\r")
+        if first.lstrip("\ufeff") != layout.header:
+            raise InputError(
+                f"{files.place(name)}, line 1: the header is {first!r} but should be "
+                f"{layout.header!r}; rename or reorder the columns."
+            )
+    columns = _parse_fast(content, layout)
+    if columns is None:
+        raise InputError(_first_fault(files, name, layout))
+    return columns
+
+
+def _parse_fast(content: bytes, layout: RatingColumns) -> dict[str, np.ndarray] | None:
+    # pandas splits on one character: `::` becomes `:` with empty columns between.
+    step = len(layout.separator)
+    width = 1 + step * (len(layout.names) - 1)
+    places = list(range(0, width, step))
+    skip = 0 if layout.header is None else 1
+    start = content.find(b"\n") + 1 if skip else 0
+    end = content.find(b"\n", start)
+    if content.count(layout.separator[0].encode(), start, end if end >= 0 else None) != width - 1:
+        return None
+    try:
+        frame = pd.read_csv(
+            io.BytesIO(content),
+            skiprows=skip,
+            sep=layout.separator[0],
+            header=None,
+            names=range(width),
+            index_col=False,
+            usecols=places,
+            dtype=dict(zip(places, (_TYPES[column] for column in layout.names), strict=True)),
+            na_filter=True,
+            engine="c",
+        )
+    except (ValueError, pd.errors.ParserError, OverflowError):
+        return None
+    columns = {key: frame[p].to_numpy() for key, p in zip(layout.names, places, strict=True)}
+    rating = columns["rating"]
+    with np.errstate(invalid="ignore"):
+        good = (
+            (rating >= layout.low) & (rating <= layout.high) & (rating * 2 == np.rint(rating * 2))
+        )
+    if not good.all() or min(columns[key].min(initial=0) for key in _TYPES if key != "rating") < 0:
+        return None
+    if step > 1 and content.count(layout.separator.encode()) != (len(layout.names) - 1) * len(
+        rating
+    ):
+        return None
+    return columns
+
+
+def _first_fault(files: Files, name: str, layout: RatingColumns) -> str:
+    place = files.place(name)
+    form = layout.separator.join(layout.names)
+    for number, line in files.lines(name, "latin-1"):
+        if number == 1 and layout.header is not None:
+            continue
+        fields = line.split(layout.separator)
+        where = f"{place}, line {number}"
+        if len(fields) != len(layout.names):
+            return f"{where}: {len(fields)} fields where there should be 4; write {form!r}."
+        for column, text in zip(layout.names, fields, strict=True):
+            if column != "rating" and not (text.isdecimal() and int(text) < 2**63):
+                return f"{where}: {column} is {text!r}; it should be a whole number of 0 or more."
+            if column == "rating" and not _is_rating(text, layout):
+                return (
+                    f"{where}: rating is {text!r}; it should be stars from {layout.low:g} to "
+                    f"{layout.high:g} in halves."
+                )
+    return f"{place} could not be read as lines of {form!r}; fetch it again."
+
+
+def _is_rating(text: str, layout: RatingColumns) -> bool:
+    try:
+        value = float(text)
+    except ValueError:
+        return False
+    return layout.low <= value <= layout.high and float(value * 2).is_integer()
+
+
+def whole_number(text: str, where: Callable[[], str], what: str) -> int:
+    """A non-negative integer field; raises InputError that names the place and the field."""
+    if not (text.isdecimal() and text.isascii() and int(text) < 2**63):
+        raise InputError(
+            f"{where()}: {what} is {text!r}; it should be a whole number of 0 or more."
+        )
+    return int(text)

@@ -1,0 +1,33 @@
+"""The one exception a user sees, and the wrapper that turns it into a sentence and exit code 1."""
+
+import sys
+from collections.abc import Callable
+
+
+class InputError(Exception):
+    """A fault in the user's files or settings; the text is one sentence: place, fault, fix."""
+
+
+def run_command(command: Callable[[], None]) -> None:
+    """Runs a command line's body; an `InputError`, a full disk or a lost right is one sentence.
+
+    Exits with code 1 in these cases and 130 after Ctrl-C; any other exception is a bug of ours and
+    keeps its traceback.
+    """
+    try:
+        command()
+    except InputError as error:
+        _stop(str(error))
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        _stop(f"The system refused a file operation: {error.strerror}{place}.")
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _stop(sentence: str) -> None:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(1)
