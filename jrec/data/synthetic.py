@@ -9,7 +9,9 @@ from jrec.errors import InputError
 
 _GENRES = ("Action", "Adventure", "Animation", "Comedy", "Crime", "Drama", "Horror", "Romance")
 _WORDS = tuple(
-    first + last for first in ["b", "d", "f", "g", "k", "l", "m", "n", "p", "r"] for last in ["a", "e", "i", "o", "u"]
+    first + last
+    for first in ["b", "d", "f", "g", "k", "l", "m", "n", "p", "r"]
+    for last in ["a", "e", "i", "o", "u"]
 )
 
 

@@ -1,0 +1,1 @@
+"""One script a system; each can be read, forked and run alone."""

@@ -1,0 +1,126 @@
+"""What the rating experiments print and write once a model is trained."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from jrec.baselines import fit_biases, fit_means
+from jrec.data.ratings import Ratings
+from jrec.data.splits import Split
+from jrec.rating_export import RatingModel, load_rating_model, rank_films
+from jrec.report import draw_curves, markdown_table, read_metrics, replacing, write_json
+
+
+def show_ratings(ratings: Ratings, split: Split, console: Console) -> None:
+    """Prints which data a run uses, how much, and what was odd in it."""
+    source = ratings.source
+    lines = [f"{ratings.name}: {len(ratings):,} ratings from {source.kind} {source.location}"]
+    if source.note:
+        lines.append(f"note: {source.note}")
+    lines.append(
+        f"train {len(split.train):,}, validation {len(split.valid):,}, test {len(split.test):,}"
+    )
+    if ratings.repeated:
+        lines.append(f"{ratings.repeated:,} ratings repeat a (user, film) pair: the latest is kept")
+    for name, count in ratings.unknown.items():
+        if count:
+            lines.append(f"{count:,} ratings have an unknown {name}: they use the unknown row")
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def baseline_errors(ratings: Ratings, split: Split) -> dict[str, dict[str, float]]:
+    """Test RMSE and MAE, in stars, of the baselines that any model must beat."""
+    user, film, stars = (c[split.train] for c in (ratings.user, ratings.film, ratings.rating))
+    users, films = (ratings.vocabularies[name].rows for name in ("user", "film"))
+    test_user, test_film = ratings.user[split.test], ratings.film[split.test]
+    mean, by_user = fit_means(user, stars, users)
+    _, by_film = fit_means(film, stars, films)
+    predictions = {
+        "global mean": np.full(len(split.test), mean),
+        "user mean": mean + by_user[test_user],
+        "film mean": mean + by_film[test_film],
+        "regularised biases": fit_biases(user, film, stars, users, films).predict(
+            test_user, test_film
+        ),
+    }
+    actual = ratings.rating[split.test]
+    return {
+        name: {
+            "rmse": float(np.sqrt(np.mean((p - actual) ** 2))),
+            "mae": float(np.mean(np.abs(p - actual))),
+        }
+        for name, p in predictions.items()
+    }
+
+
+def finish_rating_run(
+    run_dir: Path,
+    system: str,
+    settings: dict[str, Any],
+    environment: dict[str, Any],
+    results: dict[str, Any],
+    ratings: Ratings,
+    split: Split,
+    console: Console,
+) -> None:
+    """Writes `results.json`, `environment.json`, `curves.png`, `report.md`; prints table and films."""
+    baselines = baseline_errors(ratings, split)
+    rows = [[name, errors["rmse"], errors["mae"]] for name, errors in baselines.items()]
+    rows.append([system, results["test_rmse"], results["test_mae"]])
+    table = Table("test error, in stars", "RMSE", "MAE")
+    for name, rmse, mae in rows:
+        table.add_row(name, f"{rmse:.4f}", f"{mae:.4f}")
+    console.print(table)
+
+    model = load_rating_model(run_dir / "export")
+    user = int(model.users.decode(ratings.user[split.test[:1]].clip(min=2))[0])
+    show_recommendations(model, user, 10, False, console)
+
+    curve = read_metrics(run_dir)
+    series = {
+        name: [(line["epoch"], line[name]) for line in curve if line.get(name) is not None]
+        for name in ("train_cost", "test_cost")
+    }
+    draw_curves(run_dir / "curves.png", series, "epoch", "mean squared error of 2 x stars")
+    command = shlex.join(["python", "-m", f"experiments.{system}", *sys.argv[1:]])
+    setting_rows = [[f"`{name}`", f"`{value}`"] for name, value in settings.items()]
+    result_rows = [[name, value] for name, value in results.items()]
+    report = "\n\n".join(
+        [
+            f"# {system} on {ratings.name}",
+            f"Command: `{command}`",
+            markdown_table(["test error, in stars", "RMSE", "MAE"], rows),
+            "![train and test cost by epoch](curves.png)",
+            "## Results",
+            markdown_table(["what", "value"], result_rows),
+            "## Settings",
+            markdown_table(["setting", "value"], setting_rows),
+            "## Environment",
+            markdown_table(["what", "value"], list(environment.items())),
+        ]
+    )
+    with replacing(run_dir / "report.md") as temporary:
+        temporary.write_text(report + "\n", encoding="utf-8")
+    write_json(run_dir / "environment.json", environment)
+    write_json(run_dir / "results.json", results | {"baselines": baselines, "command": command})
+    speed = results["examples_per_second"]
+    pace = f"; {speed:,.0f} examples/s from the second epoch on" if speed else ""
+    console.print(f"run directory: {run_dir}{pace}", highlight=False, soft_wrap=True)
+
+
+def show_recommendations(
+    model: RatingModel, user: int, count: int, include_seen: bool, console: Console
+) -> None:
+    """Prints the films ranked for one user."""
+    ranked, notes = rank_films(model, user, count, include_seen)
+    for note in notes:
+        console.print(f"note: {note}", highlight=False)
+    table = Table("film", "title", "stars", title=f"for user {user}", title_justify="left")
+    for film, title, stars in ranked:
+        table.add_row(str(film), title, f"{stars:.2f}")
+    console.print(table)

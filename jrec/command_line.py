@@ -1,0 +1,38 @@
+"""Settings from the command line: one subcommand for each dataclass, read by tyro."""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import tyro
+
+from jrec.errors import InputError
+
+_FRAME = "╭╮╰╯─│╷╵"
+
+
+def parse_command(
+    commands: Sequence[type], description: str | None, arguments: list[str] | None = None
+) -> Any:
+    """The settings of the subcommand that was typed, an instance of one of `commands`.
+
+    `--help` prints and exits with code 0. Raises InputError, in one sentence with the nearest valid
+    flag or value, for what does not fit.
+    """
+    by_name = {command.__name__.lower(): command for command in commands}
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.extras.subcommand_cli_from_dict(
+                by_name, description=description, args=arguments
+            )
+    except SystemExit as exit_:
+        if not exit_.code:
+            raise
+        lines = (line.strip(f"{_FRAME} ") for line in said.getvalue().splitlines())
+        text = " ".join(line for line in lines if line)
+        # The box has a title, the fault with near flags or values, then pointers to the help.
+        for pointer in ("For full helptext", "Argument helptext"):
+            text = text.split(pointer)[0].strip()
+        raise InputError(f"{text.rstrip('.')}; --help explains every flag.") from None

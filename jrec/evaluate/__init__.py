@@ -1,0 +1,1 @@
+"""Errors of predicted ratings; later, ranking over whole catalogues."""

@@ -1,0 +1,48 @@
+"""RMSE and MAE of predicted ratings, in stars, computed on the device in fixed-size batches."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jrec.train.stream import Gather
+
+
+def make_rating_errors(
+    predict: Callable[[Any, Any], jax.Array], gather: Gather, batch_size: int = 4096
+) -> Callable[[Any, Any], dict[str, float]]:
+    """An evaluator, made once from a predict function.
+
+    Args:
+        predict: (params, batch) -> float32 [B], stars.
+        gather: as in `jrec.train.stream.make_chunk`; the batch it makes has `rating` and `mask`.
+        batch_size: B; the last batch is masked.
+
+    Returns:
+        A function (params, data) -> {"rmse", "mae"} in stars, over all of `data["rating"]` [n]. Sums
+        are float32 over batches; without any rating both are NaN.
+    """
+
+    @jax.jit
+    def sums(params: Any, data: Any) -> tuple[jax.Array, jax.Array]:
+        count = data["rating"].shape[0]
+
+        def add(total: tuple, start: jax.Array) -> tuple:
+            positions = start + jnp.arange(batch_size)
+            mask = positions < count
+            batch = gather(data, jnp.where(mask, positions, 0), mask)
+            error = jnp.where(mask, predict(params, batch) - batch["rating"], 0)
+            return (total[0] + (error**2).sum(), total[1] + jnp.abs(error).sum()), None
+
+        zero = jnp.zeros((), jnp.float32)
+        return jax.lax.scan(add, (zero, zero), jnp.arange(0, count, batch_size))[0]
+
+    def evaluate(params: Any, data: Any) -> dict[str, float]:
+        count = data["rating"].shape[0]
+        if count == 0:
+            return {"rmse": float("nan"), "mae": float("nan")}
+        squared, absolute = sums(params, data)
+        return {"rmse": float(squared / count) ** 0.5, "mae": float(absolute / count)}
+
+    return evaluate

@@ -1,0 +1,77 @@
+"""Trained models as files that predict without this package's model code.
+
+An export is a folder with `predict.jaxexport` (a serialised StableHLO program for CPU, CUDA and TPU)
+and `arrays.npz` (its parameters and tables). Neither holds code that loading would execute.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jrec.errors import InputError
+from jrec.report import replacing
+
+_PROGRAM, _ARRAYS = "predict.jaxexport", "arrays.npz"
+_PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def save_export(folder: Path, function: Callable, arrays: Any, *examples: Any) -> None:
+    """Writes `function(arrays, *examples)` to a folder.
+
+    Args:
+        function: pure; jax.jit-able.
+        arrays: a pytree of nested dicts with string keys without `/`; saved with the program.
+        examples: pytrees of `jax.ShapeDtypeStruct`, one size of which may be symbolic
+            (`jax.export.symbolic_shape("b")`).
+    """
+    flat = flatten(arrays)
+
+    def from_flat(flat_arrays: dict[str, jax.Array], *inputs: Any) -> Any:
+        return function(unflatten(flat_arrays), *inputs)
+
+    shapes = {name: jax.ShapeDtypeStruct(v.shape, v.dtype) for name, v in flat.items()}
+    program = jax.export.export(jax.jit(from_flat), platforms=_PLATFORMS)(shapes, *examples)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / _ARRAYS) as temporary:
+        np.savez(temporary, **flat)
+    with replacing(folder / _PROGRAM) as temporary:
+        temporary.write_bytes(bytes(program.serialize()))
+
+
+def load_export(folder: Path) -> Callable[..., Any]:
+    """The exported function, with its arrays bound: call it with the inputs alone.
+
+    Raises InputError where the folder is no export or a file is damaged.
+    """
+    try:
+        program = jax.export.deserialize(bytearray((folder / _PROGRAM).read_bytes()))
+        with np.load(folder / _ARRAYS, allow_pickle=False) as file:
+            flat = {name: jax.numpy.asarray(file[name]) for name in file.files}
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename} does not exist; is the run finished?") from error
+    except Exception as error:
+        # flatbuffers, zipfile and NumPy each raise kinds of their own for damaged bytes.
+        raise InputError(f"The export in {folder} is damaged ({type(error).__name__}).") from error
+    call = jax.jit(program.call)
+    return lambda *inputs: call(flat, *inputs)
+
+
+def flatten(tree: Any) -> dict[str, np.ndarray]:
+    """Nested dicts as one dict with keys joined by `/`."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {"/".join(str(key.key) for key in path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
+    """Undoes `flatten`."""
+    tree: dict[str, Any] = {}
+    for name, leaf in flat.items():
+        *parents, last = name.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = leaf
+    return tree

@@ -1,0 +1,21 @@
+"""Losses as pure functions: sums over what a mask counts, with the count beside them."""
+
+import jax
+import jax.numpy as jnp
+
+
+def squared_error(
+    prediction: jax.Array, target: jax.Array, mask: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Sum of (prediction - target)^2 over counted elements, and their number.
+
+    Args:
+        prediction, target: float, any one shape.
+        mask: bool, the same shape; what it leaves out has no gradient, even if it is not finite.
+
+    Returns:
+        float32 scalars (sum, count). The mean squared error is sum / count; over devices, sum both
+        first.
+    """
+    difference = jnp.where(mask, prediction - target, 0).astype(jnp.float32)
+    return (difference**2).sum(), mask.sum().astype(jnp.float32)

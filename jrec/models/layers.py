@@ -1,0 +1,117 @@
+"""Pieces that several systems share."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def masked_sum(values_BLD: jax.Array, mask_BL: jax.Array) -> jax.Array:
+    """Sum over the positions that a mask counts: float [..., L, D], bool [..., L] -> [..., D]."""
+    return jnp.where(mask_BL[..., None], values_BLD, 0).sum(-2)
+
+
+def masked_max(values_BLD: jax.Array, mask_BL: jax.Array) -> jax.Array:
+    """Maximum over the positions that a mask counts; 0 where it counts none (not -inf).
+
+    Shapes: float [..., L, D], bool [..., L] -> [..., D].
+    """
+    lowest = jnp.finfo(values_BLD.dtype).min
+    best = jnp.where(mask_BL[..., None], values_BLD, lowest).max(-2)
+    return jnp.where(mask_BL.any(-1)[..., None], best, 0)
+
+
+def cosine(x_BD: jax.Array, y_BD: jax.Array, smallest: float = 1e-8) -> jax.Array:
+    """Cosine of two vectors, each squared norm clamped to at least `smallest`.
+
+    Shapes: float [..., D] twice -> [...]. Paddle's `cos_sim` clamps so; the gradient of a zero vector
+    stays finite.
+    """
+    dot = (x_BD * y_BD).sum(-1)
+    square_x = jnp.maximum((x_BD**2).sum(-1), smallest)
+    square_y = jnp.maximum((y_BD**2).sum(-1), smallest)
+    return dot * jax.lax.rsqrt(square_x) * jax.lax.rsqrt(square_y)
+
+
+class SequenceConvolution(nn.Module):
+    """Word embeddings, a convolution over them, tanh, and a pool: one vector a sequence.
+
+    Beyond the ends of a sequence stand zeros and its length is kept (Paddle's `sequence_conv_pool`).
+    What stands at a masked position never reaches the result, nor does the amount of padding.
+
+    Attributes:
+        rows: V, rows of the word table.
+        width: D of the word vectors. filters: F. window: words a filter sees (odd).
+        pooling: `sum` or `max` over the sequence.
+        positions: None computes all B x L positions. A number P computes only the counted ones,
+            laid one after the other, and is exact while the batch counts at most P of them in
+            prefixes (the caller's to check): titles average 3 words but are padded to 15.
+    """
+
+    rows: int
+    width: int
+    filters: int
+    window: int = 3
+    pooling: str = "sum"
+    positions: int | None = None
+
+    @nn.compact
+    def __call__(self, ids_BL: jax.Array, mask_BL: jax.Array) -> jax.Array:
+        """int32 [B, L], bool [B, L] (a prefix of each row) -> float [B, F]."""
+        embed = nn.Embed(
+            self.rows, self.width, embedding_init=nn.initializers.xavier_uniform(), name="words"
+        )
+        kernel = self.param(
+            "kernel", nn.initializers.xavier_uniform(), (self.window * self.width, self.filters)
+        )
+        bias = self.param("bias", nn.initializers.zeros, (self.filters,))
+        if self.positions is None:
+            return self._padded(embed, kernel, bias, ids_BL, mask_BL)
+        return self._packed(embed, kernel, bias, ids_BL, mask_BL)
+
+    def _padded(
+        self,
+        embed: nn.Embed,
+        kernel: jax.Array,
+        bias: jax.Array,
+        ids_BL: jax.Array,
+        mask_BL: jax.Array,
+    ) -> jax.Array:
+        words_BLD = jnp.where(mask_BL[..., None], embed(ids_BL), 0)
+        length, before = ids_BL.shape[1], self.window // 2
+        wide = jnp.pad(words_BLD, ((0, 0), (before, self.window - 1 - before), (0, 0)))
+        windows = jnp.concatenate([wide[:, k : k + length] for k in range(self.window)], -1)
+        hidden_BLF = jnp.tanh(windows @ kernel + bias)
+        pool = masked_sum if self.pooling == "sum" else masked_max
+        return pool(hidden_BLF, mask_BL)
+
+    def _packed(
+        self,
+        embed: nn.Embed,
+        kernel: jax.Array,
+        bias: jax.Array,
+        ids_BL: jax.Array,
+        mask_BL: jax.Array,
+    ) -> jax.Array:
+        batch, length = ids_BL.shape
+        count_B = mask_BL.sum(1)
+        end_B = jnp.cumsum(count_B)
+        slot_P = jnp.arange(self.positions)
+        row_P = jnp.searchsorted(end_B, slot_P, side="right")  # B beyond the last counted position
+        inside_P = jnp.minimum(row_P, batch - 1)
+        place_P = slot_P - (end_B - count_B)[inside_P]
+        counted_P = row_P < batch
+        ids_P = ids_BL[inside_P, jnp.minimum(place_P, length - 1)]
+        words_PD = jnp.where(counted_P[:, None], embed(ids_P), 0)
+        before = self.window // 2
+        wide = jnp.pad(words_PD, ((before, self.window - 1 - before), (0, 0)))
+        taps = []
+        for k in range(self.window):
+            neighbour_P = place_P + k - before
+            within_P = (neighbour_P >= 0) & (neighbour_P < count_B[inside_P])
+            taps.append(jnp.where(within_P[:, None], wide[k : k + self.positions], 0))
+        hidden_PF = jnp.tanh(jnp.concatenate(taps, -1) @ kernel + bias)
+        if self.pooling == "sum":
+            hidden_PF = jnp.where(counted_P[:, None], hidden_PF, 0)
+            return jax.ops.segment_sum(hidden_PF, row_P, batch, indices_are_sorted=True)
+        best_BF = jax.ops.segment_max(hidden_PF, row_P, batch, indices_are_sorted=True)
+        return jnp.where(count_B[:, None] > 0, best_BF, 0)

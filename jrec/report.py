@@ -1,0 +1,175 @@
+"""A run directory that explains itself: settings, metrics, curves, tables, final numbers."""
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jrec import __version__
+from jrec.errors import InputError
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path` that takes its name only if the body succeeds."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON whole or not at all; NaN becomes null, paths and settings become text."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(_plain(value), indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Reads JSON; raises InputError where the file is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; is {path.parent} a finished run?") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not JSON ({error}); restore or delete it.") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and devices, for the record."""
+    versions = {"jrec": __version__}
+    versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {
+        "python": platform.python_version(),
+        "packages": versions,
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "devices": [str(device) for device in jax.devices()],
+    }
+
+
+def open_run_directory(folder: Path, resume: bool, settings: dict[str, Any]) -> None:
+    """Makes a run directory, or checks that an old one may be gone on with.
+
+    Args:
+        resume: whether the user asked to go on with it.
+        settings: what must agree with the run's own `settings.json` on resume (JSON-like).
+
+    Raises InputError: a new run in a used folder; nothing to resume; settings that differ.
+    """
+    record = folder / "settings.json"
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give --run-dir a folder.")
+    if not resume:
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError(
+                f"{folder} is not empty; add --resume to go on with its run, or give another --run-dir."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(record, settings)
+        return
+    if not record.exists():
+        raise InputError(f"{folder} holds no run to resume (no settings.json); drop --resume.")
+    old, new = read_json(record), _plain(settings)
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            raise InputError(
+                f"{record}: the run has {name} = {old.get(name)!r}, but now it is {new.get(name)!r}; "
+                f"resume with the same settings."
+            )
+
+
+class MetricsLog:
+    """`metrics.jsonl`, one JSON object a line, and TensorBoard events when tensorboardX is there.
+
+    Going on at a step first drops the lines of later steps, which the resumed run writes again.
+    """
+
+    def __init__(self, folder: Path, resume_step: int = 0) -> None:
+        self._path = folder / "metrics.jsonl"
+        kept = [line for line in read_metrics(folder) if line["step"] <= resume_step]
+        with replacing(self._path) as temporary:
+            temporary.write_text(
+                "".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8"
+            )
+        self._file = self._path.open("a", encoding="utf-8")
+        try:
+            from tensorboardX import SummaryWriter
+
+            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)
+        except ImportError:
+            self._events = None
+
+    def write(self, step: int, **values: float) -> None:
+        """Adds one line; it is on disk when this returns."""
+        self._file.write(json.dumps({"step": step} | _plain(values)) + "\n")
+        self._file.flush()
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """All complete lines of `metrics.jsonl`; a line cut off by a crash is left out."""
+    path, lines = folder / "metrics.jsonl", []
+    if not path.exists():
+        return lines
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def draw_curves(
+    path: Path, series: dict[str, Sequence[tuple[float, float]]], x_label: str, y_label: str
+) -> None:
+    """Line plot of named series of (x, y) as a PNG."""
+    from matplotlib.figure import Figure  # slow to import, and not needed to train
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for name, points in series.items():
+        if points:
+            axes.plot(*zip(*points, strict=True), marker=".", label=name)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table; numbers are printed with four decimals."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(
+        "| " + " | ".join(f"{c:.4f}" if isinstance(c, float) else str(c) for c in line) + " |"
+        for line in lines
+    )

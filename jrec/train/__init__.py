@@ -1,0 +1,1 @@
+"""Training for any system: state, step, stream, loop, checkpoints; it knows none by name."""

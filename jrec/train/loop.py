@@ -1,0 +1,218 @@
+"""The loop over epochs and chunks that every experiment runs."""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+
+from jrec.errors import InputError
+from jrec.train.checkpoints import Checkpoints
+from jrec.train.step import TrainState
+
+
+@dataclass
+class Progress:
+    """What the host must know to go on; saved beside each checkpoint.
+
+    Attributes:
+        epoch: epochs begun (from 1). step_in_epoch: steps taken in it.
+        loss_sum, count: added up over the epoch so far.
+        best: lowest value of the watched metric; best_epoch: when; both as of the last epoch's end.
+        examples, seconds: trained since the second epoch began (compilation is in the first).
+    """
+
+    epoch: int = 1
+    step_in_epoch: int = 0
+    loss_sum: float = 0.0
+    count: float = 0.0
+    best: float = math.inf
+    best_epoch: int = 0
+    examples: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class ChunkReport:
+    """One chunk's result, read a chunk late so that the host never holds the device up."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    examples: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One epoch's result. `metrics` is what `evaluate` gave; `best` says whether it is the best yet."""
+
+    epoch: int
+    step: int
+    loss: float
+    metrics: dict[str, float]
+    best: bool
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The run was asked to stop and has saved a checkpoint at this step."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train and when to look.
+
+    Attributes:
+        epochs: the whole run's. steps_per_epoch: with the last, partial batch counted.
+        chunk_steps: steps between two looks of the host (progress, NaN, Ctrl-C).
+        checkpoint_steps: also save each time this many steps are done; 0: at epoch ends only.
+        watch: the metric whose lowest value is the best; None: the last epoch is the best.
+        patience: stop after this many epochs without a new best; 0: never.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    chunk_steps: int
+    checkpoint_steps: int = 0
+    watch: str | None = None
+    patience: int = 0
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Gives a function that tells whether Ctrl-C or SIGTERM has come; a second one stops at once."""
+    seen: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def fit(
+    state: TrainState,
+    data: Any,
+    chunk: Callable,
+    order_of_epoch: Callable[[int], jax.Array],
+    evaluate: Callable[[TrainState], dict[str, float]],
+    schedule: Schedule,
+    last: Checkpoints,
+    best: Checkpoints,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator["ChunkReport | EpochReport | Stopped"]:
+    """Trains, yielding a report after each chunk and each epoch.
+
+    The caller prints, logs and draws; nothing here calls back. Saves to `last` at each epoch's end
+    (and every `checkpoint_steps`), to `best` at each new best. Given the state and `Progress` of any
+    checkpoint it goes on exactly as the run that wrote it would have.
+
+    Args:
+        state: donated, chunk by chunk.
+        chunk: from `jrec.train.stream.make_chunk`.
+        order_of_epoch: epoch (from 0) -> the epoch's order on the device.
+        evaluate: at each epoch's end, state -> metrics.
+
+        should_stop: asked after each chunk; true saves a checkpoint, yields `Stopped` and ends.
+
+    Raises InputError when a loss is not finite, with the step; the checkpoints stay.
+    """
+    now = progress or Progress()
+    while now.epoch <= schedule.epochs:
+        if schedule.patience and now.epoch - 1 - now.best_epoch >= schedule.patience:
+            return
+        order = order_of_epoch(now.epoch - 1)
+        before = (now.epoch - 1) * schedule.steps_per_epoch
+        done = now.step_in_epoch
+        waiting = None  # a chunk on the device whose metrics the host has not read
+        clock = time.perf_counter()
+        while done < schedule.steps_per_epoch:
+            steps = _chunk_length(schedule, before, done)
+            state, sums, bad_step = chunk(state, data, order, done, steps)
+            done += steps
+            if waiting is not None:
+                report = _read(waiting, now, before, clock)
+                clock = time.perf_counter()
+                yield report
+            waiting = (done, steps, sums, bad_step)
+            stop = should_stop()
+            due = schedule.checkpoint_steps and (before + done) % schedule.checkpoint_steps == 0
+            if stop or (due and done < schedule.steps_per_epoch):
+                yield _read(waiting, now, before, clock)
+                waiting = None
+                last.save(state, asdict(now))
+                clock = time.perf_counter()
+            if stop:
+                yield Stopped(before + done)
+                return
+        if waiting is not None:
+            yield _read(waiting, now, before, clock)
+        yield _end_epoch(state, evaluate, schedule, now, last, best)
+
+
+def _chunk_length(schedule: Schedule, before: int, done: int) -> int:
+    steps = min(schedule.chunk_steps, schedule.steps_per_epoch - done)
+    if schedule.checkpoint_steps:
+        steps = min(steps, schedule.checkpoint_steps - (before + done) % schedule.checkpoint_steps)
+    return steps
+
+
+def _read(waiting: tuple, now: Progress, before: int, clock: float) -> ChunkReport:
+    """Waits for a chunk, adds it to the progress, and stops the run where a loss is not finite."""
+    done, steps, sums, bad_step = waiting
+    loss_sum, count = float(sums["loss_sum"]), float(sums["count"])
+    if int(bad_step) >= 0:
+        raise InputError(
+            f"The loss is not finite at step {int(bad_step)} (epoch {now.epoch}); the last good "
+            f"checkpoint is kept; try a lower --learning-rate."
+        )
+    seconds = time.perf_counter() - clock
+    now.step_in_epoch = done
+    now.loss_sum += loss_sum
+    now.count += count
+    if now.epoch > 1:
+        now.examples += count
+        now.seconds += seconds
+    return ChunkReport(now.epoch, before + done, steps, loss_sum / max(count, 1), count, seconds)
+
+
+def _end_epoch(
+    state: TrainState,
+    evaluate: Callable[[TrainState], dict[str, float]],
+    schedule: Schedule,
+    now: Progress,
+    last: Checkpoints,
+    best: Checkpoints,
+) -> EpochReport:
+    metrics = evaluate(state)
+    loss, step = now.loss_sum / max(now.count, 1), now.epoch * schedule.steps_per_epoch
+    watched = -float(now.epoch) if schedule.watch is None else metrics[schedule.watch]
+    if not math.isfinite(watched):
+        raise InputError(
+            f"The metric {schedule.watch} is not finite after epoch {now.epoch} (step {step}); the "
+            f"last good checkpoint is kept. Try a lower --learning-rate."
+        )
+    improved = watched < now.best
+    if improved:
+        now.best, now.best_epoch = watched, now.epoch
+    report = EpochReport(now.epoch, step, loss, metrics, improved)
+    now.epoch, now.step_in_epoch, now.loss_sum, now.count = now.epoch + 1, 0, 0.0, 0.0
+    if improved:
+        best.save(state, asdict(now) | {"metrics": metrics})
+    last.save(state, asdict(now))
+    return report

@@ -1,0 +1,67 @@
+"""The data set on the device, as a stream that is a function of (seed, step)."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jrec.train.step import Batch, Step, TrainState
+
+Gather = Callable[[Any, jax.Array, jax.Array], Batch]
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def epoch_order(key: jax.Array, epoch: int, count: int, batch_size: int) -> jax.Array:
+    """int32 [steps * batch_size]: a permutation of 0..count-1 from (key, epoch), filled up with count.
+
+    The number `count` marks the places of the last batch that hold no example.
+    """
+    order = jax.random.permutation(jax.random.fold_in(key, epoch), count)
+    missing = -count % batch_size
+    return jnp.concatenate([order.astype(jnp.int32), jnp.full(missing, count, jnp.int32)])
+
+
+def make_chunk(step: Step, gather: Gather, count: int, batch_size: int) -> Callable:
+    """A jitted run of many steps without the host.
+
+    The loop's length is a traced number (a `scan` whose length need not be known to the compiler), so
+    one compilation serves every chunk, the short one at an epoch's end included. It stops after the
+    first step whose loss is not finite. The state is donated.
+
+    Args:
+        step: the train step.
+        gather: (data, positions int32 [B], mask bool [B]) -> batch; positions are valid everywhere.
+        count: examples in the data. batch_size: B.
+
+    Returns:
+        A function (state, data, order, first, steps) -> (state, sums, bad_step): takes steps `first`
+        to `first + steps` of the epoch that `order` describes; sums are the steps' metrics added up;
+        bad_step is the number of the step whose loss was not finite, -1 where none was.
+    """
+
+    @partial(jax.jit, donate_argnums=0)
+    def chunk(
+        state: TrainState, data: Any, order: jax.Array, first: jax.Array, steps: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
+        def body(carry: tuple) -> tuple:
+            taken, state, sums, _ = carry
+            start = (first + taken) * batch_size
+            positions = jax.lax.dynamic_slice(order, (start,), (batch_size,))
+            mask = positions < count
+            state, metrics = step(state, gather(data, jnp.where(mask, positions, 0), mask))
+            sums = jax.tree.map(jnp.add, sums, metrics)
+            bad_step = jnp.where(jnp.isfinite(metrics["loss_sum"]), -1, state.step)
+            return taken + 1, state, sums, bad_step
+
+        def more(carry: tuple) -> jax.Array:
+            taken, _, _, bad_step = carry
+            return (taken < steps) & (bad_step < 0)
+
+        sums = {"loss_sum": jnp.zeros(()), "count": jnp.zeros(())}
+        start = (jnp.zeros((), jnp.int32), state, sums, jnp.full((), -1, jnp.int32))
+        _, state, sums, bad_step = jax.lax.while_loop(more, body, start)
+        return state, sums, bad_step
+
+    return chunk
