@@ -101,6 +101,7 @@ def _from_cache(name: str) -> tuple[Path, Source] | None:
 
 def _fetch(name: str) -> tuple[Path, Source]:
     address = f"{_HOST}/{name}.zip"
+    pooch.get_logger().setLevel("WARNING")  # the run itself says where its data came from
     try:
         md5 = PUBLISHED_MD5.get(name) or _md5_on_host(name)
         fetched = pooch.retrieve(

@@ -60,37 +60,26 @@ class SequenceConvolution(nn.Module):
         embed = nn.Embed(
             self.rows, self.width, embedding_init=nn.initializers.xavier_uniform(), name="words"
         )
-        kernel = self.param(
-            "kernel", nn.initializers.xavier_uniform(), (self.window * self.width, self.filters)
+        # A convolution over concatenated windows is one matrix product.
+        filters = nn.Dense(
+            self.filters, kernel_init=nn.initializers.xavier_uniform(), name="filters"
         )
-        bias = self.param("bias", nn.initializers.zeros, (self.filters,))
-        if self.positions is None:
-            return self._padded(embed, kernel, bias, ids_BL, mask_BL)
-        return self._packed(embed, kernel, bias, ids_BL, mask_BL)
+        form = self._padded if self.positions is None else self._packed
+        return form(embed, filters, ids_BL, mask_BL)
 
     def _padded(
-        self,
-        embed: nn.Embed,
-        kernel: jax.Array,
-        bias: jax.Array,
-        ids_BL: jax.Array,
-        mask_BL: jax.Array,
+        self, embed: nn.Embed, filters: nn.Dense, ids_BL: jax.Array, mask_BL: jax.Array
     ) -> jax.Array:
         words_BLD = jnp.where(mask_BL[..., None], embed(ids_BL), 0)
         length, before = ids_BL.shape[1], self.window // 2
         wide = jnp.pad(words_BLD, ((0, 0), (before, self.window - 1 - before), (0, 0)))
         windows = jnp.concatenate([wide[:, k : k + length] for k in range(self.window)], -1)
-        hidden_BLF = jnp.tanh(windows @ kernel + bias)
+        hidden_BLF = jnp.tanh(filters(windows))
         pool = masked_sum if self.pooling == "sum" else masked_max
         return pool(hidden_BLF, mask_BL)
 
     def _packed(
-        self,
-        embed: nn.Embed,
-        kernel: jax.Array,
-        bias: jax.Array,
-        ids_BL: jax.Array,
-        mask_BL: jax.Array,
+        self, embed: nn.Embed, filters: nn.Dense, ids_BL: jax.Array, mask_BL: jax.Array
     ) -> jax.Array:
         batch, length = ids_BL.shape
         count_B = mask_BL.sum(1)
@@ -109,7 +98,7 @@ class SequenceConvolution(nn.Module):
             neighbour_P = place_P + k - before
             within_P = (neighbour_P >= 0) & (neighbour_P < count_B[inside_P])
             taps.append(jnp.where(within_P[:, None], wide[k : k + self.positions], 0))
-        hidden_PF = jnp.tanh(jnp.concatenate(taps, -1) @ kernel + bias)
+        hidden_PF = jnp.tanh(filters(jnp.concatenate(taps, -1)))
         if self.pooling == "sum":
             hidden_PF = jnp.where(counted_P[:, None], hidden_PF, 0)
             return jax.ops.segment_sum(hidden_PF, row_P, batch, indices_are_sorted=True)

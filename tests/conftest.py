@@ -1,0 +1,92 @@
+"""Small files of our own in every MovieLens layout, and JAX set to be strict."""
+
+import os
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+hypothesis_settings.register_profile("jrec", deadline=None, max_examples=25, derandomize=True)
+hypothesis_settings.load_profile("jrec")
+
+
+def toy_ratings(users=12, films=9, count=80, seed=0):
+    """Distinct (user, film) pairs with stars and times, as (user, film, stars, time) tuples."""
+    generator = np.random.default_rng(seed)
+    pairs = generator.choice(users * films, count, replace=False)
+    stars = generator.integers(1, 6, count)
+    return [
+        (int(p // films) + 1, int(p % films) + 1, int(s), 978300000 + 60 * k)
+        for k, (p, s) in enumerate(zip(pairs, stars, strict=True))
+    ]
+
+
+TITLES = [
+    "Toy Story (1995)",
+    "Jumanji (1995)",
+    "Grumpier Old Men (1995)",
+    "Usual Suspects, The (1995)",
+    "Star Wars: Episode IV (1977)",
+    "City of Lost Children, The (1995)",
+    "M (1931)",
+    "Seven (Se7en) (1995)",
+    "Untitled",
+]
+GENRES = [["Comedy", "Drama"], ["Action"], [], ["Drama", "War", "Western"], ["Comedy"]]
+
+
+@pytest.fixture
+def ml_1m(tmp_path):
+    """A folder in the 1M layout: 12 users, 9 films, 80 ratings."""
+    folder = tmp_path / "ml-1m"
+    folder.mkdir()
+    ages, genders = (1, 18, 25, 35, 45, 50, 56), "MF"
+    users = [f"{u}::{genders[u % 2]}::{ages[u % 7]}::{u % 21}::12345" for u in range(1, 13)]
+    films = [
+        f"{k + 1}::{title}::{'|'.join(GENRES[k % 5]) or '(no genres listed)'}"
+        for k, title in enumerate(TITLES)
+    ]
+    ratings = ["::".join(map(str, row)) for row in toy_ratings()]
+    for name, lines in (("users", users), ("movies", films), ("ratings", ratings)):
+        (folder / f"{name}.dat").write_text("\n".join(lines) + "\n", encoding="latin-1")
+    return folder
+
+
+@pytest.fixture
+def ml_100k(tmp_path):
+    """A folder in the 100K layout."""
+    folder = tmp_path / "ml-100k"
+    folder.mkdir()
+    jobs = ("student", "writer", "none", "administrator")
+    users = [f"{u}|{10 + 5 * u}|{'MF'[u % 2]}|{jobs[u % 4]}|12345" for u in range(1, 13)]
+    names = ["unknown", "Action", "Comedy", "Drama", "War", "Western"]
+    films = []
+    for k, title in enumerate(TITLES):
+        flags = ["1" if name in GENRES[k % 5] else "0" for name in names]
+        films.append("|".join([str(k + 1), title, "01-Jan-1995", "", "http://x", *flags]))
+    ratings = ["\t".join(map(str, row)) for row in toy_ratings()]
+    genres = [f"{name}|{k}" for k, name in enumerate(names)]
+    tables = {"u.user": users, "u.item": films, "u.data": ratings, "u.genre": [*genres, ""]}
+    for name, lines in tables.items():
+        (folder / name).write_text("\n".join(lines) + "\n", encoding="latin-1")
+    return folder
+
+
+@pytest.fixture
+def ml_csv(tmp_path):
+    """A folder in the layout of 20M, 25M and latest: CSV with headers, half stars, no users."""
+    folder = tmp_path / "ml-latest-small"
+    folder.mkdir()
+    films = ["movieId,title,genres"]
+    for k, title in enumerate(TITLES):
+        films.append(f'{k + 1},"{title}",{"|".join(GENRES[k % 5]) or "(no genres listed)"}')
+    ratings = ["userId,movieId,rating,timestamp"]
+    ratings += [f"{u},{f},{s - 0.5},{t}" for u, f, s, t in toy_ratings()]
+    (folder / "movies.csv").write_text("\n".join(films) + "\n", encoding="utf-8")
+    (folder / "ratings.csv").write_text("\n".join(ratings) + "\n", encoding="utf-8")
+    return folder
