@@ -26,7 +26,7 @@ from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.errors import InputError, run_command
 from jrec.export import load_export, save_export
 from jrec.rating_export import export_rating_model, load_rating_model
-from jrec.report import MetricsLog, write_json
+from jrec.report import MetricsLog, read_metrics, write_json
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.loop import Schedule, fit
 from jrec.train.step import TrainState
@@ -370,7 +370,7 @@ def test_a_missing_or_empty_folder_is_named(tmp_path):
 def test_a_folder_of_two_data_sets_is_refused(ml_csv):
     # Both hold ratings.csv; one would win by its place in the directory.
     shutil.copytree(ml_csv, ml_csv.parent / "ml-25m")
-    check_sentence(fault_of("ml-25m", ml_csv.parent), str(ml_csv.parent), "movies.csv", "twice")
+    check_sentence(fault_of("ml-25m", ml_csv.parent), str(ml_csv.parent), ".csv", "twice")
 
 
 def test_a_file_without_the_right_to_read_is_named(ml_1m, monkeypatch):
@@ -738,7 +738,12 @@ def test_a_process_names_a_damaged_checkpoint_on_resume(processes, finished):
         assert (folder / "export" / path.name).read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\n", b"[1]\n", b'{"epoch": 1}\n', b"5\n"])
+def test_a_metrics_line_that_a_crash_garbled_is_left_out(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n\xe9\xff\x00\n{"step')
+    assert read_metrics(tmp_path) == [{"step": 1}]
+
+
+@pytest.mark.parametrize("content", [b"[1]\n", b'{"epoch": 1}\n', b"5\n"])
 def test_a_metrics_file_of_something_else_is_named(content, tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n' + content)
     with pytest.raises(InputError) as fault:
@@ -878,7 +883,7 @@ def test_a_full_disk_leaves_no_half_export(tmp_path, monkeypatch, capsys):
     said, _ = refusal(
         lambda: save_export(tmp_path / "export", lambda held, k: held["w"][k], arrays, row), capsys
     )
-    check_sentence(said, "No space left", str(tmp_path / "export" / "arrays.npz"))
+    check_sentence(said, "No space left", str(tmp_path / "export"))
     assert list((tmp_path / "export").iterdir()) == []
 
 

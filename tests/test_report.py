@@ -1,0 +1,66 @@
+import json
+import math
+
+import pytest
+
+from jrec import report
+from jrec.errors import InputError
+from jrec.export import flatten, unflatten
+from jrec.report import MetricsLog, markdown_table, read_metrics, replacing, write_json
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "results.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(OSError, match="disk"), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise OSError("disk full")
+    assert json.loads(path.read_text()) == {"a": 1} and list(tmp_path.iterdir()) == [path]
+
+
+def test_json_has_null_where_a_number_is_none(tmp_path):
+    write_json(tmp_path / "x.json", {"nan": math.nan, "inf": [math.inf], "path": tmp_path})
+    value = json.loads((tmp_path / "x.json").read_text())
+    assert value == {"nan": None, "inf": [None], "path": str(tmp_path)}
+
+
+def test_metrics_after_the_resumed_step_are_written_again(tmp_path):
+    log = MetricsLog(tmp_path)
+    for step in (10, 20, 30):
+        log.write(step, loss=step / 10)
+    log.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 40, "lo')  # what a crash leaves
+    log = MetricsLog(tmp_path, resume_step=20)
+    log.write(30, loss=7.0)
+    log.close()
+    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path)] == [
+        (10, 1.0),
+        (20, 2.0),
+        (30, 7.0),
+    ]
+
+
+def test_a_missing_or_broken_json_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        report.read_json(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(InputError, match="is not JSON"):
+        report.read_json(tmp_path / "bad.json")
+
+
+def test_markdown_table():
+    table = markdown_table(["name", "value"], [["rmse", 0.84567], ["n", 3]])
+    assert table.splitlines() == [
+        "| name | value |",
+        "| --- | --- |",
+        "| rmse | 0.8457 |",
+        "| n | 3 |",
+    ]
+
+
+def test_nested_arrays_flatten_and_come_back():
+    tree = {"params": {"a": {"kernel": 1, "bias": 2}}, "tables": {"b": 3}}
+    flat = flatten(tree)
+    assert set(flat) == {"params/a/kernel", "params/a/bias", "tables/b"}
+    assert unflatten({name: int(value) for name, value in flat.items()}) == tree
