@@ -12,6 +12,7 @@ import hashlib
 import math
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -122,7 +123,7 @@ def check(settings: Train) -> None:
         if not lowest <= value < 2**31:
             flag = name.replace("_", "-")
             raise InputError(f"--{flag} must be {lowest} or more (and below 2^31), but is {value}.")
-    if not (settings.learning_rate > 0 and math.isfinite(settings.learning_rate)):
+    if not 0 < settings.learning_rate < float(np.finfo(np.float32).max):
         raise InputError(f"--learning-rate must be above 0, but is {settings.learning_rate}.")
     if settings.patience and not settings.valid_fraction:
         raise InputError("--patience needs validation ratings; set --valid-fraction above 0.")
@@ -239,8 +240,7 @@ def train(settings: Train) -> None:
         state, saved = last.restore(template)
         progress = Progress(**saved)
     first_step = int(state.step)
-    log = MetricsLog(run_dir, first_step)
-    with stop_on_signals() as should_stop:
+    with closing(MetricsLog(run_dir, first_step)) as log, stop_on_signals() as should_stop:
         reports = fit(
             state,
             train_data,
@@ -254,7 +254,6 @@ def train(settings: Train) -> None:
             should_stop,
         )
         stopped = watch_training(reports, schedule, log, console, first_step)
-    log.close()
     if stopped:
         console.print(
             f"Stopped at step {stopped.step}, saved; go on with --resume --run-dir {run_dir}."

@@ -12,8 +12,9 @@ from rich.table import Table
 from jrec.baselines import fit_biases, fit_means
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
+from jrec.files import replacing, write_json
 from jrec.rating_export import RatingModel, load_rating_model, rank_films
-from jrec.report import draw_curves, markdown_table, read_metrics, replacing, write_json
+from jrec.report import draw_curves, markdown_table, read_metrics
 
 
 def show_ratings(ratings: Ratings, split: Split, console: Console) -> None:

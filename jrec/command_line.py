@@ -2,14 +2,13 @@
 
 import contextlib
 import io
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import tyro
 
 from jrec.errors import InputError
-
-_FRAME = "╭╮╰╯─│╷╵"
 
 
 def parse_command(
@@ -30,9 +29,20 @@ def parse_command(
     except SystemExit as exit_:
         if not exit_.code:
             raise
-        lines = (line.strip(f"{_FRAME} ") for line in said.getvalue().splitlines())
-        text = " ".join(line for line in lines if line)
+        text = _unboxed(said.getvalue())
         # The box has a title, the fault with near flags or values, then pointers to the help.
         for pointer in ("For full helptext", "Argument helptext"):
             text = text.split(pointer)[0].strip()
         raise InputError(f"{text.rstrip('.')}; --help explains every flag.") from None
+
+
+def _unboxed(box: str) -> str:
+    """tyro's message without its frame: of box characters, or of +, - and | on a plain terminal."""
+    lines = []
+    for line in box.splitlines():
+        line = line.strip().strip("+|╭╮╰╯│").strip().strip("─")
+        line = re.sub(r"^-+ (?=[A-Z])| -{4,}$", "", line).strip()  # the frame's title line
+        is_rule = not line.strip("-─ ")
+        if not is_rule and not re.match(r"in .* --help$", line):  # which help to read
+            lines.append(line)
+    return re.sub(r" -{4,}", ":", " ".join(lines))

@@ -1,5 +1,6 @@
 """The one exception a user sees, and the wrapper that turns it into a sentence and exit code 1."""
 
+import errno
 import sys
 from collections.abc import Callable
 
@@ -21,8 +22,11 @@ def run_command(command: Callable[[], None]) -> None:
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        place = f" ({error.filename})" if error.filename else ""
-        _stop(f"The system refused a file operation: {error.strerror}{place}.")
+        place = f" at {error.filename}" if error.filename else ""
+        remedy = (
+            "free some space" if error.errno == errno.ENOSPC else "check the path and its rights"
+        )
+        _stop(f"The system refused a file operation{place} ({error.strerror}); {remedy}.")
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         sys.exit(130)

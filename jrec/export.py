@@ -4,6 +4,7 @@ An export is a folder with `predict.jaxexport` (a serialised StableHLO program f
 and `arrays.npz` (its parameters and tables). Neither holds code that loading would execute.
 """
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import jax
 import numpy as np
 
 from jrec.errors import InputError
-from jrec.report import replacing
+from jrec.files import replacing
 
 _PROGRAM, _ARRAYS = "predict.jaxexport", "arrays.npz"
+_DIGEST = "program_sha256"
 _PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -35,10 +37,12 @@ def save_export(folder: Path, function: Callable, arrays: Any, *examples: Any) -
     shapes = {name: jax.ShapeDtypeStruct(v.shape, v.dtype) for name, v in flat.items()}
     program = jax.export.export(jax.jit(from_flat), platforms=_PLATFORMS)(shapes, *examples)
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / _ARRAYS) as temporary:
-        np.savez(temporary, **flat)
-    with replacing(folder / _PROGRAM) as temporary:
-        temporary.write_bytes(bytes(program.serialize()))
+    content = bytes(program.serialize())
+    digest = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
+    # Both are written before either takes its name: an old program never meets new arrays.
+    with replacing(folder / _ARRAYS) as arrays_file, replacing(folder / _PROGRAM) as program_file:
+        np.savez(arrays_file, **flat, **{_DIGEST: digest})
+        program_file.write_bytes(content)
 
 
 def load_export(folder: Path) -> Callable[..., Any]:
@@ -46,17 +50,33 @@ def load_export(folder: Path) -> Callable[..., Any]:
 
     Raises InputError where the folder is no export or a file is damaged.
     """
+    flat = load_arrays(folder / _ARRAYS)
+    digest = flat.pop(_DIGEST, None)
+    if digest is None:
+        raise InputError(f"{folder / _ARRAYS} is damaged; train again.")
     try:
-        program = jax.export.deserialize(bytearray((folder / _PROGRAM).read_bytes()))
-        with np.load(folder / _ARRAYS, allow_pickle=False) as file:
-            flat = {name: jax.numpy.asarray(file[name]) for name in file.files}
+        content = (folder / _PROGRAM).read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{error.filename} does not exist; is the run finished?") from error
-    except Exception as error:
-        # flatbuffers, zipfile and NumPy each raise kinds of their own for damaged bytes.
-        raise InputError(f"The export in {folder} is damaged ({type(error).__name__}).") from error
+    if hashlib.sha256(content).digest() != digest.tobytes():
+        raise InputError(f"{folder / _PROGRAM} is damaged or of another run; train again.")
+    program = jax.export.deserialize(bytearray(content))
+    flat = {name: jax.numpy.asarray(value) for name, value in flat.items()}
     call = jax.jit(program.call)
     return lambda *inputs: call(flat, *inputs)
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an `.npz` file; raises InputError where it is missing or damaged."""
+    try:
+        # Opened here: np.load leaves a file open where the archive in it is damaged.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; is the run finished?") from error
+    except Exception as error:
+        # zipfile, zlib and NumPy each raise kinds of their own for damaged bytes.
+        raise InputError(f"{path} is damaged; train again.") from error
 
 
 def flatten(tree: Any) -> dict[str, np.ndarray]:

@@ -16,8 +16,8 @@ from jrec.data.ragged import Ragged
 from jrec.data.ratings import Ratings
 from jrec.data.vocabulary import FIRST, UNKNOWN, Vocabulary
 from jrec.errors import InputError
-from jrec.export import load_export, save_export
-from jrec.report import replacing
+from jrec.export import load_arrays, load_export, save_export
+from jrec.files import replacing
 
 
 @dataclass(frozen=True)
@@ -69,27 +69,24 @@ def export_rating_model(
 def load_rating_model(folder: Path) -> RatingModel:
     """Reads what `export_rating_model` wrote; raises InputError where it is missing or damaged."""
     predict = load_export(folder)
-    try:
-        with np.load(folder / "catalogue.npz", allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        return RatingModel(
-            predict=predict,
-            users=Vocabulary(arrays["users"]),
-            films=Vocabulary(arrays["films"]),
-            titles=arrays["titles"],
-            seen=Ragged(arrays["seen"], arrays["seen_offsets"]),
-        )
-    except FileNotFoundError as error:
-        raise InputError(f"{error.filename} does not exist; is the run finished?") from error
-    except Exception as error:
-        # zipfile, zlib and NumPy each raise kinds of their own for damaged bytes.
-        raise InputError(f"{folder / 'catalogue.npz'} is damaged; train again.") from error
+    arrays = load_arrays(folder / "catalogue.npz")
+    if not {"users", "films", "titles", "seen", "seen_offsets"} <= arrays.keys():
+        raise InputError(f"{folder / 'catalogue.npz'} is damaged; train again.")
+    return RatingModel(
+        predict=predict,
+        users=Vocabulary(arrays["users"]),
+        films=Vocabulary(arrays["films"]),
+        titles=arrays["titles"],
+        seen=Ragged(arrays["seen"], arrays["seen_offsets"]),
+    )
 
 
 def predict_stars(model: RatingModel, user: int, film: int) -> tuple[float, list[str]]:
     """Stars for raw ids, and a sentence for each id that the model does not know."""
     rows, notes = [], []
     for name, identity, vocabulary in (("user", user, model.users), ("film", film, model.films)):
+        if not abs(identity) < 2**63:
+            raise InputError(f"--{name} must be below 2^63, but is {identity}.")
         row = int(vocabulary.encode([identity])[0])
         rows.append(jnp.array([row], jnp.int32))
         if row == UNKNOWN:

@@ -4,8 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,47 +12,9 @@ import jax
 
 from jrec import __version__
 from jrec.errors import InputError
+from jrec.files import plain, read_json, replacing, write_json
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path` that takes its name only if the body succeeds."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON whole or not at all; NaN becomes null, paths and settings become text."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(_plain(value), indent=2) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> Any:
-    """Reads JSON; raises InputError where the file is missing or no JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; is {path.parent} a finished run?") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not JSON ({error}); restore or delete it.") from error
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    return str(value)
 
 
 def environment() -> dict[str, Any]:
@@ -91,8 +52,13 @@ def open_run_directory(folder: Path, resume: bool, settings: dict[str, Any]) -> 
         return
     if not record.exists():
         raise InputError(f"{folder} holds no run to resume (no settings.json); drop --resume.")
-    old, new = read_json(record), _plain(settings)
-    for name in sorted(old.keys() | new.keys()):
+    old, new = read_json(record), plain(settings)
+    if not isinstance(old, dict):
+        raise InputError(f"{record} holds no settings; restore or delete it.")
+    # Hashes differ because a setting does: that one is to be named.
+    for name in sorted(
+        old.keys() | new.keys(), key=lambda name: (name in ("source", "split_sha256"), name)
+    ):
         if old.get(name) != new.get(name):
             raise InputError(
                 f"{record}: the run has {name} = {old.get(name)!r}, but now it is {new.get(name)!r}; "
@@ -123,7 +89,7 @@ class MetricsLog:
 
     def write(self, step: int, **values: float) -> None:
         """Adds one line; it is on disk when this returns."""
-        self._file.write(json.dumps({"step": step} | _plain(values)) + "\n")
+        self._file.write(json.dumps({"step": step} | plain(values)) + "\n")
         self._file.flush()
         if self._events is not None:
             for name, value in values.items():
@@ -140,11 +106,14 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     path, lines = folder / "metrics.jsonl", []
     if not path.exists():
         return lines
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), start=1):
         try:
-            lines.append(json.loads(line))
+            value = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if not (isinstance(value, dict) and isinstance(value.get("step"), int)):
+            raise InputError(f"{path}, line {number}: no metrics of a step; delete the line.")
+        lines.append(value)
     return lines
 
 

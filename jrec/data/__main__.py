@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.table import Table
 
+from jrec.command_line import parse_command
 from jrec.data.ratings import Ratings
 from jrec.data.sources import DATASETS, load_ratings
 from jrec.data.synthetic import SyntheticSize
@@ -89,7 +89,7 @@ def _known(ratings: Ratings, name: str) -> str:
 
 
 def main() -> None:
-    settings = tyro.cli(Show, description=__doc__)
+    settings = parse_command((Show,), __doc__)
     ratings = load_ratings(settings.dataset, settings.data_dir, settings.synthetic, settings.seed)
     show(ratings, Console())
 

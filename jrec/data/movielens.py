@@ -122,6 +122,11 @@ def _read_100k(files: Files) -> tuple[Users, Films]:
         place = whole_number(
             fields[1], lambda n=number: _where(files, "u.genre", n), "genre number"
         )
+        if place != len(genre_of):
+            raise InputError(
+                f"{_where(files, 'u.genre', number)}: genre number is {place} but should be "
+                f"{len(genre_of)}; number the genres from 0 on."
+            )
         genre_of[place] = fields[0]
     films = _FilmRows(files, "u.item")
     for number, line in files.lines("u.item", "latin-1"):
@@ -137,11 +142,15 @@ def _read_recbole(files: Files) -> tuple[Users, Films]:
     users = _UserRows(files, "ml-100k.user")
     for number, line in files.lines("ml-100k.user", "utf-8"):
         fields = _split(files, "ml-100k.user", number, line, "\t", 5)
+        if number == 1 and not fields[0].startswith("user_id:"):
+            raise InputError(f"{_where(files, 'ml-100k.user', 1)}: the header is missing.")
         if number > 1:
             users.add_from_words(number, fields[0], fields[1], fields[2], fields[3])
     films = _FilmRows(files, "ml-100k.item")
     for number, line in files.lines("ml-100k.item", "utf-8"):
         film, title, year, genres = _split(files, "ml-100k.item", number, line, "\t", 4)
+        if number == 1 and not film.startswith("item_id:"):
+            raise InputError(f"{_where(files, 'ml-100k.item', 1)}: the header is missing.")
         if number > 1:
             # The copy keeps the year in a column of its own; the official title ends with it.
             films.add(
@@ -173,7 +182,12 @@ def _read_dat_films(files: Files, encoding: str) -> Films:
 def _read_csv(files: Files) -> tuple[None, Films]:
     films = _FilmRows(files, "movies.csv")
     for number, line in files.lines("movies.csv", "utf-8"):
-        fields = next(csv.reader([line]))
+        try:
+            fields = next(csv.reader([line]))
+        except csv.Error as error:
+            raise InputError(
+                f"{_where(files, 'movies.csv', number)}: {error}; is a quote missing?"
+            ) from error
         if number == 1:
             if [field.lstrip("\ufeff") for field in fields] != ["movieId", "title", "genres"]:
                 raise InputError(
@@ -262,6 +276,8 @@ class _FilmRows:
         identity = whole_number(film, where, "film id")
         if identity in self.rows:
             raise InputError(f"{where()}: film {identity} comes twice; keep one of the lines.")
+        if not title.strip():
+            raise InputError(f"{where()}: the film has no title; write one.")
         kept = sorted(genre for genre in genres if genre not in _NO_GENRE)
         self.rows[identity] = (re.sub(r"\s+", " ", title).strip(), kept)
 

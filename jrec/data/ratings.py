@@ -168,6 +168,9 @@ def _by_film_row(
 def _latest_of_each_pair(columns: dict[str, np.ndarray]) -> np.ndarray:
     """Positions of the ratings to keep, in file order; of equal times the later line stays."""
     user, film = columns["user"], columns["film"]
+    # Ids may be huge: their ranks make a pair's number that cannot overflow.
+    if max(int(user.max()), int(film.max())) >= 2**31:
+        user, film = (np.unique(ids, return_inverse=True)[1] for ids in (user, film))
     pair = user * (int(film.max()) + 1) + film
     ordered = np.sort(pair)
     if not (ordered[1:] == ordered[:-1]).any():

@@ -101,6 +101,12 @@ def _from_cache(name: str) -> tuple[Path, Source] | None:
 
 def _fetch(name: str) -> tuple[Path, Source]:
     address = f"{_HOST}/{name}.zip"
+    try:
+        cache_dir().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The cache {cache_dir()} cannot be made ({error.strerror}); set JREC_CACHE to a folder."
+        ) from error
     pooch.get_logger().setLevel("WARNING")  # the run itself says where its data came from
     try:
         md5 = PUBLISHED_MD5.get(name) or _md5_on_host(name)

@@ -38,7 +38,8 @@ def synthetic_columns(size: SyntheticSize, seed: int) -> dict[str, np.ndarray]:
     Stars = 3.5 + user bias + film bias + taste, rounded to whole stars in 1..5.
     Raises InputError where a count is below 1.
     """
-    if min(size.users, size.films, size.ratings, size.factors) < 1 or size.noise < 0:
+    counts = (size.users, size.films, size.ratings, size.factors)
+    if min(counts) < 1 or max(counts) >= 2**31 or not 0 <= size.noise < np.inf:
         raise InputError(f"Synthetic data needs positive sizes, but was given {size}.")
     generator = np.random.default_rng(seed)
     user = generator.integers(0, size.users, size.ratings)

@@ -36,7 +36,12 @@ class Files:
             raise InputError(f"{path} does not exist; give --data-dir a folder or a .zip archive.")
         if path.is_dir():
             found = [*path.glob("*/*"), *path.glob("*")]
-            return cls(path, {p.name: str(p.relative_to(path)) for p in found if p.is_file()})
+            files = [p for p in found if p.is_file()]
+            names = [p.name for p in files]
+            for name in ("ratings.csv", "ratings.dat", "u.data", "movies.csv", "movies.dat"):
+                if names.count(name) > 1:
+                    raise InputError(f"{path} holds {name} twice; give --data-dir one data set.")
+            return cls(path, {p.name: str(p.relative_to(path)) for p in files})
         try:
             with zipfile.ZipFile(path) as archive:
                 names = [name for name in archive.namelist() if not name.endswith("/")]
@@ -64,6 +69,11 @@ class Files:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 return archive.read(self.members[name])
+        except (RuntimeError, NotImplementedError) as error:
+            raise InputError(
+                f"{self.place(name)} has a password or an unknown compression; unpack the archive "
+                f"and give its folder with --data-dir."
+            ) from error
         except (zipfile.BadZipFile, EOFError, OSError, zlib.error) as error:
             raise InputError(
                 f"{self.place(name)} is damaged ({error}); fetch the archive again."
@@ -122,12 +132,14 @@ def read_ratings(files: Files, name: str, layout: RatingColumns) -> dict[str, np
     if not content.strip():
         raise InputError(f"{files.place(name)} is empty; fetch the data set again.")
     if layout.header is not None:
-        first = content[: content.find(b"\n")].decode("utf-8", "replace").rstrip("\r")
+        first = content.split(b"\n", 1)[0].decode("utf-8", "replace").rstrip("\r")
         if first.lstrip("\ufeff") != layout.header:
             raise InputError(
                 f"{files.place(name)}, line 1: the header is {first!r} but should be "
                 f"{layout.header!r}; rename or reorder the columns."
             )
+        if not content.partition(b"\n")[2].strip():
+            raise InputError(f"{files.place(name)} is empty; fetch the data set again.")
     columns = _parse_fast(content, layout)
     if columns is None:
         raise InputError(_first_fault(files, name, layout))
@@ -157,7 +169,7 @@ def _parse_fast(content: bytes, layout: RatingColumns) -> dict[str, np.ndarray] 
             na_filter=True,
             engine="c",
         )
-    except (ValueError, pd.errors.ParserError, OverflowError):
+    except (ValueError, pd.errors.ParserError, OverflowError, RuntimeWarning):
         return None
     columns = {key: frame[p].to_numpy() for key, p in zip(layout.names, places, strict=True)}
     rating = columns["rating"]
@@ -167,9 +179,8 @@ def _parse_fast(content: bytes, layout: RatingColumns) -> dict[str, np.ndarray] 
         )
     if not good.all() or min(columns[key].min(initial=0) for key in _TYPES if key != "rating") < 0:
         return None
-    if step > 1 and content.count(layout.separator.encode()) != (len(layout.names) - 1) * len(
-        rating
-    ):
+    separators = content.count(layout.separator.encode(), start)
+    if separators != (len(layout.names) - 1) * len(rating):
         return None
     return columns
 

@@ -1,5 +1,6 @@
 """Orbax checkpoints of a train state, with a small JSON record beside each."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,10 @@ import jax
 import orbax.checkpoint as ocp
 
 from jrec.errors import InputError
+from jrec.files import read_json, write_json
 from jrec.train.step import TrainState
+
+_MANIFEST = "manifest.json"  # written after Orbax is done; a crash may leave it out
 
 
 class Checkpoints:
@@ -36,7 +40,19 @@ class Checkpoints:
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(_plain(state)), record=ocp.args.JsonSave(record)
         )
-        self._manager.save(step, args=args, force=True)
+        try:
+            self._manager.save(step, args=args, force=True)
+            folder = self._folder / str(step)
+            manifest = {"files": _digests(folder), "shapes": _shapes(_plain(state))}
+            write_json(folder / _MANIFEST, manifest)
+        except (OSError, ValueError) as error:
+            # TensorStore raises ValueError for whatever the system refuses.
+            if isinstance(error, ValueError) and "space" not in str(error):
+                raise
+            raise InputError(
+                f"The checkpoint {self._folder / str(step)} cannot be written (no space left, or no "
+                f"right to); make room and go on with --resume."
+            ) from error
 
     def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """The newest checkpoint, in the shapes of `template` (arrays or shape structs).
@@ -46,17 +62,25 @@ class Checkpoints:
         step = self.latest_step()
         if step is None:
             raise InputError(f"{self._folder} holds no complete checkpoint to resume from.")
+        folder = self._folder / str(step)
+        remedy = "delete that folder to resume from the one before it"
+        # Orbax must not be the one to find damage: it raises many kinds, and from threads too.
+        plain = jax.eval_shape(_plain, template)
+        if (folder / _MANIFEST).exists():
+            manifest = read_json(folder / _MANIFEST)
+            if manifest["files"] != _digests(folder):
+                raise InputError(f"The checkpoint {folder} is damaged; {remedy}.")
+            if manifest["shapes"] != _shapes(plain):
+                raise InputError(f"The checkpoint {folder} is of another model; {remedy}.")
         args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(jax.eval_shape(_plain, template)),
-            record=ocp.args.JsonRestore(),
+            state=ocp.args.StandardRestore(plain), record=ocp.args.JsonRestore()
         )
         try:
             restored = self._manager.restore(step, args=args)
         except Exception as error:
-            # Orbax and TensorStore raise many kinds; to the user they all say the same.
             raise InputError(
-                f"The checkpoint {self._folder / str(step)} is damaged or of another model "
-                f"({type(error).__name__}); delete that folder to resume from the one before it."
+                f"The checkpoint {folder} is damaged or of another model "
+                f"({type(error).__name__}); {remedy}."
             ) from error
         state = TrainState(**restored["state"])
         return state._replace(key=jax.random.wrap_key_data(state.key)), restored["record"]
@@ -69,3 +93,21 @@ class Checkpoints:
 def _plain(state: TrainState) -> dict[str, Any]:
     """A dict of ordinary arrays: Orbax knows no named tuples, and not every version typed keys."""
     return state._replace(key=jax.random.key_data(state.key))._asdict()
+
+
+def _shapes(tree: Any) -> dict[str, list[int]]:
+    """Shape by path, with paths in one form for dicts and for Optax's tuples of states."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): list(leaf.shape)
+        for path, leaf in leaves
+    }
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file below a checkpoint's folder, by relative path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _MANIFEST)
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jrec.errors import InputError
 from jrec.train.checkpoints import Checkpoints
@@ -146,22 +147,23 @@ def fit(
             state, sums, bad_step = chunk(state, data, order, done, steps)
             done += steps
             if waiting is not None:
-                report = _read(waiting, now, before, clock)
+                report = _read(waiting, now, before, clock, last)
                 clock = time.perf_counter()
                 yield report
             waiting = (done, steps, sums, bad_step)
             stop = should_stop()
             due = schedule.checkpoint_steps and (before + done) % schedule.checkpoint_steps == 0
             if stop or (due and done < schedule.steps_per_epoch):
-                yield _read(waiting, now, before, clock)
+                yield _read(waiting, now, before, clock, last)
                 waiting = None
+                _check_finite(state, now, last)
                 last.save(state, asdict(now))
                 clock = time.perf_counter()
             if stop:
                 yield Stopped(before + done)
                 return
         if waiting is not None:
-            yield _read(waiting, now, before, clock)
+            yield _read(waiting, now, before, clock, last)
         yield _end_epoch(state, evaluate, schedule, now, last, best)
 
 
@@ -172,14 +174,16 @@ def _chunk_length(schedule: Schedule, before: int, done: int) -> int:
     return steps
 
 
-def _read(waiting: tuple, now: Progress, before: int, clock: float) -> ChunkReport:
+def _read(
+    waiting: tuple, now: Progress, before: int, clock: float, last: Checkpoints
+) -> ChunkReport:
     """Waits for a chunk, adds it to the progress, and stops the run where a loss is not finite."""
     done, steps, sums, bad_step = waiting
     loss_sum, count = float(sums["loss_sum"]), float(sums["count"])
     if int(bad_step) >= 0:
         raise InputError(
-            f"The loss is not finite at step {int(bad_step)} (epoch {now.epoch}); the last good "
-            f"checkpoint is kept; try a lower --learning-rate."
+            f"The loss is not finite at step {int(bad_step)} (epoch {now.epoch}); "
+            f"{_kept(last)}try a lower --learning-rate."
         )
     seconds = time.perf_counter() - clock
     now.step_in_epoch = done
@@ -204,9 +208,10 @@ def _end_epoch(
     watched = -float(now.epoch) if schedule.watch is None else metrics[schedule.watch]
     if not math.isfinite(watched):
         raise InputError(
-            f"The metric {schedule.watch} is not finite after epoch {now.epoch} (step {step}); the "
-            f"last good checkpoint is kept. Try a lower --learning-rate."
+            f"The metric {schedule.watch} is not finite after step {step} (epoch {now.epoch}); "
+            f"{_kept(last)}try a lower --learning-rate."
         )
+    _check_finite(state, now, last)
     improved = watched < now.best
     if improved:
         now.best, now.best_epoch = watched, now.epoch
@@ -216,3 +221,22 @@ def _end_epoch(
         best.save(state, asdict(now) | {"metrics": metrics})
     last.save(state, asdict(now))
     return report
+
+
+@jax.jit
+def _all_finite(params: Any) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
+
+
+def _check_finite(state: TrainState, now: Progress, last: Checkpoints) -> None:
+    """Before a save: the last update may have overflowed although the loss before it had not."""
+    if not bool(_all_finite(state.params)):
+        raise InputError(
+            f"A parameter is not finite after step {int(state.step)} (epoch {now.epoch}); "
+            f"{_kept(last)}try a lower --learning-rate."
+        )
+
+
+def _kept(last: Checkpoints) -> str:
+    step = last.latest_step()
+    return "" if step is None else f"the checkpoint of step {step} is kept; "

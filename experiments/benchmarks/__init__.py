@@ -1,0 +1,1 @@
+"""Benchmarks: each prints a table, names its peer and the versions, and is run by hand."""
