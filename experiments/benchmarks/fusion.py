@@ -1,0 +1,169 @@
+"""Fusion training beside the original program: the same costs step by step, and examples/s.
+
+    python -m experiments.benchmarks.fusion --data-dir ml-1m.zip --paddle-python /path/to/python3.7
+
+The peer is paddlepaddle 1.8.5 (CPU), which needs a Python 3.7 of its own
+(`python3.7 -m pip install paddlepaddle==1.8.5 'protobuf<3.21'`); without it only jrec is timed. Both
+take the same parameters, order and batches; the sides alternate, and medians are printed.
+"""
+
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+
+from experiments.fusion import Train, build_model, loss, train_step
+from jrec.data.ratings import Ratings
+from jrec.data.sources import load_ratings
+from jrec.data.splits import Split, split_ratings
+from jrec.errors import run_command
+from jrec.train.rating_batches import device_ratings, feature_tables, gather_ratings
+from jrec.train.step import init_state, make_step
+from jrec.train.stream import make_chunk
+
+_BATCH = 256
+
+
+@dataclass
+class Fusion:
+    """MovieLens-1M with the source's settings."""
+
+    data_dir: Path | None = None
+    """Folder or archive of ml-1m."""
+    paddle_python: Path | None = None
+    """A Python 3.7 with paddlepaddle 1.8.5."""
+    steps: int = 400
+    """Steps timed, and compared, in each repeat."""
+    repeats: int = 5
+    """Repeats of each side."""
+    paddle_epochs: int = 0
+    """Also train the original for so many epochs, for its test error by epoch."""
+
+
+def write_peer_data(path: Path, ratings: Ratings, split: Split, order: np.ndarray) -> None:
+    """Everything the peer needs, as plain arrays."""
+    tables = feature_tables(ratings)
+    names = ("user", "gender", "age", "occupation", "film", "genres", "title")
+    rows = np.array([ratings.vocabularies[name].rows for name in names])
+    columns = {"user": ratings.user, "film": ratings.film, "rating": ratings.rating}
+    parts = {"train": split.train, "test": split.test, "order": order, "rows": rows}
+    np.savez(path, **columns, **parts, **tables["user"], **tables["film"])
+
+
+def run_peer(python: Path, data: Path, steps: int, epochs: int = 0) -> dict[str, np.ndarray]:
+    """The original program, in its own process."""
+    script = Path(__file__).with_name("fusion_paddle.py")
+    out = data.with_name("out.npz")
+    arguments = [str(part) for part in (python, script, data, out, steps, epochs)]
+    subprocess.run(arguments, check=True, stderr=subprocess.DEVNULL)
+    return dict(np.load(out))
+
+
+def to_flax(peer: dict[str, np.ndarray]) -> dict:
+    """The peer's initial parameters in the places of ours (it has gender before age)."""
+    init = {
+        name[5:]: jnp.asarray(value) for name, value in peer.items() if name.startswith("init/")
+    }
+    params: dict = {}
+    for name in ("user", "gender", "age", "occupation", "film"):
+        params[f"{name}_table"] = {"embedding": init[f"{name}_table"]}
+        params[f"{name}_layer"] = _dense(init, f"{name}_layer")
+    params["genres_table"] = {"embedding": init["genres_table"]}
+    params["title"] = {
+        "words": {"embedding": init["title_table"]},
+        "filters": _dense(init, "title"),
+    }
+    params["film_tower"] = _dense(init, "film_tower")
+    params["user_tower"] = _dense(init, "user_tower")
+    user, gender, age, occupation = jnp.split(params["user_tower"]["kernel"], [32, 48, 64])
+    params["user_tower"]["kernel"] = jnp.concatenate([user, age, gender, occupation])
+    return {"params": params}
+
+
+def _dense(init: dict, name: str) -> dict:
+    return {"kernel": init[f"{name}_kernel"], "bias": init[f"{name}_bias"]}
+
+
+def main(settings: Fusion) -> None:
+    ratings = load_ratings("ml-1m", settings.data_dir)
+    split = split_ratings(ratings, valid_fraction=0)
+    count = len(split.train)
+    order = np.random.RandomState(0).permutation(count)
+    tables = jax.tree.map(jnp.asarray, feature_tables(ratings))
+    data = device_ratings(ratings, split.train, tables)
+    train, optimizer = Train(), optax.sgd(0.2)
+    padded = jnp.asarray(np.append(order, np.full(-count % _BATCH, count)).astype(np.int32))
+    model = build_model(train, ratings)
+    first = gather_ratings(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+    fresh = jax.jit(model.init)(jax.random.key(0), first["user"], first["film"])
+
+    steps = {
+        "jrec": train_step(train, ratings, optimizer),
+        "jrec, every padded position convolved": make_step(partial(loss, model), optimizer),
+    }
+    chunks = {name: make_chunk(step, gather_ratings, count, _BATCH) for name, step in steps.items()}
+
+    def seconds(name: str) -> float:
+        state = init_state(jax.tree.map(jnp.copy, fresh), optimizer, jax.random.key(0))
+        start = time.perf_counter()
+        jax.block_until_ready(chunks[name](state, data, padded, 0, settings.steps))
+        return time.perf_counter() - start
+
+    for name in chunks:
+        seconds(name)  # compiles
+    times: dict[str, list[float]] = {name: [] for name in chunks}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "data.npz"
+        write_peer_data(path, ratings, split, order)
+        for _ in range(settings.repeats):
+            for name in chunks:
+                times[name].append(seconds(name))
+            if settings.paddle_python:
+                peer = run_peer(settings.paddle_python, path, settings.steps)
+                times.setdefault("paddlepaddle 1.8.5", []).append(float(peer["seconds"][0]))
+        if settings.paddle_python:
+            compare_costs(peer, chunks["jrec"], data, padded, settings.steps, optimizer)
+            if settings.paddle_epochs:
+                run_peer(settings.paddle_python, path, settings.steps, settings.paddle_epochs)
+
+    examples = settings.steps * _BATCH
+    print(f"\nMovieLens-1M, batch {_BATCH}, {settings.steps} steps, median of {settings.repeats};")
+    print(f"jax {jax.__version__}, {jax.devices()[0].platform}, compilation excluded\n")
+    print("| program | examples/s | ratio to the last row |\n| --- | --- | --- |")
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    last = list(medians.values())[-1]
+    for name, value in medians.items():
+        print(f"| {name} | {examples / value:,.0f} | {last / value:.1f} |")
+
+
+def compare_costs(
+    peer: dict[str, np.ndarray],
+    chunk: Callable,
+    data: dict[str, Any],
+    order: jax.Array,
+    steps: int,
+    optimizer: optax.GradientTransformation,
+) -> None:
+    """Prints how far our costs are from the original's, step by step, from its own parameters."""
+    state = init_state(to_flax(peer), optimizer, jax.random.key(0))
+    ours = []
+    for step in range(steps):
+        state, sums, _ = chunk(state, data, order, step, 1)
+        ours.append(float(sums["loss_sum"] / sums["count"]))
+    gap = np.abs(np.array(ours) / peer["costs"] - 1)
+    print(f"cost of {steps} steps against the original: largest relative gap {gap.max():.1e}")
+
+
+if __name__ == "__main__":
+    run_command(lambda: main(tyro.cli(Fusion, description=__doc__)))
