@@ -19,3 +19,19 @@ def squared_error(
     """
     difference = jnp.where(mask, prediction - target, 0).astype(jnp.float32)
     return (difference**2).sum(), mask.sum().astype(jnp.float32)
+
+
+def weighted_squared_error(
+    prediction: jax.Array, target: jax.Array, weight: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Sum of weight * (prediction - target)^2, and the sum of the weights.
+
+    Args:
+        prediction, target: float, any one shape.
+        weight: float, 0 or more, the same shape; 0 leaves an element out, even one not finite.
+
+    Returns:
+        float32 scalars (sum, count), as `squared_error`.
+    """
+    difference = jnp.where(weight > 0, prediction - target, 0).astype(jnp.float32)
+    return (weight * difference**2).sum(), weight.sum().astype(jnp.float32)

@@ -40,11 +40,15 @@ class Loading:
 
 def write_csv(folder: Path, settings: Loading) -> None:
     """`ratings.csv` and `movies.csv` as GroupLens writes them, users in order."""
-    columns = synthetic_columns(SyntheticSize(settings.users, settings.films, settings.rows), 0)
-    order = np.argsort(columns["user"], kind="stable")
+    # A quarter more than asked for: real data has no repeated pairs, so these are dropped.
+    drawn = SyntheticSize(settings.users, settings.films, settings.rows * 5 // 4)
+    columns = synthetic_columns(drawn, 0)
+    _, kept = np.unique(columns["user"] * settings.films + columns["film"], return_index=True)
+    kept = np.sort(kept)[: settings.rows]
+    order = kept[np.argsort(columns["user"][kept], kind="stable")]
     with (folder / "ratings.csv").open("w", encoding="utf-8") as file:
         file.write("userId,movieId,rating,timestamp\n")
-        for start in range(0, settings.rows, 1_000_000):
+        for start in range(0, len(order), 1_000_000):
             part = order[start : start + 1_000_000]
             rows = zip(*(columns[name][part].tolist() for name in columns), strict=True)
             file.write("".join(f"{u},{f},{s},{t}\n" for u, f, s, t in rows))

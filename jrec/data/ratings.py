@@ -173,8 +173,13 @@ def _latest_of_each_pair(columns: dict[str, np.ndarray]) -> np.ndarray:
         user, film = (np.unique(ids, return_inverse=True)[1] for ids in (user, film))
     pair = user * (int(film.max()) + 1) + film
     ordered = np.sort(pair)
-    if not (ordered[1:] == ordered[:-1]).any():
+    repeats = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(repeats) == 0:
         return np.arange(len(pair))
-    order = np.lexsort((np.arange(len(pair)), columns["timestamp"], pair))
-    last = np.append(pair[order][1:] != pair[order][:-1], True)
-    return np.sort(order[last])
+    # Only the pairs that repeat are sorted by time, which is dear.
+    again = np.flatnonzero(np.isin(pair, repeats))
+    order = again[np.lexsort((again, columns["timestamp"][again], pair[again]))]
+    earlier = order[:-1][pair[order][1:] == pair[order][:-1]]
+    kept = np.ones(len(pair), bool)
+    kept[earlier] = False
+    return np.flatnonzero(kept)

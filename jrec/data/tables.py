@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -129,17 +130,18 @@ def read_ratings(files: Files, name: str, layout: RatingColumns) -> dict[str, np
     Raises InputError: missing or wrong header, field count, bad number, rating out of range.
     """
     content = files.read(name)
-    if not content.strip():
-        raise InputError(f"{files.place(name)} is empty; fetch the data set again.")
-    if layout.header is not None:
-        first = content.split(b"\n", 1)[0].decode("utf-8", "replace").rstrip("\r")
+    start = 0
+    if layout.header is not None and content and not content.isspace():
+        # No split or strip of the whole: it can be half a gigabyte.
+        start = content.find(b"\n") + 1 or len(content)
+        first = content[:start].decode("utf-8", "replace").rstrip("\r\n")
         if first.lstrip("\ufeff") != layout.header:
             raise InputError(
                 f"{files.place(name)}, line 1: the header is {first!r} but should be "
                 f"{layout.header!r}; rename or reorder the columns."
             )
-        if not content.partition(b"\n")[2].strip():
-            raise InputError(f"{files.place(name)} is empty; fetch the data set again.")
+    if re.compile(rb"\S").search(content, start) is None:
+        raise InputError(f"{files.place(name)} is empty; fetch the data set again.")
     columns = _parse_fast(content, layout)
     if columns is None:
         raise InputError(_first_fault(files, name, layout))

@@ -45,6 +45,7 @@ class SequenceConvolution(nn.Module):
         positions: None computes all B x L positions. A number P computes only the counted ones,
             laid one after the other, and is exact while the batch counts at most P of them in
             prefixes (the caller's to check): titles average 3 words but are padded to 15.
+        word_init: of the word table.
     """
 
     rows: int
@@ -53,13 +54,12 @@ class SequenceConvolution(nn.Module):
     window: int = 3
     pooling: str = "sum"
     positions: int | None = None
+    word_init: nn.initializers.Initializer = nn.initializers.xavier_uniform()
 
     @nn.compact
     def __call__(self, ids_BL: jax.Array, mask_BL: jax.Array) -> jax.Array:
         """int32 [B, L], bool [B, L] (a prefix of each row) -> float [B, F]."""
-        embed = nn.Embed(
-            self.rows, self.width, embedding_init=nn.initializers.xavier_uniform(), name="words"
-        )
+        embed = nn.Embed(self.rows, self.width, embedding_init=self.word_init, name="words")
         # A convolution over concatenated windows is one matrix product.
         filters = nn.Dense(
             self.filters, kernel_init=nn.initializers.xavier_uniform(), name="filters"

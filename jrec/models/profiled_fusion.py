@@ -1,0 +1,117 @@
+"""A stronger fusion model: the film tower also reads who gave the film which rating.
+
+It joins the item autoencoder (Sedhain et al. 2015, "AutoRec: Autoencoders Meet Collaborative
+Filtering", equations 1 and 2) with the features of the fusion model, as two towers:
+
+    film  = sigmoid(profile . W + genres and title)       user = id + attributes, linear
+    stars = mean + user bias + film bias + <user, film>
+
+Part of each profile is hidden in training and predicted from the rest, so that the model does there
+what it must do later: known ratings in, unknown ratings out.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jrec.models.layers import SequenceConvolution, masked_sum
+
+_small = nn.initializers.normal(0.02)
+
+
+class Towers(NamedTuple):
+    """Vectors and biases of B films and all N users; N counts padding and unknown rows."""
+
+    film_BD: jax.Array
+    film_bias_B: jax.Array
+    user_ND: jax.Array
+    user_bias_N: jax.Array
+
+
+class ProfiledFusion(nn.Module):
+    """The two towers of a block of films and all users.
+
+    Attributes:
+        table_rows: rows V of each table, as in `jrec.models.fusion.Fusion`.
+        width: D of both towers.
+        side_width: of genre and word vectors; user attributes have half of it.
+        title_pooling: `sum` or `max` over a title's convolved words.
+        dropout: share of the film code that training drops.
+        side_scale: factor of the features' part beside ids and profiles.
+    """
+
+    table_rows: Mapping[str, int]
+    width: int = 256
+    side_width: int = 32
+    title_pooling: str = "sum"
+    dropout: float = 0.3
+    side_scale: float = 0.3
+
+    @nn.compact
+    def __call__(
+        self,
+        user: Mapping[str, jax.Array],
+        film: Mapping[str, jax.Array],
+        profile_BN: jax.Array,
+        train: bool,
+    ) -> Towers:
+        """Computes both towers.
+
+        Args:
+            user: int32 [N] for each attribute, of all users by row.
+            film: `film` int32 [B]; `genres`, `title` int32 [B, L] with `…_mask` bool [B, L].
+            profile_BN: what the film towers read, see `profile_of`.
+            train: whether to drop (needs the `dropout` stream).
+        """
+        user_rows, film_rows = self.table_rows["user"], self.table_rows["film"]
+        user_ND = self.param("user_table", _small, (user_rows, self.width))
+        if user:
+            attributes = [
+                nn.Embed(self.table_rows[name], self.side_width // 2, name=f"{name}_table")(rows)
+                for name, rows in sorted(user.items())
+            ]
+            side = nn.Dense(self.width, name="user_side")(jnp.concatenate(attributes, -1))
+            user_ND = user_ND + self.side_scale * side
+
+        genres = nn.Embed(
+            self.table_rows["genres"], self.side_width, embedding_init=_small, name="genres_table"
+        )
+        title = SequenceConvolution(
+            self.table_rows["title"],
+            self.side_width,
+            self.side_width,
+            pooling=self.title_pooling,
+            word_init=nn.initializers.normal(self.side_width**-0.5),
+            name="title",
+        )
+        parts = [
+            masked_sum(genres(film["genres"]), film["genres_mask"]),
+            title(film["title"], film["title_mask"]),
+        ]
+        side = nn.Dense(self.width, name="film_side")(jnp.concatenate(parts, -1))
+        weight_ND = self.param("profile", nn.initializers.normal(0.01), (user_rows, self.width))
+        film_BD = nn.sigmoid(profile_BN @ weight_ND + self.side_scale * side)
+
+        film_bias_M = self.param("film_bias", nn.initializers.zeros, (film_rows,))
+        return Towers(
+            nn.Dropout(self.dropout)(film_BD, deterministic=not train),
+            film_bias_M[film["film"]],
+            user_ND,
+            self.param("user_bias", nn.initializers.zeros, (user_rows,)),
+        )
+
+
+def block_scores(towers: Towers) -> jax.Array:
+    """Stars less the mean rating, float32 [B, N], of all users for a block of films."""
+    match_BN = towers.film_BD @ towers.user_ND.T
+    return match_BN + towers.film_bias_B[:, None] + towers.user_bias_N[None, :]
+
+
+def profile_of(
+    stars_BN: jax.Array, shown_BN: jax.Array, mean: jax.Array, film_bias_B: jax.Array
+) -> jax.Array:
+    """A film tower's reading of known ratings: stars less mean and film bias where shown, else 0."""
+    return jnp.where(shown_BN, stars_BN - mean - film_bias_B[:, None], 0.0)
