@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from experiments import fusion
-from experiments.fusion import Train, build_model, predict_batch
+from experiments.fusion import Train
 from jrec.data.sources import load_ratings
 from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.train.checkpoints import Checkpoints
-from jrec.train.rating_batches import device_ratings, feature_tables, gather_ratings
+from jrec.train.step import init_state
 
 SIZES = ["--synthetic.users", "60", "--synthetic.films", "40", "--synthetic.ratings", "3000"]
 TRAIN = ["train", "--dataset", "synthetic", *SIZES, "--batch-size", "32", "--tower-width", "16"]
@@ -51,34 +51,41 @@ def test_a_run_directory_explains_itself(run_dir):
 
 
 def test_the_export_predicts_what_the_model_does_without_its_code(run_dir):
-    settings = Train(dataset="synthetic", synthetic=SyntheticSize(60, 40, 3000), tower_width=16)
-    ratings = load_ratings("synthetic", None, settings.synthetic, 0)
-    data = device_ratings(ratings, split_ratings(ratings).test, feature_tables(ratings))
-    count = len(data["rating"])
-    batch = gather_ratings(data, np.arange(count), np.ones(count, bool))
-    model = build_model(settings, ratings)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), batch["user"], batch["film"])
-    best = Checkpoints(run_dir / "best", 1)
-    template = fusion.TrainState(
-        jax.ShapeDtypeStruct((), np.int32),
-        jax.eval_shape(lambda: jax.random.key(0)),
-        shapes,
-        fusion.optax.sgd(0.2).init(None),
+    settings = Train(
+        dataset="synthetic", synthetic=SyntheticSize(60, 40, 3000), tower_width=16, batch_size=32
     )
-    state, record = best.restore(template)
-    expected = np.asarray(predict_batch(model, state.params, batch))
+    settings = fusion.with_preset(settings)
+    ratings = load_ratings("synthetic", None, settings.synthetic, 0)
+    split = split_ratings(ratings, valid_fraction=settings.valid_fraction)
+    system = fusion.source_system(settings, ratings, split, jax.random.key(0))
+    fresh = init_state(system.params, system.optimizer, jax.random.key(0))
+    state, record = Checkpoints(run_dir / "best", 1).restore(jax.eval_shape(lambda: fresh))
     assert record["epoch"] - 1 == json.loads((run_dir / "results.json").read_text())["best_epoch"]
+    user, film = ratings.user[split.test], ratings.film[split.test]
+    expected = system.predict(system.predictor(state.params), user, film)
     code = (
         "import sys, numpy as np\n"
         "from pathlib import Path\n"
         "from jrec.rating_export import load_rating_model\n"
         f"model = load_rating_model(Path({str(run_dir / 'export')!r}))\n"
-        f"user, film = np.array({data['user'].tolist()}), np.array({data['film'].tolist()})\n"
+        f"user, film = np.array({user.tolist()}), np.array({film.tolist()})\n"
         "print(np.asarray(model.predict(user.astype('i4'), film.astype('i4'))).tolist())\n"
         "assert 'flax' not in sys.modules and 'jrec.models' not in sys.modules\n"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     np.testing.assert_allclose(json.loads(said.stdout), expected, atol=1e-5)
+
+
+def test_the_improved_preset_runs_to_an_export(tmp_path, capsys):
+    folder = tmp_path / "improved"
+    arguments = ["train", "--preset", "improved", "--dataset", "synthetic", *SIZES]
+    arguments += ["--improved.width", "8", "--batch-size", "16", "--epochs", "6"]
+    fusion.main([*arguments, "--run-dir", str(folder)])
+    results = json.loads((folder / "results.json").read_text())
+    assert results["test_rmse"] < results["baselines"]["global mean"]["rmse"]
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 6
+    fusion.main(["recommend", "--run-dir", str(folder), "--user", "2", "--count", "3"])
+    assert "for user 2" in capsys.readouterr().out
 
 
 def test_predict_and_recommend_print_what_they_should(run_dir, capsys):
@@ -91,7 +98,7 @@ def test_predict_and_recommend_print_what_they_should(run_dir, capsys):
     fusion.main(["recommend", "--run-dir", str(run_dir), "--user", "1", "--count", "50", "--seen"])
     everything = capsys.readouterr().out
     ratings = load_ratings("synthetic", None, SyntheticSize(60, 40, 3000), 0)
-    train = split_ratings(ratings).train
+    train = split_ratings(ratings, valid_fraction=Train.valid_fraction).train
     user = ratings.vocabularies["user"].encode([1])[0]
     seen = set(ratings.film[train][ratings.user[train] == user].tolist())
     assert everything.count("(2000)") == 40 and unseen.count("(2000)") == 40 - len(seen)

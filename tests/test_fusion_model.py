@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
-from jrec.losses import squared_error
+from jrec.losses import squared_error, weighted_squared_error
 from jrec.models.fusion import Fusion
 from jrec.train.rating_batches import device_ratings, feature_tables, features, gather_ratings
 
@@ -118,3 +118,12 @@ def test_squared_error_masked_is_filtered():
     )
     expected = np.where(mask, 2 * (prediction - target), 0)
     np.testing.assert_allclose(gradient, expected, rtol=1e-6)
+
+
+def test_weighted_squared_error_weighs_and_leaves_out():
+    prediction, target = jnp.array([1.0, 2.0, jnp.nan]), jnp.array([0.0, 4.0, 0.0])
+    weight = jnp.array([0.5, 2.0, 0.0])
+    total, count = weighted_squared_error(prediction, target, weight)
+    assert (float(total), float(count)) == (8.5, 2.5)
+    gradient = jax.grad(lambda p: weighted_squared_error(p, target, weight)[0])(prediction)
+    assert gradient.tolist() == [1.0, -8.0, 0.0]

@@ -1,0 +1,85 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.fusion_improved import (
+    Improved,
+    all_vectors,
+    build_improved,
+    film_blocks,
+    gather_films,
+    improved_loss,
+    init_improved,
+    predict_pairs,
+)
+from jrec.data.splits import split_ratings
+from jrec.data.synthetic import SyntheticSize, synthetic_ratings
+from jrec.errors import InputError
+from jrec.models.profiled_fusion import block_scores, profile_of
+from jrec.train.rating_batches import feature_tables
+
+RATINGS = synthetic_ratings(SyntheticSize(users=20, films=15, ratings=200), seed=0)
+SPLIT = split_ratings(RATINGS)
+SETTINGS = Improved(width=6)
+MODEL = build_improved(SETTINGS, RATINGS, "sum")
+DATA = film_blocks(RATINGS, SPLIT, jax.tree.map(jnp.asarray, feature_tables(RATINGS)))
+PARAMS = init_improved(MODEL, DATA, jax.random.key(0))
+FILMS = jnp.arange(17)
+
+
+def block(films=FILMS, mask=None):
+    return gather_films(DATA, films, jnp.ones(films.shape, bool) if mask is None else mask)
+
+
+def test_blocks_hold_the_training_ratings_and_no_other():
+    train = SPLIT.train
+    known = np.zeros((17, 22), bool)
+    known[RATINGS.film[train], RATINGS.user[train]] = True
+    assert np.array_equal(DATA["known"], known)
+    stars = np.asarray(block()["stars"])
+    assert (stars[RATINGS.film[train], RATINGS.user[train]] == RATINGS.rating[train]).all()
+
+
+def test_a_profile_reads_what_is_shown_alone():
+    stars, shown = jnp.array([[5.0, 1.0, 3.0]]), jnp.array([[True, False, True]])
+    profile = profile_of(stars, shown, jnp.float32(3.5), jnp.array([0.5]))
+    assert profile.tolist() == [[1.0, 0.0, -1.0]]
+
+
+def test_pairs_are_scored_as_blocks_are():
+    features = block()
+    profile = profile_of(features["stars"], features["known"], DATA["mean"], DATA["film_bias"])
+    towers = MODEL.apply(PARAMS, features["user"], features["film"], profile, train=False)
+    expected = np.clip(DATA["mean"] + block_scores(towers), 1, 5)
+    vectors = all_vectors(MODEL, DATA, PARAMS)
+    user, film = np.meshgrid(np.arange(22), np.arange(17))
+    pairs = predict_pairs(vectors, jnp.asarray(user.ravel()), jnp.asarray(film.ravel()), 1.0, 5.0)
+    np.testing.assert_allclose(pairs.reshape(17, 22), expected, atol=1e-5)
+
+
+def test_count_is_the_number_of_ratings_and_masked_films_have_none():
+    loss = jax.jit(lambda b, k: improved_loss(MODEL, SETTINGS, PARAMS, b, k))
+    counts = [float(loss(block(), jax.random.key(k))[1]) for k in range(20)]
+    np.testing.assert_allclose(np.mean(counts), len(SPLIT.train), rtol=0.02)
+    total, count = loss(block(mask=jnp.zeros(17, bool)), jax.random.key(0))
+    assert (float(total), float(count)) == (0.0, 0.0)
+
+
+def test_a_hidden_rating_is_predicted_from_the_others():
+    """With everything hidden but nothing shown, the profile weights have no data gradient."""
+    settings = Improved(width=6, hide=255 / 256, seen_weight=0.0, dropout=0.0, profile_decay=0.0)
+    one_user = jnp.arange(22)[None, :] == int(RATINGS.user[SPLIT.train][0])
+    few = block() | {"known": block()["known"] & one_user}
+    # One rating a film at most: where it is hidden (255 of 256) no rating is left to show.
+    gradient = jax.grad(lambda p: improved_loss(MODEL, settings, p, few, jax.random.key(0))[0])(
+        PARAMS
+    )
+    assert np.abs(gradient["params"]["profile"]).max() == 0
+    assert np.abs(gradient["params"]["user_table"]).max() > 0
+
+
+def test_a_matrix_that_cannot_fit_is_refused(monkeypatch):
+    monkeypatch.setattr("experiments.fusion_improved._LARGEST_MATRIX", 100)
+    with pytest.raises(InputError, match="use --preset source"):
+        film_blocks(RATINGS, SPLIT, {})
