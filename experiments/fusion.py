@@ -12,11 +12,13 @@ import hashlib
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +26,7 @@ import optax
 from rich.console import Console
 
 from experiments.rating_report import finish_rating_run, show_ratings, show_recommendations
+from jrec import row_optimizers
 from jrec.command_line import parse_command
 from jrec.data.ratings import Ratings
 from jrec.data.sources import DATASETS, load_ratings
@@ -39,6 +42,7 @@ from jrec.report import MetricsLog, environment, open_run_directory
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
 from jrec.train.rating_batches import device_ratings, feature_tables, features, gather_ratings
+from jrec.train.row_step import init_row_state, make_row_step
 from jrec.train.step import Batch, Step, TrainState, choose_step, init_state, make_step
 from jrec.train.stream import epoch_order, make_chunk
 
@@ -67,6 +71,8 @@ class Train:
     """Ratings a step."""
     learning_rate: float = 0.2
     """Of plain stochastic gradient descent."""
+    tables: Literal["dense", "rows"] = "dense"
+    """How embedding tables are updated: as a whole, or only the rows that a batch reads."""
     title_pooling: Literal["sum", "max"] = "sum"
     """Over a title's convolved words: the source's program sums, its text takes the maximum."""
     id_width: int = 32
@@ -141,9 +147,11 @@ def build_model(settings: Train, ratings: Ratings, title_positions: int | None =
     )
 
 
-def loss(model: Fusion, params: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+def loss(
+    model: Fusion, params: Any, batch: Batch, key: jax.Array, apply: Callable = nn.Module.apply
+) -> tuple[jax.Array, jax.Array]:
     """Squared error on the source's scale, where the target is 2 * stars - 5."""
-    score = model.apply(params, batch["user"], batch["film"])
+    score = apply(model, params, batch["user"], batch["film"])
     return squared_error(score, 2 * batch["rating"] - 5, batch["mask"])
 
 
@@ -158,18 +166,34 @@ def predict_rows(model: Fusion, arrays: Any, user: jax.Array, film: jax.Array) -
     return (model.apply(arrays["params"], *inputs) + 5) / 2
 
 
-def train_step(settings: Train, ratings: Ratings, optimizer: optax.GradientTransformation) -> Step:
+def train_state(settings: Train, params: Any, key: jax.Array) -> TrainState:
+    """The state before the first step."""
+    if settings.tables == "dense":
+        return init_state(params, optax.sgd(settings.learning_rate), key)
+    return init_row_state(
+        params, optax.sgd(settings.learning_rate), row_optimizers.sgd(settings.learning_rate), key
+    )
+
+
+def train_step(settings: Train, ratings: Ratings) -> Step:
     """The step, on padded titles only where it must be.
 
     Titles are padded to the longest (15 words on 1M) but have 3 on average: nearly every batch has
     under 4 a film in all, and then only these are convolved.
     """
     word_limit = 4 * settings.batch_size
-    small, large = (
-        make_step(partial(loss, build_model(settings, ratings, positions)), optimizer)
-        for positions in (word_limit, None)
-    )
-    return choose_step(lambda batch: batch["film"]["title_mask"].sum() <= word_limit, small, large)
+    rate = settings.learning_rate
+
+    def step_of(title_positions: int | None) -> Step:
+        each = partial(loss, build_model(settings, ratings, title_positions))
+        if settings.tables == "dense":
+            return make_step(each, optax.sgd(rate))
+        return make_row_step(each, optax.sgd(rate), row_optimizers.sgd(rate))
+
+    def fits(batch: Batch) -> jax.Array:
+        return batch["film"]["title_mask"].sum() <= word_limit
+
+    return choose_step(fits, step_of(word_limit), step_of(None))
 
 
 def record(settings: Train, ratings: Ratings, split: Split) -> dict[str, Any]:
@@ -204,15 +228,15 @@ def train(settings: Train) -> None:
     train_data, valid_data, test_data = (
         device_ratings(ratings, part, tables) for part in (split.train, split.valid, split.test)
     )
-    model, optimizer = build_model(settings, ratings), optax.sgd(settings.learning_rate)
+    model = build_model(settings, ratings)
     # Three keys: the state's own is donated with it, chunk by chunk.
     init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
     count = len(split.train)
     first = gather_ratings(train_data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
     params = jax.jit(model.init)(init_key, first["user"], first["film"])
-    state = init_state(params, optimizer, step_key)
+    state = train_state(settings, params, step_key)
     template = jax.eval_shape(lambda: state)
-    step = train_step(settings, ratings, optimizer)
+    step = train_step(settings, ratings)
     errors = make_rating_errors(partial(predict_batch, model), gather_ratings)
 
     def evaluate(state: TrainState) -> dict[str, float]:

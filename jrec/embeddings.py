@@ -13,6 +13,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 READ_IDS = "read_ids"
 ROW_SHIFTS = "row_shifts"
 
+LINE = 16
+"""float32 numbers in a cache line of 64 bytes."""
+
 Lookup = tuple[str, ...]
 """(table's name, module path..., `lookup_K`): one call of one `Embed`."""
 
@@ -26,14 +29,14 @@ class Embed(nn.Module):
 
     Attributes:
         rows: V. width: D.
-        init: of the float32 [V, D] parameter `embedding`.
+        embedding_init: of the float32 [V, D] parameter `embedding`.
         pooling: over the last axis of the ids: None, `sum`, or `mean` (of what the mask counts; zero
             where it counts nothing).
     """
 
     rows: int
     width: int
-    init: Callable[..., jax.Array] = nn.initializers.normal(0.01)
+    embedding_init: Callable[..., jax.Array] = nn.initializers.normal(0.01)
     pooling: str | None = None
 
     @nn.compact
@@ -53,7 +56,9 @@ class Embed(nn.Module):
             raise ValueError(f"pooling must be None, 'sum' or 'mean', but is {self.pooling!r}.")
         if mask is not None and mask.shape != ids.shape:
             raise ValueError(f"The mask's shape {mask.shape} is not the ids' {ids.shape}.")
-        table_VD = self.param("embedding", self.init, (self.rows, self.width), jnp.float32)
+        table_VD = self.param(
+            "embedding", self.embedding_init, (self.rows, self.width), jnp.float32
+        )
         values = self._look_up(table_VD, ids, mask)
         if mask is not None:
             values = jnp.where(mask[..., None], values, 0)
@@ -79,12 +84,41 @@ class Embed(nn.Module):
         self.sow(READ_IDS, lookup, read, reduce_fn=lambda _, new: new, init_fn=lambda: None)
         if not (self.has_variable(ROW_SHIFTS, lookup) or self.is_mutable_collection(ROW_SHIFTS)):
             return gather_rows(table_VD, ids)
-        return self.perturb(lookup, gather_rows(jax.lax.stop_gradient(table_VD), ids), ROW_SHIFTS)
+        values = gather_rows_by_lines(jax.lax.stop_gradient(table_VD), ids)
+        return self.perturb(lookup, values, ROW_SHIFTS)
 
 
 def gather_rows(table: jax.Array, ids: jax.Array) -> jax.Array:
-    """Rows [..., D] of a float table [V, D] by integer ids [...]; NaN where an id is no row's."""
-    return table.at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    """Rows [..., D] of a table [V, D] by integer ids [...]; NaN where an id is no row's.
+
+    (Of an integer table: its type's smallest number.)
+    """
+    return table.at[ids].get(mode="fill", wrap_negative_indices=False)
+
+
+def gather_rows_by_lines(table: jax.Array, ids: jax.Array) -> jax.Array:
+    """`gather_rows` [..., D] (or [...] of a [V] table) for a table too large for the processor's cache; not to be differentiated.
+
+    XLA's loop on a CPU copies one row after the other and waits for the memory at each. Taking one
+    cache line (16 floats) of every row, then the next line, lets it ask for many rows at once: twice
+    as fast at a million rows, and as fast at ten thousand. Other devices do so by themselves.
+    """
+    if table.ndim == 1 or table.shape[1] <= LINE or table.shape[1] % LINE:
+        return gather_rows(table, ids)
+    rows, width = table.shape
+
+    def by_lines(table_VD: jax.Array, ids: jax.Array) -> jax.Array:
+        lines = table_VD.reshape(rows, width // LINE, LINE)
+
+        def take(number: jax.Array, found: jax.Array) -> jax.Array:
+            line = lines.at[ids, number].get(mode="fill", wrap_negative_indices=False)
+            return jax.lax.dynamic_update_index_in_dim(found, line, number, found.ndim - 2)
+
+        # A loop, because XLA would fuse unrolled steps into the row by row copy again.
+        found = jnp.zeros((*ids.shape, width // LINE, LINE), table_VD.dtype)
+        return jax.lax.fori_loop(0, width // LINE, take, found).reshape(*ids.shape, width)
+
+    return jax.lax.platform_dependent(table, ids, cpu=by_lines, default=gather_rows)
 
 
 class RowReads:

@@ -5,6 +5,7 @@ Each update takes rows [U, D], their state and their summed gradient, and gives 
 masked examples and padding touch nothing, even where a rule would move a row without gradient.
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -126,8 +127,8 @@ def adam(
             last = {"last": jnp.full_like(state["last"], time)}
         mean_UD = keep_m * state["mean"] + (1 - b1) * gradient_UD
         squares_UD = keep_v * state["squares"] + (1 - b2) * gradient_UD**2
-        root_UD = jnp.sqrt(squares_UD / (1 - b2**time)) + eps
-        rows_UD = rows_UD - rate(step) * mean_UD / (1 - b1**time) / root_UD
+        root_UD = jnp.sqrt(squares_UD / _one_less_power(b2, time)) + eps
+        rows_UD = rows_UD - rate(step) * mean_UD / _one_less_power(b1, time) / root_UD
         return rows_UD, {"mean": mean_UD, "squares": squares_UD} | last
 
     return RowOptimizer(init, update)
@@ -159,6 +160,11 @@ def clip_rows(optimizer: RowOptimizer, largest_norm: float) -> RowOptimizer:
         return optimizer.update(rows_UD, state, gradient_UD * scale_U1, step)
 
     return RowOptimizer(optimizer.init, update)
+
+
+def _one_less_power(base: float, exponent: jax.Array) -> jax.Array:
+    """1 - base^exponent without the cancellation that costs 0.999^1 four of float32's digits."""
+    return -jnp.expm1(exponent * (math.log(base) if base else -math.inf))
 
 
 def _schedule(rate: Rate) -> Callable[[jax.Array], jax.Array]:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jrec.embeddings import gather_rows
+from jrec.embeddings import gather_rows_by_lines
 from jrec.row_optimizers import RowOptimizer
 
 TableState = dict[str, dict[str, jax.Array] | jax.Array]
@@ -57,8 +57,9 @@ def update_table(
     owner_V, ids_U, gradient_UD = sum_duplicates(state["owner"], ids_N, gradient_ND)
     # Slots without a row read some row, and are dropped when written.
     inside_U = jnp.minimum(ids_U, len(table_VD) - 1)
-    rule_U = jax.tree.map(lambda leaf: gather_rows(leaf, inside_U), state["rule"])
-    rows_UD, rule_U = optimizer.update(gather_rows(table_VD, inside_U), rule_U, gradient_UD, step)
+    rule_U = jax.tree.map(lambda leaf: gather_rows_by_lines(leaf, inside_U), state["rule"])
+    rows_UD = gather_rows_by_lines(table_VD, inside_U)
+    rows_UD, rule_U = optimizer.update(rows_UD, rule_U, gradient_UD, step)
 
     def write(whole: jax.Array, part: jax.Array) -> jax.Array:
         return whole.at[ids_U].set(part, mode="drop", unique_indices=True)

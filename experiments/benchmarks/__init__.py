@@ -1,0 +1,1 @@
+"""Measurements: each prints a table, its versions and how busy the machine was."""
