@@ -17,26 +17,16 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
+import tyro
 from rich.console import Console
 
-from experiments.fusion_improved import (
-    Improved,
-    all_vectors,
-    build_improved,
-    check_improved,
-    film_blocks,
-    gather_films,
-    improved_loss,
-    improved_optimizer,
-    init_improved,
-    predict_pairs,
-)
+from experiments.fusion_improved import Improved, check_improved, improved_system
+from experiments.fusion_source import Source, check_source, source_system
+from experiments.fusion_system import System
 from experiments.rating_report import finish_rating_run, show_ratings, show_recommendations
 from jrec.command_line import parse_command
 from jrec.data.ratings import Ratings
@@ -45,16 +35,14 @@ from jrec.data.splits import Split, SplitName, split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError, run_command
 from jrec.evaluate.rating_errors import make_rating_errors
-from jrec.losses import squared_error
-from jrec.models.fusion import Fusion
 from jrec.progress import watch_training
 from jrec.rating_export import export_rating_model, load_rating_model, predict_stars
 from jrec.report import MetricsLog, environment, open_run_directory
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
-from jrec.train.rating_batches import device_ratings, feature_tables, features, gather_ratings
-from jrec.train.step import Batch, Step, TrainState, choose_step, init_state, make_step
-from jrec.train.stream import Gather, epoch_order, make_chunk
+from jrec.train.rating_batches import device_ratings
+from jrec.train.step import Batch, TrainState
+from jrec.train.stream import epoch_order, make_chunk
 
 
 @dataclass
@@ -83,12 +71,8 @@ class Train:
     """Ratings a step (source), about so many films a step (improved)."""
     learning_rate: float | None = None
     """Of stochastic gradient descent (source 0.2), of Adam at its height (improved 0.006)."""
-    title_pooling: Literal["sum", "max"] = "sum"
-    """Over a title's convolved words: the source's program sums, its text takes the maximum."""
-    id_width: int = 32
-    """Width of user and film id vectors (source)."""
-    tower_width: int = 200
-    """Width of both towers' last layer (source)."""
+    source: Annotated[Source, tyro.conf.arg(name="")] = field(default_factory=Source)
+    """Settings of the source preset alone."""
     improved: Improved = field(default_factory=Improved)
     """Settings of the improved preset alone."""
     seed: int = 0
@@ -137,27 +121,6 @@ _PRESETS = {
 }
 
 
-@dataclass(frozen=True)
-class System:
-    """What differs between the presets; the rest of a run is the same."""
-
-    params: Any
-    """Fresh parameters."""
-    optimizer: optax.GradientTransformation
-    step: Step
-    gather: Gather
-    data: Any
-    """What the step trains on, on the device."""
-    count: int
-    """Examples `gather` chooses from: ratings, or films."""
-    batch_size: int
-    """Examples a step."""
-    predictor: Callable[[Any], Any]
-    """params -> arrays that predict."""
-    predict: Callable[[Any, jax.Array, jax.Array], jax.Array]
-    """(arrays, user rows [B], film rows [B]) -> stars [B]; this is exported."""
-
-
 def with_preset(settings: Train) -> Train:
     """The settings with what was left open filled in; raises InputError for what makes no sense."""
     preset = _PRESETS[settings.preset]
@@ -169,8 +132,9 @@ def with_preset(settings: Train) -> Train:
 
 def check(settings: Train) -> None:
     """Raises InputError for a setting that makes no sense."""
+    check_source(settings.source)
     check_improved(settings.improved)
-    at_least = {"epochs": 1, "batch_size": 1, "chunk_steps": 1, "id_width": 1, "tower_width": 1}
+    at_least = {"epochs": 1, "batch_size": 1, "chunk_steps": 1}
     at_least |= {"checkpoint_steps": 0, "patience": 0, "seed": 0, "split_seed": 0}
     for name, lowest in at_least.items():
         value = getattr(settings, name)
@@ -185,91 +149,13 @@ def check(settings: Train) -> None:
         raise InputError("--resume needs --run-dir, to know which run to go on with.")
 
 
-def build_model(settings: Train, ratings: Ratings, title_positions: int | None = None) -> Fusion:
-    """The network for a data set's tables."""
-    return Fusion(
-        table_rows={name: vocabulary.rows for name, vocabulary in ratings.vocabularies.items()},
-        id_width=settings.id_width,
-        tower_width=settings.tower_width,
-        title_pooling=settings.title_pooling,
-        title_positions=title_positions,
-    )
-
-
-def loss(model: Fusion, params: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Squared error on the source's scale, where the target is 2 * stars - 5."""
-    score = model.apply(params, batch["user"], batch["film"])
-    return squared_error(score, 2 * batch["rating"] - 5, batch["mask"])
-
-
-def predict_rows(model: Fusion, arrays: Any, user: jax.Array, film: jax.Array) -> jax.Array:
-    """Stars for table rows int32 [B], from `arrays`: {"params", "tables"}."""
-    return (model.apply(arrays["params"], *features(arrays["tables"], user, film)) + 5) / 2
-
-
-def train_step(settings: Train, ratings: Ratings, optimizer: optax.GradientTransformation) -> Step:
-    """The step, on padded titles only where it must be.
-
-    Titles are padded to the longest (15 words on 1M) but have 3 on average: nearly every batch has
-    under 4 a film in all, and then only these are convolved.
-    """
-    word_limit = 4 * settings.batch_size
-    small, large = (
-        make_step(partial(loss, build_model(settings, ratings, positions)), optimizer)
-        for positions in (word_limit, None)
-    )
-    return choose_step(lambda batch: batch["film"]["title_mask"].sum() <= word_limit, small, large)
-
-
-def source_system(settings: Train, ratings: Ratings, split: Split, key: jax.Array) -> System:
-    """The Paddle book's network, one rating an example."""
-    tables = jax.tree.map(jnp.asarray, feature_tables(ratings))
-    data = device_ratings(ratings, split.train, tables)
-    model, optimizer = build_model(settings, ratings), optax.sgd(settings.learning_rate)
-    first = gather_ratings(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
-    return System(
-        params=jax.jit(model.init)(key, first["user"], first["film"]),
-        optimizer=optimizer,
-        step=train_step(settings, ratings, optimizer),
-        gather=gather_ratings,
-        data=data,
-        count=len(split.train),
-        batch_size=settings.batch_size,
-        predictor=lambda params: {"params": params, "tables": tables},
-        predict=partial(predict_rows, model),
-    )
-
-
-def improved_system(settings: Train, ratings: Ratings, split: Split, key: jax.Array) -> System:
-    """Rating profiles in the film tower, one film an example."""
-    data = film_blocks(ratings, split, jax.tree.map(jnp.asarray, feature_tables(ratings)))
-    model = build_improved(settings.improved, ratings, settings.title_pooling)
-    count = data["stars"].shape[0]
-    # Equal blocks: a short last one would weigh each of its ratings more.
-    blocks = max(1, round(count / settings.batch_size))
-    optimizer = improved_optimizer(settings.learning_rate, settings.epochs * blocks)
-    low, high = ratings.rating_range
-    vectors = jax.jit(partial(all_vectors, model))
-    return System(
-        params=init_improved(model, data, key),
-        optimizer=optimizer,
-        step=make_step(partial(improved_loss, model, settings.improved), optimizer),
-        gather=gather_films,
-        data=data,
-        count=count,
-        batch_size=math.ceil(count / blocks),
-        predictor=partial(vectors, data),
-        predict=partial(predict_pairs, low=low, high=high),
-    )
-
-
 def record(settings: Train, ratings: Ratings, split: Split) -> dict[str, Any]:
     """What `settings.json` keeps, and a resumed run must agree with."""
     free = ("resume", "run_dir", "data_dir")  # may differ between a run and its continuation
     kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in free}
     parts = b"".join(part.tobytes() for part in (split.train, split.valid, split.test))
     source = dataclasses.asdict(ratings.source) | {"location": None}
-    return kept | {"source": source, "split_sha256": hashlib.sha256(parts).hexdigest()}
+    return kept | {"data_source": source, "split_sha256": hashlib.sha256(parts).hexdigest()}
 
 
 def train(settings: Train) -> None:
@@ -293,9 +179,8 @@ def train(settings: Train) -> None:
 
     # Three keys: the state's own is donated with it, chunk by chunk.
     init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
-    build = {"source": source_system, "improved": improved_system}[settings.preset]
-    system = build(settings, ratings, split, init_key)
-    state = init_state(system.params, system.optimizer, step_key)
+    system = build_system(settings, ratings, split, init_key, step_key)
+    state = system.state
     template = jax.eval_shape(lambda: state)
     order = partial(epoch_order, order_key, count=system.count, batch_size=system.batch_size)
     schedule = Schedule(
@@ -344,8 +229,20 @@ def train(settings: Train) -> None:
         "split": settings.split,
         "split_seed": settings.split_seed,
     }
-    kept = dataclasses.asdict(settings) | {"source": dataclasses.asdict(ratings.source)}
+    kept = dataclasses.asdict(settings) | {"data_source": dataclasses.asdict(ratings.source)}
     finish_rating_run(run_dir, "fusion", kept, environment(), results, ratings, split, console)
+
+
+def build_system(
+    settings: Train, ratings: Ratings, split: Split, init_key: jax.Array, step_key: jax.Array
+) -> System:
+    """The chosen preset, ready to train."""
+    size, rate = settings.batch_size, settings.learning_rate
+    if settings.preset == "source":
+        return source_system(settings.source, ratings, split, size, rate, init_key, step_key)
+    return improved_system(
+        settings.improved, ratings, split, size, rate, settings.epochs, init_key, step_key
+    )
 
 
 def evaluator(

@@ -5,6 +5,7 @@ product; half of each film's ratings are hidden from its profile, anew each epoc
 measured on the way here stands in BUILD_NOTES.md.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,13 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.fusion_system import System
 from jrec.baselines import fit_biases
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
 from jrec.errors import InputError
 from jrec.losses import weighted_squared_error
 from jrec.models.profiled_fusion import ProfiledFusion, block_scores, profile_of
-from jrec.train.step import Batch
+from jrec.train.rating_batches import feature_tables
+from jrec.train.step import Batch, init_state, make_step
 
 _LARGEST_MATRIX = 2_000_000_000
 
@@ -106,12 +109,11 @@ def gather_films(data: dict[str, Any], film: jax.Array, mask: jax.Array) -> Batc
     }
 
 
-def build_improved(improved: Improved, ratings: Ratings, title_pooling: str) -> ProfiledFusion:
+def build_improved(improved: Improved, ratings: Ratings) -> ProfiledFusion:
     """The network for a data set's tables."""
     return ProfiledFusion(
         table_rows={name: vocabulary.rows for name, vocabulary in ratings.vocabularies.items()},
         width=improved.width,
-        title_pooling=title_pooling,
         dropout=improved.dropout,
         side_scale=improved.side_scale,
     )
@@ -188,3 +190,34 @@ def predict_pairs(
     match = (vectors["user"][user] * vectors["film"][film]).sum(-1)
     bias = vectors["mean"] + vectors["user_bias"][user] + vectors["film_bias"][film]
     return jnp.clip(bias + match, low, high)
+
+
+def improved_system(
+    improved: Improved,
+    ratings: Ratings,
+    split: Split,
+    batch_size: int,
+    rate: float,
+    epochs: int,
+    init_key: jax.Array,
+    step_key: jax.Array,
+) -> System:
+    """Everything that trains and predicts with this preset."""
+    data = film_blocks(ratings, split, jax.tree.map(jnp.asarray, feature_tables(ratings)))
+    model = build_improved(improved, ratings)
+    count = data["stars"].shape[0]
+    # Equal blocks: a short last one would weigh each of its ratings more.
+    blocks = max(1, round(count / batch_size))
+    optimizer = improved_optimizer(rate, epochs * blocks)
+    low, high = ratings.rating_range
+    vectors = jax.jit(partial(all_vectors, model))
+    return System(
+        state=init_state(init_improved(model, data, init_key), optimizer, step_key),
+        step=make_step(partial(improved_loss, model, improved), optimizer),
+        gather=gather_films,
+        data=data,
+        count=count,
+        batch_size=math.ceil(count / blocks),
+        predictor=partial(vectors, data),
+        predict=partial(predict_pairs, low=low, high=high),
+    )

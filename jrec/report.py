@@ -57,7 +57,7 @@ def open_run_directory(folder: Path, resume: bool, settings: dict[str, Any]) -> 
         raise InputError(f"{record} holds no settings; restore or delete it.")
     # Hashes differ because a setting does: that one is to be named.
     for name in sorted(
-        old.keys() | new.keys(), key=lambda name: (name in ("source", "split_sha256"), name)
+        old.keys() | new.keys(), key=lambda name: (name in ("data_source", "split_sha256"), name)
     ):
         if old.get(name) != new.get(name):
             raise InputError(

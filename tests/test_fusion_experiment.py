@@ -13,11 +13,11 @@ import pytest
 
 from experiments import fusion
 from experiments.fusion import Train
+from experiments.fusion_source import Source
 from jrec.data.sources import load_ratings
 from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.train.checkpoints import Checkpoints
-from jrec.train.step import init_state
 
 SIZES = ["--synthetic.users", "60", "--synthetic.films", "40", "--synthetic.ratings", "3000"]
 TRAIN = ["train", "--dataset", "synthetic", *SIZES, "--batch-size", "32", "--tower-width", "16"]
@@ -43,7 +43,7 @@ def test_a_run_directory_explains_itself(run_dir):
     best = min(lines, key=lambda line: line["valid_rmse"])
     assert (results["best_epoch"], results["test_rmse"]) == (best["epoch"], best["test_rmse"])
     settings = json.loads((run_dir / "settings.json").read_text())
-    assert settings["source"]["kind"] == "synthetic" and settings["learning_rate"] == 0.2
+    assert settings["data_source"]["kind"] == "synthetic" and settings["learning_rate"] == 0.2
     report = (run_dir / "report.md").read_text()
     for part in ("regularised biases", "curves.png", "learning_rate", "experiments.fusion"):
         assert part in report
@@ -51,15 +51,12 @@ def test_a_run_directory_explains_itself(run_dir):
 
 
 def test_the_export_predicts_what_the_model_does_without_its_code(run_dir):
-    settings = Train(
-        dataset="synthetic", synthetic=SyntheticSize(60, 40, 3000), tower_width=16, batch_size=32
-    )
-    settings = fusion.with_preset(settings)
-    ratings = load_ratings("synthetic", None, settings.synthetic, 0)
+    settings = fusion.with_preset(Train(source=Source(tower_width=16), batch_size=32))
+    ratings = load_ratings("synthetic", None, SyntheticSize(60, 40, 3000), 0)
     split = split_ratings(ratings, valid_fraction=settings.valid_fraction)
-    system = fusion.source_system(settings, ratings, split, jax.random.key(0))
-    fresh = init_state(system.params, system.optimizer, jax.random.key(0))
-    state, record = Checkpoints(run_dir / "best", 1).restore(jax.eval_shape(lambda: fresh))
+    keys = jax.random.key(0), jax.random.key(1)
+    system = fusion.build_system(settings, ratings, split, *keys)
+    state, record = Checkpoints(run_dir / "best", 1).restore(jax.eval_shape(lambda: system.state))
     assert record["epoch"] - 1 == json.loads((run_dir / "results.json").read_text())["best_epoch"]
     user, film = ratings.user[split.test], ratings.film[split.test]
     expected = system.predict(system.predictor(state.params), user, film)

@@ -22,7 +22,7 @@ from jrec.train.rating_batches import feature_tables
 RATINGS = synthetic_ratings(SyntheticSize(users=20, films=15, ratings=200), seed=0)
 SPLIT = split_ratings(RATINGS)
 SETTINGS = Improved(width=6)
-MODEL = build_improved(SETTINGS, RATINGS, "sum")
+MODEL = build_improved(SETTINGS, RATINGS)
 DATA = film_blocks(RATINGS, SPLIT, jax.tree.map(jnp.asarray, feature_tables(RATINGS)))
 PARAMS = init_improved(MODEL, DATA, jax.random.key(0))
 FILMS = jnp.arange(17)

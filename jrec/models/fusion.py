@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jrec.models.layers import SequenceConvolution, cosine, masked_sum
+from jrec.embeddings import Embed
+from jrec.models.layers import SequenceConvolution, cosine
 
 _xavier = nn.initializers.xavier_uniform()
 
@@ -57,7 +58,7 @@ class Fusion(nn.Module):
         return 5 * cosine(self.user_tower(user), self.film_tower(film))
 
     def _attribute(self, name: str, width: int, rows_B: jax.Array) -> jax.Array:
-        embed = nn.Embed(self.table_rows[name], width, embedding_init=_xavier, name=f"{name}_table")
+        embed = Embed(self.table_rows[name], width, _xavier, name=f"{name}_table")
         return nn.Dense(width, kernel_init=_xavier, name=f"{name}_layer")(embed(rows_B))
 
     def user_tower(self, user: Mapping[str, jax.Array]) -> jax.Array:
@@ -70,8 +71,8 @@ class Fusion(nn.Module):
 
     def film_tower(self, film: Mapping[str, jax.Array]) -> jax.Array:
         """float32 [B, tower_width] from the film's id, summed genres and convolved title."""
-        genres = nn.Embed(
-            self.table_rows["genres"], self.genre_width, embedding_init=_xavier, name="genres_table"
+        genres = Embed(
+            self.table_rows["genres"], self.genre_width, _xavier, "sum", name="genres_table"
         )
         title = SequenceConvolution(
             self.table_rows["title"],
@@ -84,7 +85,7 @@ class Fusion(nn.Module):
         )
         parts = [
             self._attribute("film", self.id_width, film["film"]),
-            masked_sum(genres(film["genres"]), film["genres_mask"]),
+            genres(film["genres"], film["genres_mask"]),
             title(film["title"], film["title_mask"]),
         ]
         tower = nn.Dense(self.tower_width, kernel_init=_xavier, name="film_tower")

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jrec.embeddings import Embed
+
 
 def masked_sum(values_BLD: jax.Array, mask_BL: jax.Array) -> jax.Array:
     """Sum over the positions that a mask counts: float [..., L, D], bool [..., L] -> [..., D]."""
@@ -59,7 +61,7 @@ class SequenceConvolution(nn.Module):
     @nn.compact
     def __call__(self, ids_BL: jax.Array, mask_BL: jax.Array) -> jax.Array:
         """int32 [B, L], bool [B, L] (a prefix of each row) -> float [B, F]."""
-        embed = nn.Embed(self.rows, self.width, embedding_init=self.word_init, name="words")
+        embed = Embed(self.rows, self.width, self.word_init, name="words")
         # A convolution over concatenated windows is one matrix product.
         filters = nn.Dense(
             self.filters, kernel_init=nn.initializers.xavier_uniform(), name="filters"
@@ -68,9 +70,9 @@ class SequenceConvolution(nn.Module):
         return form(embed, filters, ids_BL, mask_BL)
 
     def _padded(
-        self, embed: nn.Embed, filters: nn.Dense, ids_BL: jax.Array, mask_BL: jax.Array
+        self, embed: Embed, filters: nn.Dense, ids_BL: jax.Array, mask_BL: jax.Array
     ) -> jax.Array:
-        words_BLD = jnp.where(mask_BL[..., None], embed(ids_BL), 0)
+        words_BLD = embed(ids_BL, mask_BL)
         length, before = ids_BL.shape[1], self.window // 2
         wide = jnp.pad(words_BLD, ((0, 0), (before, self.window - 1 - before), (0, 0)))
         windows = jnp.concatenate([wide[:, k : k + length] for k in range(self.window)], -1)
@@ -79,7 +81,7 @@ class SequenceConvolution(nn.Module):
         return pool(hidden_BLF, mask_BL)
 
     def _packed(
-        self, embed: nn.Embed, filters: nn.Dense, ids_BL: jax.Array, mask_BL: jax.Array
+        self, embed: Embed, filters: nn.Dense, ids_BL: jax.Array, mask_BL: jax.Array
     ) -> jax.Array:
         batch, length = ids_BL.shape
         count_B = mask_BL.sum(1)
@@ -90,7 +92,7 @@ class SequenceConvolution(nn.Module):
         place_P = slot_P - (end_B - count_B)[inside_P]
         counted_P = row_P < batch
         ids_P = ids_BL[inside_P, jnp.minimum(place_P, length - 1)]
-        words_PD = jnp.where(counted_P[:, None], embed(ids_P), 0)
+        words_PD = embed(ids_P, counted_P)
         before = self.window // 2
         wide = jnp.pad(words_PD, ((before, self.window - 1 - before), (0, 0)))
         taps = []

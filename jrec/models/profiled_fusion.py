@@ -38,7 +38,6 @@ class ProfiledFusion(nn.Module):
         table_rows: rows V of each table, as in `jrec.models.fusion.Fusion`.
         width: D of both towers.
         side_width: of genre and word vectors; user attributes have half of it.
-        title_pooling: `sum` or `max` over a title's convolved words.
         dropout: share of the film code that training drops.
         side_scale: factor of the features' part beside ids and profiles.
     """
@@ -46,7 +45,6 @@ class ProfiledFusion(nn.Module):
     table_rows: Mapping[str, int]
     width: int = 256
     side_width: int = 32
-    title_pooling: str = "sum"
     dropout: float = 0.3
     side_scale: float = 0.3
 
@@ -83,7 +81,6 @@ class ProfiledFusion(nn.Module):
             self.table_rows["title"],
             self.side_width,
             self.side_width,
-            pooling=self.title_pooling,
             word_init=nn.initializers.normal(self.side_width**-0.5),
             name="title",
         )

@@ -1,0 +1,180 @@
+"""Embedding tables whose gradient is taken with respect to the rows read, never the table."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+# Two Linen collections, written and read in this file alone: the ids that each lookup read, and zeros
+# that are added to the rows it read, so that the gradient of these zeros is the rows' gradient.
+READ_IDS = "read_ids"
+ROW_SHIFTS = "row_shifts"
+
+LINE = 16
+"""float32 numbers in a cache line of 64 bytes."""
+
+Lookup = tuple[str, ...]
+"""(table's name, module path..., `lookup_K`): one call of one `Embed`."""
+
+
+class Embed(nn.Module):
+    """A table of vectors, looked up by id; used like `nn.Embed`, with a mask and pooling.
+
+    In an ordinary `apply` it is an ordinary lookup. Under `RowReads.apply`, which a step made by
+    `jrec.train.row_step` hands to the loss, the gradient goes to the rows read instead of the table;
+    the model does not know which. One instance may be called many times, and shared by modules.
+
+    Attributes:
+        rows: V. width: D.
+        embedding_init: of the float32 [V, D] parameter `embedding`.
+        pooling: over the last axis of the ids: None, `sum`, or `mean` (of what the mask counts; zero
+            where it counts nothing).
+    """
+
+    rows: int
+    width: int
+    embedding_init: Callable[..., jax.Array] = nn.initializers.normal(0.01)
+    pooling: str | None = None
+
+    @nn.compact
+    def __call__(self, ids: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """Looks rows up.
+
+        Args:
+            ids: integers [...] from 0 to V - 1; others read NaN, a loud mistake, unless masked.
+            mask: bool, the ids' shape; what it leaves out reads zeros and never moves a row.
+
+        Returns:
+            float32 [..., D] of the ids' shape, less its last axis where pooled.
+
+        Raises ValueError for an unknown pooling or a mask of another shape.
+        """
+        if self.pooling not in (None, "sum", "mean"):
+            raise ValueError(f"pooling must be None, 'sum' or 'mean', but is {self.pooling!r}.")
+        if mask is not None and mask.shape != ids.shape:
+            raise ValueError(f"The mask's shape {mask.shape} is not the ids' {ids.shape}.")
+        table_VD = self.param(
+            "embedding", self.embedding_init, (self.rows, self.width), jnp.float32
+        )
+        values = self._look_up(table_VD, ids, mask)
+        if mask is not None:
+            values = jnp.where(mask[..., None], values, 0)
+        if self.pooling is None:
+            return values
+        if self.pooling == "sum":
+            return values.sum(-2)
+        count = ids.shape[-1] if mask is None else mask.sum(-1)[..., None]
+        return values.sum(-2) / jnp.maximum(count, 1)
+
+    def _look_up(self, table_VD: jax.Array, ids: jax.Array, mask: jax.Array | None) -> jax.Array:
+        if self.is_initializing():  # else `init` would return the two collections, too
+            return gather_rows(table_VD, ids)
+        # Calls are numbered by what they have written: a Linen module keeps no count of its own.
+        number = 0
+        while self.has_variable(READ_IDS, f"lookup_{number}"):
+            number += 1
+        lookup = f"lookup_{number}"
+        counted = (ids >= 0) & (ids < self.rows)
+        counted = counted if mask is None else counted & mask
+        # One number says both which row it is and whether it counts: there is no row V.
+        read = jnp.where(counted, ids, self.rows).astype(jnp.int32)
+        self.sow(READ_IDS, lookup, read, reduce_fn=lambda _, new: new, init_fn=lambda: None)
+        if not (self.has_variable(ROW_SHIFTS, lookup) or self.is_mutable_collection(ROW_SHIFTS)):
+            return gather_rows(table_VD, ids)
+        values = gather_rows_by_lines(jax.lax.stop_gradient(table_VD), ids)
+        return self.perturb(lookup, values, ROW_SHIFTS)
+
+
+def gather_rows(table: jax.Array, ids: jax.Array) -> jax.Array:
+    """Rows [..., D] of a table [V, D] by integer ids [...]; NaN where an id is no row's.
+
+    (Of an integer table: its type's smallest number.)
+    """
+    return table.at[ids].get(mode="fill", wrap_negative_indices=False)
+
+
+def gather_rows_by_lines(table: jax.Array, ids: jax.Array) -> jax.Array:
+    """`gather_rows` [..., D] (or [...] of a [V] table) for a table too large for the processor's cache; not to be differentiated.
+
+    XLA's loop on a CPU copies one row after the other and waits for the memory at each. Taking one
+    cache line (16 floats) of every row, then the next line, lets it ask for many rows at once: twice
+    as fast at a million rows, and as fast at ten thousand. Other devices do so by themselves.
+    """
+    if table.ndim == 1 or table.shape[1] <= LINE or table.shape[1] % LINE:
+        return gather_rows(table, ids)
+    rows, width = table.shape
+
+    def by_lines(table_VD: jax.Array, ids: jax.Array) -> jax.Array:
+        lines = table_VD.reshape(rows, width // LINE, LINE)
+
+        def take(number: jax.Array, found: jax.Array) -> jax.Array:
+            line = lines.at[ids, number].get(mode="fill", wrap_negative_indices=False)
+            return jax.lax.dynamic_update_index_in_dim(found, line, number, found.ndim - 2)
+
+        # A loop, because XLA would fuse unrolled steps into the row by row copy again.
+        found = jnp.zeros((*ids.shape, width // LINE, LINE), table_VD.dtype)
+        return jax.lax.fori_loop(0, width // LINE, take, found).reshape(*ids.shape, width)
+
+    return jax.lax.platform_dependent(table, ids, cpu=by_lines, default=gather_rows)
+
+
+class RowReads:
+    """Lends a loss an `apply` that notes which rows it reads; one for each call of the loss.
+
+    It lives while one loss is traced: `reads.apply` is passed to the loss, and `reads.ids` taken out
+    of the same trace. So a loss must call `apply` outside `lax.scan`, `jax.checkpoint` and the like
+    (inside a model, Linen's lifted `nn.remat` works as it is, and `nn.scan` with both collections in
+    its `variable_axes`).
+
+    Attributes:
+        ids: for each call of `apply`, {lookup: int32 ids, V where nothing counts}.
+        shifts: for each call, {lookup: zeros of the shape of the rows read}, where none were given.
+    """
+
+    def __init__(
+        self,
+        tables: Mapping[str, jax.Array],
+        shifts: list[dict[Lookup, jax.Array]] | None = None,
+    ) -> None:
+        """Takes the tables by name, the very arrays that the loss is given, and shifts once known."""
+        self._names = {id(table): name for name, table in tables.items()}
+        self._given = shifts
+        self.ids: list[dict[Lookup, jax.Array]] = []
+        self.shifts: list[dict[Lookup, jax.Array]] = []
+
+    def apply(
+        self,
+        model: nn.Module,
+        variables: Mapping[str, Any],
+        *args: Any,
+        mutable: str | list[str] | bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """What `model.apply(variables, ...)` returns."""
+        if isinstance(mutable, bool):
+            if mutable:
+                raise ValueError("Name the mutable collections; `mutable=True` hides them.")
+            theirs = []
+        else:
+            theirs = [mutable] if isinstance(mutable, str) else list(mutable)
+        # A table is known by which array it is: so a loss may hold several models' variables.
+        names = {
+            path[:-1]: self._names[id(leaf)]
+            for path, leaf in flatten_dict(variables["params"]).items()
+            if id(leaf) in self._names
+        }
+        if self._given is None:
+            ours = [READ_IDS, ROW_SHIFTS]
+        else:
+            ours = [READ_IDS]
+            shifts = {lookup[1:]: value for lookup, value in self._given[len(self.ids)].items()}
+            # Linen's `perturb` acts where it finds its zeros: only tables taken by rows have some.
+            variables = {**variables, **({ROW_SHIFTS: unflatten_dict(shifts)} if shifts else {})}
+        result, written = model.apply(variables, *args, mutable=[*theirs, *ours], **kwargs)
+        for collection, kept in ((READ_IDS, self.ids), (ROW_SHIFTS, self.shifts)):
+            flat = flatten_dict(written.pop(collection, {}))
+            kept.append({(names[p[:-1]], *p): v for p, v in flat.items() if p[:-1] in names})
+        return result if mutable is False else (result, written)

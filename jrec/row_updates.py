@@ -1,0 +1,111 @@
+"""One update of a table from the rows that a step read: duplicates summed, touched rows written."""
+
+import jax
+import jax.numpy as jnp
+
+from jrec.embeddings import gather_rows_by_lines
+from jrec.row_optimizers import RowOptimizer
+
+TableState = dict[str, dict[str, jax.Array] | jax.Array]
+
+WHOLE_TABLE_ROWS = 4
+"""A table of at most this many rows for each id read in a step is updated as a whole."""
+
+
+def init_table(optimizer: RowOptimizer, table_VD: jax.Array) -> TableState:
+    """The state before the first update of a float32 [V, D] table.
+
+    Returns:
+        `rule`: the optimizer's. `owner`: int32 [V], room in which duplicates find each other; what
+        it holds between steps has no meaning. An optimizer that is linear needs none.
+    """
+    state: TableState = {"rule": optimizer.init(table_VD)}
+    if optimizer.linear is None:
+        state["owner"] = jnp.zeros(len(table_VD), jnp.int32)
+    return state
+
+
+def update_table(
+    optimizer: RowOptimizer,
+    table_VD: jax.Array,
+    state: TableState,
+    ids_N: jax.Array,
+    gradient_ND: jax.Array,
+    step: jax.Array,
+) -> tuple[jax.Array, TableState]:
+    """The table after one step; the same, whichever of three ways is the fastest for its size.
+
+    Linear optimizers (SGD) add each position's part to its row: duplicates add up by themselves. Others
+    need the sum of a row's gradients first: a table of V <= WHOLE_TABLE_ROWS * N rows adds them up in
+    an array of its own size and updates all rows that were touched, as dense training would; a larger
+    one never does anything of its own size.
+
+    Args:
+        table_VD: float32 [V, D]. state: from `init_table`.
+        ids_N: int32 [N], with duplicates; V where nothing counts.
+        gradient_ND: float32 [N, D], of the rows read at each position.
+        step: int32 scalar, steps taken before.
+
+    Returns:
+        The table and its state. With both donated they are written in place.
+    """
+    if optimizer.linear is not None:
+        move_ND = -optimizer.linear(step) * gradient_ND
+        return table_VD.at[ids_N].add(move_ND, mode="drop"), state
+    if len(table_VD) <= WHOLE_TABLE_ROWS * len(ids_N):
+        return _update_whole(optimizer, table_VD, state, ids_N, gradient_ND, step)
+    owner_V, ids_U, gradient_UD = sum_duplicates(state["owner"], ids_N, gradient_ND)
+    # Slots without a row read some row, and are dropped when written.
+    inside_U = jnp.minimum(ids_U, len(table_VD) - 1)
+    rule_U = jax.tree.map(lambda leaf: gather_rows_by_lines(leaf, inside_U), state["rule"])
+    rows_UD = gather_rows_by_lines(table_VD, inside_U)
+    rows_UD, rule_U = optimizer.update(rows_UD, rule_U, gradient_UD, step)
+
+    def write(whole: jax.Array, part: jax.Array) -> jax.Array:
+        return whole.at[ids_U].set(part, mode="drop", unique_indices=True)
+
+    rule = jax.tree.map(write, state["rule"], rule_U)
+    return write(table_VD, rows_UD), {"rule": rule, "owner": owner_V}
+
+
+def sum_duplicates(
+    owner_V: jax.Array, ids_N: jax.Array, gradient_ND: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Adds up the gradients of equal ids, without a sort.
+
+    Every position writes its number to its row's place in `owner_V`; the one that stays there (which
+    one does not matter) owns the row, and all of the row's gradients are added at its position. XLA's
+    sort of 16,384 ids takes 3 ms on a CPU, this 0.1 ms.
+
+    Args:
+        owner_V: int32 [V], of any content. ids_N: int32 [N], V where nothing counts.
+        gradient_ND: float32 [N, D].
+
+    Returns:
+        `owner_V` as it is now; ids int32 [N], each touched row's once, V or more (and different)
+        elsewhere; gradient [N, D], the sums at the same positions.
+    """
+    rows, position_N = len(owner_V), jnp.arange(len(ids_N), dtype=jnp.int32)
+    owner_V = owner_V.at[ids_N].set(position_N, mode="drop")
+    owner_N = jnp.where(ids_N < rows, owner_V[jnp.minimum(ids_N, rows - 1)], position_N)
+    sum_ND = jnp.zeros_like(gradient_ND).at[owner_N].add(gradient_ND)
+    owns_N = (owner_N == position_N) & (ids_N < rows) & (sum_ND != 0).any(1)
+    return owner_V, jnp.where(owns_N, ids_N, rows + position_N), sum_ND
+
+
+def _update_whole(
+    optimizer: RowOptimizer,
+    table_VD: jax.Array,
+    state: TableState,
+    ids_N: jax.Array,
+    gradient_ND: jax.Array,
+    step: jax.Array,
+) -> tuple[jax.Array, TableState]:
+    sum_VD = jnp.zeros_like(table_VD).at[ids_N].add(gradient_ND, mode="drop")
+    touched_V = (sum_VD != 0).any(1)
+    new_VD, rule = optimizer.update(table_VD, state["rule"], sum_VD, step)
+
+    def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(touched_V[:, None] if new.ndim == 2 else touched_V, new, old)
+
+    return choose(new_VD, table_VD), state | {"rule": jax.tree.map(choose, rule, state["rule"])}
