@@ -48,7 +48,9 @@ def make_row_step(
 ) -> Step:
     """As `jrec.train.step.make_step`, but only the rows of the tables that a batch reads are touched.
 
-    The loss is traced twice, the first time for the shapes of what it reads.
+    The loss is traced twice, the first time for the shapes of what it reads. Donate the state, and keep
+    such a step out of `lax.cond` (`choose_step`) where tables are large: XLA copies what a branch
+    writes in, and the cost grows with the table again.
 
     Args:
         loss: as for `make_step`, (params, batch, key) -> (sum, count), with one more argument,
@@ -72,7 +74,7 @@ def make_row_step(
 
         def read_loss(
             rest: Parameters, shifts: list[dict[Lookup, jax.Array]] | None, alarm: jax.Array
-        ) -> tuple[jax.Array, tuple[jax.Array, RowReads]]:
+        ) -> tuple[jax.Array, tuple]:
             watched = {name: _watch(table, alarm) for name, table in chosen.items()}
             reads = RowReads(watched, shifts)
             loss_sum, count = loss(_put_tables(watched, rest), batch, key, apply=reads.apply)
