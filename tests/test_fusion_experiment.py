@@ -76,7 +76,16 @@ def test_the_export_predicts_what_the_model_does_without_its_code(run_dir):
 def test_the_improved_preset_runs_to_an_export(tmp_path, capsys):
     folder = tmp_path / "improved"
     arguments = ["train", "--preset", "improved", "--dataset", "synthetic", *SIZES]
-    arguments += ["--improved.width", "8", "--batch-size", "16", "--epochs", "6"]
+    arguments += [
+        "--improved.width",
+        "8",
+        "--improved.heads",
+        "2",
+        "--batch-size",
+        "16",
+        "--epochs",
+        "6",
+    ]
     fusion.main([*arguments, "--run-dir", str(folder)])
     results = json.loads((folder / "results.json").read_text())
     assert results["test_rmse"] < results["baselines"]["global mean"]["rmse"]

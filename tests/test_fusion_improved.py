@@ -21,10 +21,10 @@ from jrec.train.rating_batches import feature_tables
 
 RATINGS = synthetic_ratings(SyntheticSize(users=20, films=15, ratings=200), seed=0)
 SPLIT = split_ratings(RATINGS)
-SETTINGS = Improved(width=6)
+SETTINGS = Improved(heads=2, width=6)
 MODEL = build_improved(SETTINGS, RATINGS)
 DATA = film_blocks(RATINGS, SPLIT, jax.tree.map(jnp.asarray, feature_tables(RATINGS)))
-PARAMS = init_improved(MODEL, DATA, jax.random.key(0))
+PARAMS = init_improved(MODEL, SETTINGS, DATA, jax.random.key(0))
 FILMS = jnp.arange(17)
 
 
@@ -50,8 +50,13 @@ def test_a_profile_reads_what_is_shown_alone():
 def test_pairs_are_scored_as_blocks_are():
     features = block()
     profile = profile_of(features["stars"], features["known"], DATA["mean"], DATA["film_bias"])
-    towers = MODEL.apply(PARAMS, features["user"], features["film"], profile, train=False)
-    expected = np.clip(DATA["mean"] + block_scores(towers), 1, 5)
+    scores = []
+    for head in range(2):
+        params = jax.tree.map(lambda leaf, head=head: leaf[head], PARAMS)
+        towers = MODEL.apply(params, features["user"], features["film"], profile, train=False)
+        scores.append(block_scores(towers))
+    assert np.abs(scores[0] - scores[1]).max() > 0.01, "the heads should differ"
+    expected = np.clip(DATA["mean"] + (scores[0] + scores[1]) / 2, 1, 5)
     vectors = all_vectors(MODEL, DATA, PARAMS)
     user, film = np.meshgrid(np.arange(22), np.arange(17))
     pairs = predict_pairs(vectors, jnp.asarray(user.ravel()), jnp.asarray(film.ravel()), 1.0, 5.0)
@@ -68,7 +73,9 @@ def test_count_is_the_number_of_ratings_and_masked_films_have_none():
 
 def test_a_hidden_rating_is_predicted_from_the_others():
     """With everything hidden but nothing shown, the profile weights have no data gradient."""
-    settings = Improved(width=6, hide=255 / 256, seen_weight=0.0, dropout=0.0, profile_decay=0.0)
+    settings = Improved(
+        heads=2, width=6, hide=255 / 256, seen_weight=0.0, dropout=0.0, profile_decay=0.0
+    )
     one_user = jnp.arange(22)[None, :] == int(RATINGS.user[SPLIT.train][0])
     few = block() | {"known": block()["known"] & one_user}
     # One rating a film at most: where it is hidden (255 of 256) no rating is left to show.
