@@ -217,7 +217,7 @@ def train(settings: Train) -> None:
         )
         sys.exit(130)
 
-    chosen, saved = best.restore(template)
+    chosen, saved = best.restore(template._replace(opt_state=()))
     arrays = system.predictor(chosen.params)
     export_rating_model(run_dir / "export", system.predict, arrays, ratings, split.train)
     results = saved["metrics"] | {

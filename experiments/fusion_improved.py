@@ -26,6 +26,7 @@ from jrec.train.rating_batches import feature_tables
 from jrec.train.step import Batch, init_state, make_step
 
 _LARGEST_MATRIX = 2_000_000_000
+_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -193,20 +194,25 @@ def all_vectors(model: ProfiledFusion, data: dict[str, Any], params: Any) -> dic
 
     The heads' vectors stand side by side, so that one product gives the mean of their predictions.
     """
-    films = jnp.arange(data["stars"].shape[0])
-    block = gather_films(data, films, jnp.ones(films.shape, bool))
-    profile = profile_of(block["stars"], block["known"], block["mean"], block["film_bias"])
+    count = data["stars"].shape[0]
 
-    def towers_of(head: Any) -> Towers:
-        return model.apply(head, block["user"], block["film"], profile, train=False)
+    def towers_of(film: jax.Array) -> Towers:
+        block = gather_films(data, film, jnp.ones(film.shape, bool))
+        profile = profile_of(block["stars"], block["known"], block["mean"], block["film_bias"])
+        tower = partial(model.apply, train=False)
+        return jax.vmap(tower, (0, None, None, None))(params, block["user"], block["film"], profile)
 
-    towers = jax.vmap(towers_of)(params)
-    heads = towers.film_BD.shape[0]
+    # In blocks, because all profiles at once would be the largest thing in memory.
+    films = jnp.pad(jnp.arange(count), (0, -count % _BLOCK)).reshape(-1, _BLOCK)
+    vectors, biases = jax.lax.map(lambda film: towers_of(film)[:2], films)
+    users = towers_of(films[0, :1])
+    heads, width = vectors.shape[1], vectors.shape[-1]
+    by_film = vectors.transpose(0, 2, 1, 3).reshape(-1, heads * width)[:count]
     return {
-        "film": jnp.concatenate(list(towers.film_BD / heads), -1),
-        "film_bias": towers.film_bias_B.mean(0),
-        "user": jnp.concatenate(list(towers.user_ND), -1),
-        "user_bias": towers.user_bias_N.mean(0),
+        "film": by_film / heads,
+        "film_bias": biases.mean(1).reshape(-1)[:count],
+        "user": jnp.concatenate(list(users.user_ND), -1),
+        "user_bias": users.user_bias_N.mean(0),
         "mean": data["mean"],
     }
 

@@ -218,7 +218,8 @@ def _end_epoch(
     report = EpochReport(now.epoch, step, loss, metrics, improved)
     now.epoch, now.step_in_epoch, now.loss_sum, now.count = now.epoch + 1, 0, 0.0, 0.0
     if improved:
-        best.save(state, asdict(now) | {"metrics": metrics})
+        # What was best is used, not gone on with: its optimizer state is left out.
+        best.save(state._replace(opt_state=()), asdict(now) | {"metrics": metrics})
     last.save(state, asdict(now))
     return report
 
