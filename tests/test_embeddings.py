@@ -367,6 +367,8 @@ def test_checkpoints_hold_the_row_state(tmp_path):
 
 
 def test_fusion_trains_to_the_same_parameters_either_way():
+    # At the source's rate of 0.2 training itself multiplies float32 rounding (in float64 both ways
+    # agree to 1e-11 there); at a tenth of it 20 steps stay within rounding.
     ratings, count = synthetic_ratings(SyntheticSize(20, 15, 300), seed=0), 150
     data = device_ratings(
         ratings, np.arange(count), jax.tree.map(jnp.asarray, feature_tables(ratings))
@@ -379,8 +381,8 @@ def test_fusion_trains_to_the_same_parameters_either_way():
     ends = []
     for tables in ("dense", "rows"):
         source = replace(source, tables=tables)
-        state = fusion.train_state(source, 0.2, jax.tree.map(jnp.array, params), jax.random.key(1))
-        chunk = make_chunk(fusion.train_step(source, ratings, 32, 0.2), gather_ratings, count, 32)
+        state = fusion.train_state(source, 0.02, jax.tree.map(jnp.array, params), jax.random.key(1))
+        chunk = make_chunk(fusion.train_step(source, ratings, 32, 0.02), gather_ratings, count, 32)
         for epoch in range(4):
             order = epoch_order(jax.random.key(2), epoch, count, 32)
             state, _, _ = chunk(state, data, order, 0, 5)

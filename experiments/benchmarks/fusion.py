@@ -33,6 +33,7 @@ from jrec.train.step import make_step
 from jrec.train.stream import make_chunk
 
 _BATCH, _RATE = 256, 0.2
+_ORIGINAL = "paddlepaddle 1.8.5, with its DataFeeder as in the original"
 
 
 @dataclass
@@ -61,11 +62,13 @@ def write_peer_data(path: Path, ratings: Ratings, split: Split, order: np.ndarra
     np.savez(path, **columns, **parts, **tables["user"], **tables["film"])
 
 
-def run_peer(python: Path, data: Path, steps: int, epochs: int = 0) -> dict[str, np.ndarray]:
+def run_peer(
+    python: Path, data: Path, steps: int, epochs: int = 0, feeder: int = 0
+) -> dict[str, np.ndarray]:
     """The original program, in its own process."""
     script = Path(__file__).with_name("fusion_paddle.py")
     out = data.with_name("out.npz")
-    arguments = [str(part) for part in (python, script, data, out, steps, epochs)]
+    arguments = [str(part) for part in (python, script, data, out, steps, epochs, feeder)]
     subprocess.run(arguments, check=True, stderr=subprocess.DEVNULL)
     return dict(np.load(out))
 
@@ -137,8 +140,9 @@ def main(settings: Fusion) -> None:
             for name in chunks:
                 times[name].append(seconds(name))
             if settings.paddle_python:
-                peer = run_peer(settings.paddle_python, path, settings.steps)
-                times.setdefault("paddlepaddle 1.8.5", []).append(float(peer["seconds"][0]))
+                for feeder, name in ((0, "paddlepaddle 1.8.5, fed columns"), (1, _ORIGINAL)):
+                    peer = run_peer(settings.paddle_python, path, settings.steps, 0, feeder)
+                    times.setdefault(name, []).append(float(peer["seconds"][0]))
         if settings.paddle_python:
             for name in ("jrec, --tables rows", "jrec, --tables dense"):
                 gap = cost_gap(peer, *chunks[name], data, padded, settings.steps)

@@ -1,6 +1,6 @@
 """The Paddle book's fusion program, for a Python 3.7 with paddlepaddle 1.8.5; run by `fusion.py`.
 
-    python3.7 fusion_paddle.py DATA.npz OUT.npz STEPS [EPOCHS]
+    python3.7 fusion_paddle.py DATA.npz OUT.npz STEPS [EPOCHS [FEEDER]]
 
 Reads a data set as `fusion.py` wrote it, trains with the source's settings (SGD 0.2, batch 256,
 sparse tables) in the given order, and writes the initial parameters, the cost of each of the first
@@ -68,7 +68,16 @@ def feed(data, rows):
     return batch
 
 
-def main(source, target, steps, epochs):
+def samples(data, rows):
+    """The same batch as the original's reader gives it: one list of values a rating."""
+    for row in rows:
+        user, film = data["user"][row], data["film"][row]
+        sample = [[user]] + [[data[name][user]] for name in ATTRIBUTES] + [[film]]
+        sample += [data[name][film][data[name + "_mask"][film]] for name in ("genres", "title")]
+        yield sample + [[2 * data["rating"][row] - 5]]
+
+
+def main(source, target, steps, epochs, feeder):
     data = dict(np.load(source))
     rows = dict(zip(("user",) + ATTRIBUTES + ("film", "genres", "title"), data["rows"]))
     cost = build(rows)
@@ -81,6 +90,9 @@ def main(source, target, steps, epochs):
         tensor = fluid.global_scope().find_var(parameter.name).get_tensor()
         out["init/" + parameter.name] = np.array(tensor)
     train, test = data["train"], data["test"]
+    block = fluid.default_main_program().global_block()
+    names = ("user",) + ATTRIBUTES + ("film", "genres", "title", "score")
+    one_by_one = fluid.DataFeeder([block.var(name) for name in names], fluid.CPUPlace())
     generator = np.random.RandomState(0)
     for epoch in range(max(epochs, 1)):
         order = train[data["order"] if epoch == 0 else generator.permutation(len(train))]
@@ -88,7 +100,8 @@ def main(source, target, steps, epochs):
             order = order[: steps * BATCH]
         start = time.time()
         for first in range(0, len(order), BATCH):
-            batch = feed(data, order[first : first + BATCH])
+            part = order[first : first + BATCH]
+            batch = one_by_one.feed(list(samples(data, part))) if feeder else feed(data, part)
             value = executor.run(feed=batch, fetch_list=[cost])[0]
             if len(out["costs"]) < steps:
                 out["costs"].append(float(value))
@@ -107,5 +120,5 @@ def main(source, target, steps, epochs):
 
 
 if __name__ == "__main__":
-    numbers = [int(text) for text in sys.argv[3:]] + [0]
-    main(sys.argv[1], sys.argv[2], numbers[0], numbers[1])
+    numbers = [int(text) for text in sys.argv[3:]] + [0, 0]
+    main(sys.argv[1], sys.argv[2], *numbers[:3])
