@@ -3,6 +3,9 @@ PYTHON ?= python3
 # One environment for each Python version, so that `make test PYTHON=python3.12` leaves `.venv` alone.
 VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
+# A pyenv shim answers only for the active version; any installed one will do.
+PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)
+INTERPRETER = $(if $(shell $(PYTHON) --version 2>/dev/null),$(PYTHON),$(firstword $(wildcard $(PYENV)/versions/*/bin/$(PYTHON)) $(PYTHON)))
 
 .PHONY: run test lint clean
 
@@ -15,7 +18,7 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest
 
 $(VENV)/installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	$(INTERPRETER) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,tensorboard]'
 	touch $@
 
