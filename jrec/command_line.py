@@ -16,6 +16,8 @@ def parse_command(
 ) -> Any:
     """The settings of the subcommand that was typed, an instance of one of `commands`.
 
+    A single command has no name to type.
+
     `--help` prints and exits with code 0. Raises InputError, in one sentence with the nearest valid
     flag or value, for what does not fit.
     """
@@ -23,6 +25,8 @@ def parse_command(
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
+            if len(commands) == 1:  # no word to type before the flags
+                return tyro.cli(commands[0], description=description, args=arguments)
             return tyro.extras.subcommand_cli_from_dict(
                 by_name, description=description, args=arguments
             )

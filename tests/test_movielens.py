@@ -4,6 +4,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from jrec.data import __main__ as show_data
 from jrec.data.movielens import age_group, occupation_number
 from jrec.data.ratings import title_words
 from jrec.data.sources import load_ratings
@@ -125,3 +126,21 @@ def test_synthetic_data_is_seeded_and_sized():
     assert len(one) + one.repeated == 600 and set(np.unique(one.rating)) <= {1, 2, 3, 4, 5}
     assert one.vocabularies["user"].rows == 52 and len(one.user_features) == 3
     assert dataclasses.replace(one, name="x").source.kind == "synthetic"
+
+
+def test_the_data_command_shows_counts_a_user_a_film_and_an_example(ml_1m, monkeypatch, capsys):
+    arguments = ["jrec.data", "--dataset", "ml-1m", "--data-dir", str(ml_1m)]
+    monkeypatch.setattr("sys.argv", arguments)
+    show_data.main()
+    said = capsys.readouterr().out
+    for part in (
+        "80",
+        "12 (12)",
+        "a user",
+        "gender",
+        "a film",
+        "an example",
+        "genre rows",
+        "target",
+    ):
+        assert part in said, part

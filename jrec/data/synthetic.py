@@ -41,6 +41,8 @@ def synthetic_columns(size: SyntheticSize, seed: int) -> dict[str, np.ndarray]:
     counts = (size.users, size.films, size.ratings, size.factors)
     if min(counts) < 1 or max(counts) >= 2**31 or not 0 <= size.noise < np.inf:
         raise InputError(f"Synthetic data needs positive sizes, but was given {size}.")
+    if seed < 0:
+        raise InputError(f"--seed must be 0 or more, but is {seed}.")
     generator = np.random.default_rng(seed)
     user = generator.integers(0, size.users, size.ratings)
     # Inverse of the cumulative Zipf weights, without a table of ratings x films.
