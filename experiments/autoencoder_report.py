@@ -1,0 +1,124 @@
+"""What the autoencoder experiment prints and writes beside the model."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from experiments.autoencoder_presets import PUBLISHED
+from jrec.centring import fit_centre
+from jrec.data.rating_parts import RatingParts, RatingRows, parts_table
+from jrec.evaluate.held_out import star_errors
+from jrec.files import replacing, write_json
+from jrec.report import draw_curves, markdown_table, read_metrics
+
+
+def show_parts(parts: RatingParts, console: Console) -> None:
+    """Prints which data a run uses, how much, and what was left out of it."""
+    source = parts.source
+    console.print(
+        f"{parts.name} from {source.kind} {source.location}", highlight=False, soft_wrap=True
+    )
+    if source.note:
+        console.print(f"note: {source.note}", highlight=False, soft_wrap=True)
+    console.print(parts_table([parts]))
+    for what, count in parts.dropped.items():
+        if count:
+            console.print(
+                f"{count:,} ratings were left out: {what} not in training", highlight=False
+            )
+
+
+def baseline_errors(parts: RatingParts, held_out: RatingRows) -> dict[str, dict[str, float]]:
+    """Errors, in stars, of what any model must beat."""
+    mean = float(np.mean(parts.train.rating, dtype=np.float64))
+    centre = fit_centre(parts.train, len(parts.items))
+    biased = centre.of(held_out, centre.user(parts.train))
+    return {
+        "global mean": star_errors(np.full(len(held_out), mean), held_out.rating),
+        "regularised biases": star_errors(biased, held_out.rating),
+    }
+
+
+def write_predictions(
+    path: Path, parts: RatingParts, held_out: RatingRows, predicted: np.ndarray
+) -> None:
+    """A line for each held-out rating: user, item, prediction, rating, in the data's own ids."""
+    user = np.repeat(parts.users, np.diff(held_out.offsets))
+    item, rating = parts.items[held_out.item], held_out.rating
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write("user\titem\tprediction\trating\n")
+        for line in zip(user, item, predicted, rating, strict=True):
+            file.write("{}\t{}\t{:.4f}\t{:g}\n".format(*line))
+
+
+def finish_autoencoder_run(
+    run_dir: Path,
+    settings: dict[str, Any],
+    environment: dict[str, Any],
+    results: dict[str, Any],
+    parts: RatingParts,
+    console: Console,
+) -> None:
+    """Writes `results.json`, `environment.json`, `curves.png` and `report.md`; prints the tables."""
+    baselines = baseline_errors(parts, parts.test)
+    names = ("rmse", "rmse_rounded", "mae")
+    rows = [[name, *(errors[key] for key in names)] for name, errors in baselines.items()]
+    rows.append(["autoencoder", *(results[f"test_{key}"] for key in names)])
+    table = Table("test error, in stars", "RMSE", "RMSE of whole stars", "MAE")
+    for name, *values in rows:
+        table.add_row(name, *(f"{value:.4f}" for value in values))
+    console.print(table)
+
+    layers = ",".join(str(width) for width in settings["hidden"])
+    published = [[row.split, row.rmse, row.layers] for row in PUBLISHED]
+    own = [
+        f"this run: {parts.name}",
+        results["test_rmse"],
+        f"n,{layers},dp {settings['dropout']:g},…",
+    ]
+    table = Table("published, and this run", "test RMSE", "layers")
+    for name, value, what in [*published, own]:
+        table.add_row(name, f"{value:.4f}", what)
+    console.print(table)
+
+    curve = read_metrics(run_dir)
+    series = {
+        "train, root of the cost": [
+            (line["epoch"], max(line["train_cost"], 0) ** 0.5) for line in curve
+        ],
+        "validation": [
+            (line["epoch"], line["valid_rmse"]) for line in curve if line["valid_rmse"] is not None
+        ],
+    }
+    draw_curves(run_dir / "curves.png", series, "epoch", "RMSE in stars")
+    command = shlex.join(["python", "-m", "experiments.autoencoder", *sys.argv[1:]])
+    report = "\n\n".join(
+        [
+            f"# autoencoder on {parts.name}",
+            f"Command: `{command}`",
+            markdown_table(["test error, in stars", "RMSE", "RMSE of whole stars", "MAE"], rows),
+            "![root mean squared error by epoch](curves.png)",
+            "Published by the source (Netflix, date splits), and this run:",
+            markdown_table(["split", "test RMSE", "layers"], [*published, own]),
+            "## Results",
+            markdown_table(["what", "value"], [[k, v] for k, v in results.items()]),
+            "## Settings",
+            markdown_table(
+                ["setting", "value"], [[f"`{k}`", f"`{v}`"] for k, v in settings.items()]
+            ),
+            "## Environment",
+            markdown_table(["what", "value"], list(environment.items())),
+        ]
+    )
+    with replacing(run_dir / "report.md") as temporary:
+        temporary.write_text(report + "\n", encoding="utf-8")
+    write_json(run_dir / "environment.json", environment)
+    write_json(run_dir / "results.json", results | {"baselines": baselines, "command": command})
+    speed = results["examples_per_second"]
+    pace = f"; {speed:,.0f} users/s from the second epoch on" if speed else ""
+    console.print(f"run directory: {run_dir}{pace}", highlight=False, soft_wrap=True)

@@ -1,0 +1,42 @@
+"""Ratings as distances from what biases alone predict, for models that predict the rest."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jrec.baselines import fit_biases
+from jrec.data.rating_parts import RatingRows
+
+
+@dataclass(frozen=True)
+class Centre:
+    """mean + item[i] + b_u, where b_u follows from the user's ratings alone, so that it is known for new users.
+
+    Attributes:
+        mean: stars. item: float32 [M], stars. regularisation: ratings that pull a user's bias to 0.
+    """
+
+    mean: float
+    item: np.ndarray
+    regularisation: float
+
+    def user(self, rows: RatingRows) -> np.ndarray:
+        """float32 [N], b_u = sum of (r - mean - item) / (number + regularisation); 0 without ratings."""
+        rest = rows.rating - self.mean - self.item[rows.item]
+        counts = np.diff(rows.offsets)
+        users = np.repeat(np.arange(len(counts)), counts)
+        sums = np.bincount(users, rest, len(counts))
+        return (sums / (counts + self.regularisation)).astype(np.float32)
+
+    def of(self, rows: RatingRows, user: np.ndarray) -> np.ndarray:
+        """float32 [n], what the biases predict for each rating; `user` is b_u [N]."""
+        by_rating = np.repeat(user, np.diff(rows.offsets))
+        return (self.mean + self.item[rows.item] + by_rating).astype(np.float32)
+
+
+def fit_centre(rows: RatingRows, items: int, regularisation: float = 5.0) -> Centre:
+    """Biases of the training ratings, alternately solved as in `jrec.baselines.fit_biases`."""
+    counts = np.diff(rows.offsets)
+    users = np.repeat(np.arange(len(counts)), counts)
+    biases = fit_biases(users, rows.item, rows.rating, len(counts), items, regularisation)
+    return Centre(biases.mean, biases.film.astype(np.float32), regularisation)

@@ -1,0 +1,168 @@
+"""A trained model of whole rating profiles as a folder, and its use: films for a user, old or new.
+
+Nothing here imports the model code: the program, its arrays, the catalogue and the training ratings
+are all in the folder.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jrec.data.rating_parts import RatingParts
+from jrec.errors import InputError
+from jrec.export import load_arrays, load_export, save_export
+from jrec.files import replacing
+
+
+@dataclass(frozen=True)
+class ProfileModel:
+    """A loaded export.
+
+    Attributes:
+        predict: (ratings float32 [b, M], known bool [b, M]) -> stars float32 [b, M].
+        users, items: raw ids [N] and [M], sorted. titles: [M], empty where the data has none.
+        rating_range: lowest and highest rating. offsets, item, rating: the training ratings by user.
+    """
+
+    predict: Callable[[jax.Array, jax.Array], jax.Array]
+    users: np.ndarray
+    items: np.ndarray
+    titles: np.ndarray
+    rating_range: tuple[float, float]
+    offsets: np.ndarray
+    item: np.ndarray
+    rating: np.ndarray
+
+
+def export_profile_model(
+    folder: Path,
+    predict: Callable[[Any, jax.Array, jax.Array], jax.Array],
+    arrays: Any,
+    parts: RatingParts,
+) -> None:
+    """Writes a model and all that its use needs.
+
+    Args:
+        predict: (arrays, ratings float32 [b, M], known bool [b, M]) -> stars [b, M]; pure.
+        arrays: nested dicts of arrays.
+    """
+    shape = (*jax.export.symbolic_shape("b"), len(parts.items))
+    ratings, known = (jax.ShapeDtypeStruct(shape, dtype) for dtype in (jnp.float32, jnp.bool))
+    save_export(folder, predict, arrays, ratings, known)
+    titles = parts.titles or [""] * len(parts.items)
+    with replacing(folder / "catalogue.npz") as temporary:
+        np.savez(
+            temporary,
+            users=parts.users,
+            items=parts.items,
+            titles=np.array(titles, np.str_),
+            rating_range=np.array(parts.rating_range),
+            offsets=parts.train.offsets,
+            item=parts.train.item,
+            rating=parts.train.rating,
+        )
+
+
+def load_profile_model(folder: Path) -> ProfileModel:
+    """Reads what `export_profile_model` wrote; raises InputError where it is missing or damaged."""
+    predict = load_export(folder)
+    arrays = load_arrays(folder / "catalogue.npz")
+    names = {"users", "items", "titles", "rating_range", "offsets", "item", "rating"}
+    if not names <= arrays.keys():
+        raise InputError(f"{folder / 'catalogue.npz'} is damaged; train again.")
+    low, high = arrays.pop("rating_range").tolist()
+    return ProfileModel(predict, rating_range=(low, high), **arrays)
+
+
+def profile_of_user(model: ProfileModel, user: int) -> tuple[dict[int, float], list[str]]:
+    """The training ratings of a user, by raw item id, and a sentence if there are none."""
+    row = int(np.searchsorted(model.users, user))
+    if row == len(model.users) or model.users[row] != user:
+        return {}, [f"user {user} has no training ratings: ranked without any"]
+    places = slice(model.offsets[row], model.offsets[row + 1])
+    items = model.items[model.item[places]].tolist()
+    return dict(zip(items, model.rating[places].astype(float).tolist(), strict=True)), []
+
+
+def read_profile(path: Path) -> dict[int, float]:
+    """A new user's ratings: lines of `item rating`, separated by blanks, tabs or a comma.
+
+    A later line of the same item counts. Raises InputError that names the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path} does not exist; give --ratings a file of item and rating."
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); give a text file.") from error
+    profile = {}
+    for number, line in enumerate(lines, start=1):
+        fields = line.replace(",", " ").split()
+        if not fields:
+            continue
+        try:
+            item, rating = fields
+            profile[int(item)] = float(rating)
+        except ValueError:
+            raise InputError(
+                f"{path}, line {number}: {line!r} is not an item number and a rating; write `item rating`."
+            ) from None
+        if not np.isfinite(profile[int(item)]):
+            raise InputError(f"{path}, line {number}: {rating} is no rating; write a number.")
+    return profile
+
+
+def rank_items(
+    model: ProfileModel, profile: dict[int, float], count: int, include_seen: bool = False
+) -> tuple[list[tuple[int, str, float]], list[str]]:
+    """The items with the most predicted stars for a user with these ratings, best first; ties by id.
+
+    Args:
+        profile: raw item id -> stars; may be empty. count: how many.
+        include_seen: also the items of the profile.
+
+    Returns:
+        (item id, title, stars) for each, and a sentence where items of the profile are not known.
+
+    Raises InputError for a rating outside the range of the data, and for a count below 1.
+    """
+    if count < 1:
+        raise InputError(f"--count must be 1 or more, but is {count}.")
+    low, high = model.rating_range
+    ratings, known = (
+        np.zeros((1, len(model.items)), np.float32),
+        np.zeros((1, len(model.items)), bool),
+    )
+    missing: list[int] = []
+    for item, rating in profile.items():
+        if not low <= rating <= high:
+            raise InputError(
+                f"item {item} is rated {rating:g}; ratings of this data lie between {low:g} and {high:g}."
+            )
+        row = int(np.searchsorted(model.items, item)) if abs(item) < 2**63 else len(model.items)
+        if row == len(model.items) or model.items[row] != item:
+            missing.append(item)
+            continue
+        ratings[0, row], known[0, row] = rating, True
+    stars = np.asarray(model.predict(jnp.asarray(ratings), jnp.asarray(known)))[0]
+    if not include_seen:
+        stars = np.where(known[0], -np.inf, stars)
+    best = np.argsort(-stars, kind="stable")[:count]
+    best = best[np.isfinite(stars[best])]
+    ranked = [(int(model.items[k]), str(model.titles[k]), float(stars[k])) for k in best]
+    return ranked, _missing_note(missing)
+
+
+def _missing_note(missing: Sequence[int]) -> list[str]:
+    if not missing:
+        return []
+    return [
+        f"{len(missing)} rated items are not in the training data and were left out ({missing[0]}, …)"
+    ]

@@ -1,0 +1,108 @@
+"""Ratings by user on the device: a batch is some users with all the ratings that they have."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jrec.data.rating_parts import RatingRows
+from jrec.errors import InputError
+
+
+class RatingList(NamedTuple):
+    """The ratings of B users one after the other, in P slots.
+
+    Attributes:
+        item: int32 [P]. row: int32 [P], 0..B-1, never falling. rating: float32 [P].
+        mask: bool [P], a prefix: the slots that hold a rating.
+    """
+
+    item: jax.Array
+    row: jax.Array
+    rating: jax.Array
+    mask: jax.Array
+
+
+def device_rows(rows: RatingRows) -> dict[str, jax.Array]:
+    """A part on the device, ragged and in its compact types: `offsets` int32, `item`, `rating`.
+
+    Raises InputError for more ratings than int32 counts.
+    """
+    if len(rows) >= 2**31:
+        raise InputError(f"{len(rows):,} ratings are too many for one device (2^31 at most).")
+    offsets = jnp.asarray(np.asarray(rows.offsets, np.int32))
+    # One rating too many, so that a place is valid even where there is none.
+    item, rating = (np.append(column, column.dtype.type(0)) for column in (rows.item, rows.rating))
+    return {"offsets": offsets, "item": jnp.asarray(item), "rating": jnp.asarray(rating)}
+
+
+def rating_list(
+    data: dict[str, jax.Array],
+    user_B: jax.Array,
+    mask_B: jax.Array,
+    slots: int,
+    first: jax.Array | int = 0,
+) -> tuple[RatingList, jax.Array]:
+    """Slots `first` to `first + slots` of the ratings of some users, and the number of all of them.
+
+    Args:
+        data: from `device_rows`. user_B: int32 [B]. mask_B: bool [B]; a user left out has no ratings.
+        slots: P. first: int32 scalar; 0 gives all ratings where the number is at most P.
+    """
+    start_B = data["offsets"][user_B]
+    count_B = jnp.where(mask_B, data["offsets"][user_B + 1] - start_B, 0)
+    end_B = jnp.cumsum(count_B)
+    slot_P = first + jnp.arange(slots)
+    inside_P = slot_P < end_B[-1]
+    # Marks each user's first slot and adds up: cheaper than a search for each slot.
+    local_B = jnp.clip(end_B - first, 0, slots)
+    row_P = jnp.cumsum(jnp.zeros(slots + 1, jnp.int32).at[local_B].add(1))[:slots]
+    row_P = jnp.minimum(row_P, len(user_B) - 1)
+    place_P = (start_B - end_B + count_B)[row_P] + slot_P
+    place_P = jnp.where(inside_P, place_P, len(data["item"]) - 1)
+    item_P = data["item"][place_P].astype(jnp.int32)
+    rating_P = data["rating"][place_P].astype(jnp.float32)
+    return RatingList(item_P, row_P, rating_P, inside_P), end_B[-1]
+
+
+def rating_rectangle(
+    data: dict[str, jax.Array], user_B: jax.Array, mask_B: jax.Array, items: int, slots: int = 8192
+) -> tuple[jax.Array, jax.Array]:
+    """The same ratings as a rectangle: float32 [B, M], 0 where there is none, and bool [B, M].
+
+    Takes `slots` of them at a time, however many there are.
+    """
+    shape = (len(user_B), items)
+    total = rating_list(data, user_B, mask_B, 1)[1]
+
+    def more(carry: tuple) -> jax.Array:
+        return carry[0] < total
+
+    def add(carry: tuple) -> tuple:
+        first, ratings_BM, known_BM = carry
+        part, _ = rating_list(data, user_B, mask_B, slots, first)
+        row_P = jnp.where(part.mask, part.row, len(user_B))
+        ratings_BM = ratings_BM.at[row_P, part.item].set(part.rating, mode="drop")
+        known_BM = known_BM.at[row_P, part.item].set(True, mode="drop")
+        return first + slots, ratings_BM, known_BM
+
+    start = (jnp.zeros((), jnp.int32), jnp.zeros(shape, jnp.float32), jnp.zeros(shape, bool))
+    return jax.lax.while_loop(more, add, start)[1:]
+
+
+def gather_users(data: Any, positions: jax.Array, mask: jax.Array) -> dict[str, Any]:
+    """A batch for `jrec.train.stream.make_chunk`: `user` int32 [B], `mask` bool [B], the `data`."""
+    return {"user": positions, "mask": mask, "data": data}
+
+
+def slots_for_batches(offsets: np.ndarray, batch_size: int, spare: float = 5.0) -> int:
+    """Slots that hold the ratings of nearly any random batch; a multiple of 1,024.
+
+    The mean of a batch's ratings and `spare` standard deviations, at most the largest users' total.
+    """
+    counts = np.diff(offsets)
+    batch_size = min(batch_size, len(counts))
+    most = int(np.partition(counts, len(counts) - batch_size)[-batch_size:].sum())
+    likely = batch_size * counts.mean() + spare * batch_size**0.5 * counts.std()
+    return -(-min(most, int(likely) + 1) // 1024) * 1024

@@ -1,0 +1,397 @@
+"""The autoencoder's two forms, its step with re-feeding, its lists of ratings, against plain NumPy."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.autoencoder_system import (
+    build_optimizer,
+    build_step,
+    loss_of_list,
+    loss_of_rectangle,
+    make_predict,
+    predict_pairs,
+)
+from jrec.centring import fit_centre
+from jrec.data.rating_parts import RatingRows
+from jrec.evaluate.held_out import make_held_out_predictor, star_errors
+from jrec.losses import squared_error
+from jrec.models.autoencoder import ACTIVATIONS, Autoencoder
+from jrec.train.refeeding import choose_gradient, make_refeeding_step, with_gradient
+from jrec.train.step import init_state
+from jrec.train.stream import make_chunk
+from jrec.train.user_batches import (
+    device_rows,
+    gather_users,
+    rating_list,
+    rating_rectangle,
+    slots_for_batches,
+)
+
+ITEMS, USERS = 11, 9
+
+
+def toy_rows(users=USERS, items=ITEMS, seed=0, lowest=0):
+    """Users with none to all items rated, 0 a rating among others."""
+    generator = np.random.default_rng(seed)
+    rated = [generator.choice(items, generator.integers(0, items + 1), False) for _ in range(users)]
+    offsets = np.cumsum([0, *map(len, rated)])
+    rating = generator.integers(lowest, 6, offsets[-1]).astype(np.uint8)
+    return RatingRows(offsets, np.concatenate(rated).astype(np.uint16), rating)
+
+
+def rectangle(rows, items=ITEMS):
+    """By hand: ratings and what is known."""
+    ratings = np.zeros((len(rows.offsets) - 1, items), np.float32)
+    known = np.zeros(ratings.shape, bool)
+    for user in range(len(ratings)):
+        places = slice(rows.offsets[user], rows.offsets[user + 1])
+        ratings[user, rows.item[places]] = rows.rating[places]
+        known[user, rows.item[places]] = True
+    return ratings, known
+
+
+def toy_model(**fields):
+    model = Autoencoder(ITEMS, (5, 4), **fields)
+    params = model.init(jax.random.key(3), jnp.zeros((1, ITEMS)))
+    # Biases that are not zero, so that a forgotten one shows.
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(4), len(leaves))
+    leaves = [v + 0.1 * jax.random.normal(k, v.shape) for k, v in zip(keys, leaves, strict=True)]
+    return model, jax.tree.unflatten(tree, leaves)
+
+
+def batch_of(rows, users, mask=None):
+    mask = np.ones(len(users), bool) if mask is None else mask
+    return {"user": jnp.asarray(users), "mask": jnp.asarray(mask), "data": device_rows(rows)}
+
+
+def numpy_forward(params, x, activation, last, tied):
+    p = jax.tree.map(np.asarray, params["params"])
+    act = {
+        "selu": lambda v: 1.0507009873554805 * np.where(v > 0, v, 1.6732632423543772 * np.expm1(v)),
+        "elu": lambda v: np.where(v > 0, v, np.expm1(v)),
+        "relu6": lambda v: np.clip(v, 0, 6),
+        "lrelu": lambda v: np.where(v > 0, v, 0.01 * v),
+        "swish": lambda v: v / (1 + np.exp(-v)),
+        "sigmoid": lambda v: 1 / (1 + np.exp(-v)),
+        "tanh": np.tanh,
+        "relu": lambda v: np.maximum(v, 0),
+        "none": lambda v: v,
+    }[activation]
+    x = act(x @ p["encoder_0"]["kernel"] + p["encoder_0"]["bias"])
+    x = act(x @ p["encoder_1"]["kernel"] + p["encoder_1"]["bias"])
+    side = "encoder" if tied else "decoder"
+    x = act(x @ p[f"{side}_1"]["kernel"].T + p["decoder_1"]["bias"])
+    x = x @ p[f"{side}_0"]["kernel"].T + p["decoder_0"]["bias"]
+    return act(x) if last else x
+
+
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+@pytest.mark.parametrize("last,tied", [(True, False), (False, True)])
+def test_the_network_is_the_sources(activation, last, tied):
+    model, params = toy_model(activation=activation, last_activation=last, tied=tied)
+    ratings, _ = rectangle(toy_rows())
+    expected = numpy_forward(params, ratings, activation, last, tied)
+    np.testing.assert_allclose(model.apply(params, jnp.asarray(ratings)), expected, atol=2e-5)
+    assert ("kernel" in params["params"]["decoder_0"]) is not tied
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_both_forms_give_the_same_loss_gradient_and_outputs(tied):
+    model, params = toy_model(dropout=0.5, tied=tied)
+    mask = np.array([1, 1, 0, 1, 1], bool)
+    batch, key = batch_of(toy_rows(), [2, 5, 1, 0, 8], mask), jax.random.key(1)
+    one = with_gradient(partial(loss_of_list, model, 64))(params, batch, key)
+    two = with_gradient(partial(loss_of_rectangle, model))(params, batch, key)
+    assert one[0][2].shape == (5, ITEMS)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=2e-5), one, two)
+    assert float(one[0][1]) == sum(np.diff(toy_rows().offsets)[[2, 5, 0, 8]])
+
+
+def test_a_rating_of_zero_counts_and_a_missing_one_does_not():
+    model, params = toy_model()
+    rows = RatingRows(np.array([0, 2]), np.array([3, 7], np.uint16), np.array([0, 4], np.uint8))
+    for loss in (partial(loss_of_list, model, 8), partial(loss_of_rectangle, model)):
+        loss_sum, count, _ = loss(params, batch_of(rows, [0]), jax.random.key(0))
+        out = np.asarray(model.apply(params, jnp.asarray(rectangle(rows)[0])))[0]
+        np.testing.assert_allclose(loss_sum, out[3] ** 2 + (out[7] - 4) ** 2, rtol=1e-5)
+        assert count == 2
+
+
+@given(st.lists(st.integers(0, USERS - 1), min_size=1, max_size=6), st.integers(1, 9), st.data())
+def test_lists_and_rectangles_hold_the_ratings(users, slots, data):
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(users), max_size=len(users))))
+    rows, users = toy_rows(), np.array(users, np.int32)
+    device = device_rows(rows)
+    expected = [
+        (row, int(rows.item[p]), float(rows.rating[p]))
+        for row, user in enumerate(users)
+        if mask[row]
+        for p in range(rows.offsets[user], rows.offsets[user + 1])
+    ]
+    found, total = [], None
+    for first in range(0, len(expected) + 1, slots):
+        part, total = rating_list(device, jnp.asarray(users), jnp.asarray(mask), slots, first)
+        assert (np.diff(part.row) >= 0).all() and part.row.max() < len(users)
+        kept = np.asarray(part.mask)
+        found += zip(*(np.asarray(part[k])[kept].tolist() for k in (1, 0, 2)), strict=True)
+    assert total == len(expected) and found == expected
+    by_hand = [np.where(mask[:, None], side[users], 0) for side in rectangle(rows)]
+    got = rating_rectangle(device, jnp.asarray(users), jnp.asarray(mask), ITEMS, slots)
+    for one, two in zip(got, by_hand, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_batch_that_does_not_fit_its_slots_is_computed_densely():
+    model, params = toy_model(dropout=0.5)
+    optimizer, rows = optax.sgd(0.1, momentum=0.9), toy_rows()
+    batch = batch_of(rows, [2, 5, 1, 0, 8])
+    number = int(rating_list(batch["data"], batch["user"], batch["mask"], 1)[1])
+    states = []
+    for slots in (None, number, number - 1, 1):
+        step = jax.jit(build_step(model, optimizer, slots, refeed=1))
+        states.append(step(init_state(params, optimizer, jax.random.key(5)), batch)[0].params)
+    for state in states[1:]:
+        jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), state, states[0])
+
+
+def test_slots_hold_the_likely_batch_and_never_more_than_the_largest():
+    counts = np.random.default_rng(0).integers(1, 400, 5000)
+    offsets = np.cumsum([0, *counts])
+    slots = slots_for_batches(offsets, 128)
+    assert slots % 1024 == 0 and 128 * counts.mean() < slots < 2 * 128 * counts.mean()
+    assert slots_for_batches(np.array([0, 3, 5]), 128) == 1024
+
+
+# Re-feeding, on a linear model that NumPy follows by hand: f(x) = x A.
+
+
+def linear_first(params, batch, key):
+    outputs = batch["ratings"] @ params
+    return *squared_error(outputs, batch["ratings"], batch["known"]), outputs
+
+
+def linear_known(outputs, batch):
+    return squared_error(outputs, batch["ratings"], batch["known"])
+
+
+def linear_step(optimizer, times, target, axis_name=None):
+    return make_refeeding_step(
+        with_gradient(linear_first),
+        lambda params, inputs, key: inputs @ params,
+        linear_known,
+        optimizer,
+        times,
+        target,
+        axis_name,
+    )
+
+
+def linear_batch(seed=0, users=8, items=4):
+    generator = np.random.default_rng(seed)
+    known = generator.random((users, items)) < 0.6
+    known[-1] = False
+    ratings = np.where(known, generator.integers(0, 6, known.shape), 0).astype(np.float32)
+    mask = np.array([True] * (users - 1) + [False])
+    return {"ratings": ratings, "known": known, "mask": mask}
+
+
+@pytest.mark.parametrize("target", ["output", "ratings"])
+@pytest.mark.parametrize("times", [0, 1, 3])
+def test_refeeding_is_the_loop_it_is_defined_by(times, target):
+    batch, rate = linear_batch(), 0.003
+    matrix = np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32) / 2
+    momentum, x, x0, known = (
+        np.zeros_like(matrix),
+        batch["ratings"],
+        batch["ratings"],
+        batch["known"],
+    )
+    expected = matrix.astype(np.float64)
+    for k in range(1 + times):
+        out = x @ expected
+        counted = known if k == 0 or target == "ratings" else batch["mask"][:, None] & (out == out)
+        error = np.where(counted, out - (x0 if k == 0 or target == "ratings" else x), 0)
+        momentum = 0.9 * momentum + 2 * x.T @ error / counted.sum()
+        expected, x = expected - rate * momentum, out  # the next input: outputs before the update
+    optimizer = optax.sgd(rate, momentum=0.9)
+    state = init_state(jnp.asarray(matrix), optimizer, jax.random.key(0))
+    state, metrics = jax.jit(linear_step(optimizer, times, target))(state, batch)
+    np.testing.assert_allclose(state.params, expected, rtol=1e-5, atol=1e-6)
+    assert state.step == 1 and metrics["count"] == known.sum()
+
+
+def test_refeeding_changes_nothing_at_a_perfect_fixed_point():
+    identity, batch = jnp.eye(4), linear_batch()
+    optimizer = optax.sgd(0.1)
+    state = init_state(identity, optimizer, jax.random.key(0))
+    state, metrics = linear_step(optimizer, 3, "output")(state, batch)
+    np.testing.assert_array_equal(state.params, identity)
+    assert metrics["loss_sum"] == 0
+
+
+@pytest.mark.parametrize("target", ["output", "ratings"])
+def test_many_devices_refeed_as_one(target):
+    batch, optimizer = linear_batch(users=8), optax.sgd(0.01)
+    matrix = jnp.asarray(np.random.default_rng(1).normal(size=(4, 4)) / 2, jnp.float32)
+    state = init_state(matrix, optimizer, jax.random.key(0))
+    one, metrics = linear_step(optimizer, 2, target)(state, batch)
+    split = jax.tree.map(lambda a: a.reshape(4, 2, *a.shape[1:]), batch)
+    step = jax.pmap(linear_step(optimizer, 2, target, "devices"), "devices", in_axes=(None, 0))
+    many, many_metrics = step(state, split)
+    np.testing.assert_allclose(many.params[0], one.params, atol=1e-6)
+    np.testing.assert_allclose(many_metrics["loss_sum"][0], metrics["loss_sum"], rtol=1e-6)
+
+
+def test_each_refed_pass_draws_its_own_dropout():
+    seen = []
+
+    def refed(params, inputs, key):
+        seen.append(np.asarray(jax.random.key_data(key)))
+        return inputs * params
+
+    def first(params, batch, key):
+        seen.append(np.asarray(jax.random.key_data(key)))
+        outputs = batch["ratings"] * params
+        return *squared_error(outputs, batch["ratings"], batch["known"]), outputs
+
+    step = make_refeeding_step(with_gradient(first), refed, linear_known, optax.sgd(0.0), 3)
+    state = init_state(jnp.ones(()), optax.sgd(0.0), jax.random.key(0))
+    state, _ = step(state, linear_batch())
+    step(state, linear_batch())
+    assert len({key.tobytes() for key in seen}) == 8
+
+
+def test_choose_gradient_takes_the_side_that_fits():
+    def side(value):
+        return with_gradient(lambda p, b, k: (value * p, jnp.ones(()), p[None, None]))
+
+    chosen = choose_gradient(lambda batch: batch["x"] > 0, side(2.0), side(3.0))
+    for x, gradient in ((1.0, 2.0), (-1.0, 3.0)):
+        assert chosen(jnp.ones(()), {"x": jnp.asarray(x)}, jax.random.key(0))[1] == gradient
+
+
+def test_one_compilation_serves_a_run_and_the_last_partial_batch_counts():
+    model, params = toy_model(dropout=0.5)
+    rows, traces = toy_rows(), []
+    optimizer = optax.sgd(0.01)
+    inner = build_step(model, optimizer, 64)
+
+    def step(state, batch):
+        traces.append(1)
+        return inner(state, batch)
+
+    chunk = make_chunk(step, gather_users, USERS, 4)
+    order = jnp.asarray([*np.random.default_rng(0).permutation(USERS), USERS, USERS, USERS])
+    state, data = init_state(params, optimizer, jax.random.key(0)), device_rows(rows)
+    state, sums, _ = chunk(state, data, order, 0, 2)
+    state, more, bad = chunk(state, data, order, 2, 1)
+    assert sums["count"] + more["count"] == len(rows) and bad == -1 and len(traces) == 1
+
+
+def torch_like(name, gradients, rate):
+    """PyTorch's rules as its documentation writes them."""
+    p, v, s, m = 1.0, 0.0, 0.0, 0.0
+    for t, g in enumerate(gradients, 1):
+        if name == "momentum":
+            v = 0.9 * v + g
+            p -= rate * v
+        elif name == "adagrad":
+            s += g * g
+            p -= rate * g / (s**0.5 + 1e-10)
+        elif name == "rmsprop":
+            s = 0.99 * s + 0.01 * g * g
+            v = 0.9 * v + g / (s**0.5 + 1e-8)
+            p -= rate * v
+        else:
+            m, s = 0.9 * m + 0.1 * g, 0.999 * s + 0.001 * g * g
+            p -= rate * (m / (1 - 0.9**t)) / ((s / (1 - 0.999**t)) ** 0.5 + 1e-8)
+    return p
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam", "adagrad", "rmsprop"])
+def test_optimizers_are_those_of_the_sources_framework(name):
+    gradients = [0.5, -0.3, 0.2, 0.9, -0.1]
+    optimizer = build_optimizer(name, 0.01, (), 0.0, 10)
+    params = jnp.ones(())
+    state = optimizer.init(params)
+    for g in gradients:
+        updates, state = optimizer.update(jnp.asarray(g), state, params)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(params, torch_like(name, gradients, 0.01), rtol=1e-5)
+
+
+def test_the_rate_is_halved_at_milestones_in_epochs():
+    optimizer = build_optimizer("momentum", 1.0, (2, 3), 0.0, updates_per_epoch=4)
+    state, moves = optimizer.init(jnp.zeros(())), []
+    for _ in range(16):
+        update, state = optimizer.update(jnp.ones(()), state, jnp.zeros(()))
+        moves.append(float(update))
+    momentum = np.cumsum(0.9 ** np.arange(16))
+    rates = -np.array(moves) / momentum
+    np.testing.assert_allclose(rates, np.repeat([1, 1, 0.5, 0.25], 4), rtol=1e-5)
+
+
+# Held-out ratings, centring, the exported function.
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 256])
+def test_held_out_ratings_are_predicted_from_known_ones(batch_size):
+    model, params = toy_model()
+    given_rows, held_out = toy_rows(), toy_rows(seed=7)
+    out = np.asarray(model.apply(params, jnp.asarray(rectangle(given_rows)[0])))
+    user = np.repeat(np.arange(USERS), np.diff(held_out.offsets))
+    predict = make_held_out_predictor(
+        partial(predict_pairs, model), device_rows(given_rows), held_out, batch_size
+    )
+    np.testing.assert_allclose(predict(params), out[user, held_out.item], atol=1e-5)
+
+
+def test_no_held_out_ratings_are_no_predictions():
+    model, params = toy_model()
+    nothing = RatingRows(np.zeros(USERS + 1, np.int64), np.zeros(0, np.uint16), np.zeros(0))
+    predict = make_held_out_predictor(
+        partial(predict_pairs, model), device_rows(toy_rows()), nothing
+    )
+    assert predict(params).shape == (0,)
+    assert all(np.isnan(value) for value in star_errors(np.zeros(0), np.zeros(0)).values())
+
+
+def test_star_errors():
+    errors = star_errors(np.array([3.4, 1.0, 4.6]), np.array([4, 1, 5], np.uint8))
+    np.testing.assert_allclose(errors["rmse"], (0.6**2 + 0.4**2) ** 0.5 / 3**0.5)
+    np.testing.assert_allclose([errors["rmse_rounded"], errors["mae"]], [(1 / 3) ** 0.5, 1 / 3])
+
+
+def test_the_exported_function_predicts_what_evaluation_measures():
+    model, params = toy_model()
+    rows, held_out = toy_rows(lowest=1), toy_rows(seed=7, lowest=1)
+    centre = fit_centre(rows, ITEMS)
+    bias = centre.user(rows)
+    rest = RatingRows(rows.offsets, rows.item, rows.rating - centre.of(rows, bias))
+    predict = make_held_out_predictor(partial(predict_pairs, model), device_rows(rest), held_out)
+    evaluated = predict(params) + centre.of(held_out, bias)
+    arrays = {
+        "params": params,
+        "mean": jnp.full(1, centre.mean, jnp.float32),
+        "item": centre.item,
+        "centred": jnp.ones(1),
+    }
+    exported = make_predict(model, centre.regularisation)(arrays, *rectangle(rows))
+    user = np.repeat(np.arange(USERS), np.diff(held_out.offsets))
+    np.testing.assert_allclose(np.asarray(exported)[user, held_out.item], evaluated, atol=1e-5)
+
+
+def test_a_users_bias_is_known_from_his_ratings_alone():
+    rows = toy_rows(lowest=1)
+    centre = fit_centre(rows, ITEMS, 5.0)
+    first, last = rows.offsets[3], rows.offsets[4]
+    rest = rows.rating[first:last] - centre.mean - centre.item[rows.item[first:last]]
+    np.testing.assert_allclose(centre.user(rows)[3], rest.sum() / (last - first + 5), rtol=1e-5)
