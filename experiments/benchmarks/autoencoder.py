@@ -1,0 +1,245 @@
+"""Autoencoder training steps beside PyTorch: users/s with and without re-feeding.
+
+    python -m experiments.benchmarks.autoencoder [--cases ml-1m netflix-3m netflix-full] [--compile]
+
+Run it with a Python that has torch; without it only jrec is timed. Both sides train on the same made-up
+ratings in the data set's shape, from the device: jrec's step in a scan, PyTorch's in a loop as its
+users write it (sparse batch made dense, eager, or compiled with --compile). The programs alternate;
+medians are printed, with the rate of the step's matrix products beside that of a large product alone.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+
+from experiments.autoencoder_system import build_step
+from jrec.data.rating_parts import RatingRows
+from jrec.errors import run_command
+from jrec.models.autoencoder import Autoencoder
+from jrec.report import markdown_table
+from jrec.train.step import init_state
+from jrec.train.user_batches import device_rows, gather_users, slots_for_batches
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+CaseName = Literal["ml-1m", "netflix-3m", "netflix-full"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Shapes of a data set and the source's network for it."""
+
+    items: int
+    ratings_per_user: int
+    hidden: tuple[int, ...]
+    dropout: float
+
+
+CASES = {
+    "ml-1m": Case(3706, 115, (128, 256, 256), 0.65),
+    "netflix-3m": Case(17770, 44, (128, 256, 256), 0.65),
+    "netflix-full": Case(17770, 205, (512, 512, 1024), 0.8),
+}
+
+
+@dataclass
+class Benchmark:
+    """What to time."""
+
+    cases: tuple[CaseName, ...] = ("ml-1m", "netflix-3m")
+    """Shapes to time."""
+    batch_size: int = 128
+    """Users a step."""
+    steps: int = 20
+    """Steps in each repeat."""
+    repeats: int = 7
+    """Repeats of each program."""
+    refeed: tuple[int, ...] = (0, 1)
+    """Re-fed steps after each ordinary one."""
+    compile: bool = False
+    """Also time torch.compile."""
+
+
+def made_rows(case: Case, users: int = 4096, seed: int = 0) -> RatingRows:
+    """Ratings with long-tailed counts and Zipf-like items."""
+    generator = np.random.default_rng(seed)
+    counts = generator.lognormal(0, 1, users)
+    counts = (counts / counts.mean() * case.ratings_per_user).astype(int).clip(1, case.items // 2)
+    weights = np.log(np.arange(1, case.items + 1) ** -0.8)
+    # The largest of weights + Gumbel noise are a draw without replacement.
+    rated = [
+        np.argpartition(-(weights + generator.gumbel(size=case.items)), count)[:count]
+        for count in counts
+    ]
+    offsets = np.cumsum([0, *counts])
+    rating = generator.integers(1, 6, offsets[-1]).astype(np.uint8)
+    return RatingRows(offsets, np.concatenate(rated).astype(np.uint16), rating)
+
+
+def jrec_program(
+    case: Case, rows: RatingRows, order: np.ndarray, refeed: int, form: str
+) -> Callable[[], float]:
+    """Seconds of one run over `order`, int32 [T, B]."""
+    model = Autoencoder(case.items, case.hidden, dropout=case.dropout)
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, case.items)))
+    optimizer = optax.sgd(0.005, momentum=0.9)
+    slots = slots_for_batches(rows.offsets, order.shape[1]) if form == "list" else None
+    step = build_step(model, optimizer, slots, refeed)
+    data, mask, order_TB = device_rows(rows), jnp.ones(order.shape[1], bool), jnp.asarray(order)
+
+    @partial(jax.jit, donate_argnums=0)
+    def chunk(state: Any, data: Any) -> Any:
+        return jax.lax.scan(lambda s, u: step(s, gather_users(data, u, mask)), state, order_TB)
+
+    def run() -> float:
+        state = init_state(jax.tree.map(jnp.copy, params), optimizer, jax.random.key(1))
+        jax.block_until_ready(state)
+        start = time.perf_counter()
+        jax.block_until_ready(chunk(state, data))
+        return time.perf_counter() - start
+
+    return run
+
+
+def torch_program(
+    case: Case, rows: RatingRows, order: np.ndarray, refeed: int, compiled: bool
+) -> Callable[[], float]:
+    """The same in PyTorch, on the GPU where there is one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    widths = [case.items, *case.hidden]
+    layers: list[Any] = []
+    for n_in, n_out in pairwise(widths):
+        layers += [torch.nn.Linear(n_in, n_out), torch.nn.SELU()]
+    layers.append(torch.nn.Dropout(case.dropout))
+    back = widths[::-1]
+    for n_in, n_out in pairwise(back):
+        layers += [torch.nn.Linear(n_in, n_out), torch.nn.SELU()]
+    model = torch.nn.Sequential(*layers).to(device)
+    forward = torch.compile(model) if compiled else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.005, momentum=0.9)
+    item = torch.from_numpy(rows.item.astype(np.int64)).to(device)
+    rating = torch.from_numpy(rows.rating.astype(np.float32)).to(device)
+
+    def loss(outputs: Any, target: Any) -> Any:
+        known = target != 0
+        error = (outputs * known - target) ** 2
+        return error.sum() / known.sum()
+
+    def descend(inputs: Any) -> Any:
+        optimizer.zero_grad()
+        outputs = forward(inputs)
+        loss(outputs, inputs).backward()
+        optimizer.step()
+        return outputs.detach()
+
+    # The batches' places are worked out beforehand: the feeding is not what is compared.
+    batches = []
+    for users in order:
+        counts = np.diff(rows.offsets)[users]
+        places = np.concatenate([np.arange(rows.offsets[u], rows.offsets[u + 1]) for u in users])
+        row = torch.from_numpy(np.repeat(np.arange(len(users)), counts)).to(device)
+        batches.append((row, torch.from_numpy(places).to(device)))
+
+    def run() -> float:
+        start = time.perf_counter()
+        for row, places in batches:
+            inputs = torch.zeros(order.shape[1], case.items, device=device)
+            inputs[row, item[places]] = rating[places]
+            for _ in range(1 + refeed):
+                inputs = descend(inputs)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    return run
+
+
+def operations(case: Case, batch_size: int, refeed: int) -> float:
+    """Multiplications and additions of the matrix products of one dense step."""
+    widths = [case.items, *case.hidden]
+    sizes = [a * b for a, b in pairwise(widths)]
+    forward_and_weights = 2 * 2 * 2 * batch_size * sum(sizes)  # both halves; outputs and kernels
+    inputs = 2 * batch_size * (2 * sum(sizes) - sizes[0])  # the first layer's are not needed
+    return (1 + refeed) * (forward_and_weights + inputs)
+
+
+def matrix_rate() -> float:
+    """Operations a second of a large float32 product, the best of some."""
+    size = 4096 if jax.default_backend() == "gpu" else 2048
+    x = jax.random.normal(jax.random.key(0), (size, size))
+    product = jax.jit(jnp.matmul)
+    product(x, x).block_until_ready()
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        product(x, x).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def main(settings: Benchmark) -> None:
+    generator, lines = np.random.default_rng(1), []
+    for name in settings.cases:
+        case = CASES[name]
+        rows = made_rows(case)
+        users = len(rows.offsets) - 1
+        order = generator.permutation(users)[: settings.steps * settings.batch_size]
+        order = order.reshape(settings.steps, settings.batch_size).astype(np.int32)
+        for refeed in settings.refeed:
+            programs = {
+                f"jrec, {form}": jrec_program(case, rows, order, refeed, form)
+                for form in ("list", "dense")
+            }
+            if torch is not None:
+                programs["torch eager"] = torch_program(case, rows, order, refeed, False)
+                if settings.compile:
+                    programs["torch compiled"] = torch_program(case, rows, order, refeed, True)
+            for run in programs.values():
+                run()  # compiles
+            times: dict[str, list[float]] = {program: [] for program in programs}
+            for _ in range(settings.repeats):
+                for program, run in programs.items():
+                    times[program].append(run())
+            medians = {key: statistics.median(values) for key, values in times.items()}
+            rate = operations(case, settings.batch_size, refeed) * settings.steps
+            for program, seconds in medians.items():
+                peer = medians.get("torch eager")
+                lines.append(
+                    [
+                        name,
+                        refeed,
+                        program,
+                        f"{seconds / settings.steps * 1e3:.2f}",
+                        f"{order.size / seconds:,.0f}",
+                        f"{peer / seconds:.2f}" if peer else "",
+                        f"{rate / seconds / 1e9:,.0f}",
+                    ]
+                )
+    versions = f"jax {jax.__version__}" + (f", torch {torch.__version__}" if torch else "")
+    where = jax.devices()[0].device_kind
+    print(f"\n{where}, {versions}; batch {settings.batch_size}, {settings.steps} steps, medians of")
+    print(
+        f"{settings.repeats}; a large float32 product alone: {matrix_rate() / 1e9:,.0f} GFLOP/s\n"
+    )
+    header = ["shape", "re-fed", "program", "ms a step", "users/s", "times torch eager"]
+    print(markdown_table([*header, "GFLOP/s, counted as dense"], lines))
+    for name in settings.cases:
+        print(f"{name}: {dataclasses.asdict(CASES[name])}")
+
+
+if __name__ == "__main__":
+    run_command(lambda: main(tyro.cli(Benchmark, description=__doc__)))
