@@ -10,11 +10,11 @@ OUT is written, or nothing.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import tyro
 from rich.console import Console
 from rich.progress import Progress
-from tyro.conf import Positional
 
 from jrec.command_line import parse_command
 from jrec.data.netflix_files import find_raw
@@ -40,9 +40,9 @@ _ORIGINAL_NAMES = {"3m": "n3m", "6m": "n6m", "1y": "n1y", "full": "nf"}
 class Convert:
     """Netflix Prize data to ratings by user, split by date."""
 
-    raw: Positional[Path]
+    raw: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RAW")]
     """The archive, folder or file that holds the ratings."""
-    out: Positional[Path]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The folder to write; must not exist, or be empty."""
     splits: tuple[Literal["3m", "6m", "1y", "full"], ...] = ("3m", "6m", "1y", "full")
     """Which date splits to write."""

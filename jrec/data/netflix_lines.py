@@ -8,6 +8,7 @@ a second time, line by line, to name the first bad one.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -158,7 +159,7 @@ def _film_runs(
         if piece.first > 1 and places[:1] != [lines_before]:
             count = (places[0] if places else lines_end) - lines_before
             runs.append(FilmRun(None, piece.place, piece.first, count))
-        for place, following in zip(places, [*places[1:], lines_end], strict=True):
+        for place, following in pairwise([*places, lines_end]):
             text = data[starts[place] : ends[place] - 1]
             if not _is_number(text) or piece.film not in (None, int(text)):
                 return None

@@ -98,7 +98,9 @@ def window_split(table: DayTable, name: str, seed: int) -> RatingParts:
     held = _days(table, held_first, held_last)
     to_test = goes_to_test(int(held[-1] - held[0]), seed)
     rows, days = {}, {}
-    for part, bounds, kept in zip(PARTS, (train, held, held), (None, ~to_test, to_test), strict=True):
+    for part, bounds, kept in zip(
+        PARTS, (train, held, held), (None, ~to_test, to_test), strict=True
+    ):
         begin = int(bounds[0])
         user, film_stars = (
             column[begin : int(bounds[-1])] for column in (table.user, table.film_stars)
@@ -128,9 +130,7 @@ def _days(table: DayTable, first: int, last: int) -> np.ndarray:
     return bounds if len(bounds) > 1 else np.repeat(bounds, 2)
 
 
-def _blocks(
-    pieces: Iterable[Lines | TitleText], titles: list[TitleText]
-) -> Iterator[list[Lines]]:
+def _blocks(pieces: Iterable[Lines | TitleText], titles: list[TitleText]) -> Iterator[list[Lines]]:
     """Pieces in groups of about `_BLOCK` bytes; titles are put aside."""
     block: list[Lines] = []
     size = 0
@@ -190,7 +190,9 @@ def _by_film(
         last_seen[rows] = order
         if (last_seen[rows] != order).any():
             first = int(np.flatnonzero(last_seen[rows] != order)[0])
-            _refuse_repeat(runs_of[film], film, int(users[rows[first]]), int(last_seen[rows[first]]))
+            _refuse_repeat(
+                runs_of[film], film, int(users[rows[first]]), int(last_seen[rows[first]])
+            )
     return np.array(films, np.int64), offsets, user_stars, day
 
 

@@ -224,15 +224,15 @@ def load_rating_parts(folder: Path) -> RatingParts:
 
 
 def parts_table(parts: Sequence[RatingParts]) -> Table:
-    """Ratings, users, items and days of each part, one column a split, as the source prints them.
+    """Ratings, users, items and days of each part, one column a split.
 
-    The source's table counts valid and test together; so do the last four rows.
+    The source document's table counts valid and test together, as the rows `held out` do.
     """
     table = Table("", *(split.name for split in parts))
-    for part in (*PARTS, "valid + test"):
-        cells = [_cells(split, part.split(" + ")) for split in parts]
-        for label, values in zip(_LABELS, zip(*cells, strict=True), strict=True):
-            table.add_row(f"{label} {part}", *values)
+    for label, names in (*((part, (part,)) for part in PARTS), ("held out", ("valid", "test"))):
+        cells = [_cells(split, names) for split in parts]
+        for what, row in zip(_ROWS, zip(*cells, strict=True), strict=True):
+            table.add_row(f"{what} {label}", *row)
         table.add_section()
     return table
 
@@ -248,13 +248,13 @@ def count_ratings(split: RatingParts, names: Sequence[str]) -> tuple[int, int, i
     return sum(len(part) for part in rows), int(has_rating.sum()), int(is_rated.sum())
 
 
-_LABELS = ("ratings", "users", "items", "days")
+_ROWS = ("ratings", "users", "items", "from", "to")
 
 
-def _cells(split: RatingParts, names: list[str]) -> list[str]:
+def _cells(split: RatingParts, names: Sequence[str]) -> list[str]:
     days = [split.time_ranges[name] for name in names if name in split.time_ranges]
-    shown = f"{min(days)[0]} to {max(last for _, last in days)}" if days else "none"
-    return [*(f"{count:,}" for count in count_ratings(split, names)), shown]
+    ends = [min(days)[0], max(last for _, last in days)] if days else ["", ""]
+    return [*(f"{count:,}" for count in count_ratings(split, names)), *ends]
 
 
 class _Hashed:
