@@ -71,14 +71,14 @@ def convert(settings: Convert) -> tuple[list[RatingParts], list[str]]:
     ):
         raw = find_raw(settings.raw)
         task = bar.add_task("reading", total=raw.size)
-        table = read_table(raw, lambda size: bar.advance(task, size))
-        whole = (len(table.user), len(table.users), len(table.films))
+        table = read_table(raw, settings.seed, lambda size: bar.advance(task, size))
+        whole = (len(table.day), len(table.users), len(table.films))
         if whole != (FULL_RATINGS, FULL_USERS, FULL_FILMS):
             table = table.noted("not the whole Netflix Prize data")
         bar.update(task, total=len(settings.splits), completed=0)
         for name in settings.splits:
             bar.update(task, description=f"writing {name}")
-            parts = window_split(table, f"netflix-{name}", settings.seed)
+            parts = window_split(table, f"netflix-{name}")
             save_rating_parts(folder / name, parts)
             if settings.text:
                 write_original_text(folder, _ORIGINAL_NAMES[name], parts)

@@ -1,4 +1,4 @@
-"""All of the Netflix ratings in memory, day after day, and the date splits cut out of them."""
+"""All of the Netflix ratings in memory, user after user, and the date splits cut out of them."""
 
 import dataclasses
 import hashlib
@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from jrec.data.date_splits import NETFLIX_WINDOWS, goes_to_test
 from jrec.data.netflix_files import RawFiles, TitleText, read_raw
 from jrec.data.netflix_lines import LARGEST_ID, Columns, FilmRun, Lines, parse_lines, parse_titles
-from jrec.data.rating_parts import PARTS, RatingParts, RatingRows, keep_trained
+from jrec.data.rating_parts import RatingParts, RatingRows, keep_trained
 from jrec.data.ratings import Source
 from jrec.errors import InputError
 
@@ -22,34 +22,33 @@ _BLOCK = 1 << 20  # bytes parsed at a time: the columns of a block stay in the p
 
 
 @dataclass(frozen=True)
-class DayTable:
-    """n ratings, day after day; within a day by film, within a film in file order.
+class UserTable:
+    """n ratings by user; within a user by day, within a day by film.
 
     Attributes:
-        users, films: raw ids, sorted.
+        users, films: raw ids [N] and [M], sorted.
         titles: by film row; None without a titles file.
-        user: int32 [n], rows of `users`.
-        film_stars: int32 [n], 8 times the row of `films`, plus the rating.
-        offsets: int64 [D + 1], where each day begins.
-        first_day: the first of the D days, in days since 1970-01-01.
+        offsets: int64 [N + 1], where each user begins.
+        day: int32 [n], since `first_day`, which counts from 1970-01-01.
+        packed: int32 [n], 16 times the row of `films`, plus 8 where a coin says test, plus stars.
     """
 
     source: Source
     users: np.ndarray
     films: np.ndarray
     titles: list[str] | None
-    user: np.ndarray
-    film_stars: np.ndarray
     offsets: np.ndarray
+    day: np.ndarray
+    packed: np.ndarray
     first_day: int
 
-    def noted(self, note: str) -> "DayTable":
+    def noted(self, note: str) -> "UserTable":
         """The same with a note on its source."""
         return dataclasses.replace(self, source=dataclasses.replace(self.source, note=note))
 
 
-def read_table(raw: RawFiles, advance: Callable[[int], Any]) -> DayTable:
-    """Reads everything.
+def read_table(raw: RawFiles, seed: int, advance: Callable[[int], Any]) -> UserTable:
+    """Reads everything, and throws the coin of each rating that a window of the paper holds out.
 
     Args:
         advance: is called with the number of bytes read, from time to time.
@@ -64,70 +63,82 @@ def read_table(raw: RawFiles, advance: Callable[[int], Any]) -> DayTable:
         raise InputError(f"{raw.path} holds no ratings; check that it is the whole data set.")
     titles = parse_titles(title_texts[0].place, title_texts[0].content) if title_texts else None
     users = _users(blocks)
-    films, film_offsets, user_stars, day = _by_film(blocks, users)
-    first_day, last_day = int(day.min()), int(day.max())
+    films, offsets, user_stars, day = _by_film(blocks, users)
+    del blocks
+    first_day = int(day.min())
     day -= first_day
-    # A stable counting sort: rows of films, columns of days, turned over.
-    shape = (len(films), last_day - first_day + 1)
-    by_day = csr_array((user_stars, day, film_offsets), shape=shape).tocsc()
+    # Day by day first, then user by user: both sorts are stable, so a user's ratings are in order.
+    offsets, packed, user = _turn(offsets, day, user_stars, int(day.max()) + 1)
     del user_stars, day
-    film_stars, user_stars = by_day.indices, by_day.data
-    film_stars <<= 3
-    film_stars |= user_stars & 7
-    user_stars >>= 3
+    packed <<= 4
+    packed |= user & 7
+    user >>= 3
+    for first, last in {window.days()[2:] for window in NETFLIX_WINDOWS.values()}:
+        begin, end = (offsets[_inside(k - first_day, offsets)] for k in (first, last + 1))
+        packed[begin:end] |= goes_to_test(int(end - begin), seed).astype(np.int32) << 3
+    offsets, day, packed = _turn(offsets, user, packed, len(users))
     note = "" if raw.kind == "archive" else "the sum of its ratings files, one after the other"
-    return DayTable(
+    return UserTable(
         source=Source(raw.kind, str(raw.path), f"sha256:{digest.hexdigest()}", note),
         users=users,
         films=films,
         titles=None if titles is None else [titles.get(k, f"film {k}") for k in films.tolist()],
-        user=user_stars,
-        film_stars=film_stars,
-        offsets=by_day.indptr.astype(np.int64),
+        offsets=offsets.astype(np.int64),
+        day=day,
+        packed=packed,
         first_day=first_day,
     )
 
 
-def window_split(table: DayTable, name: str, seed: int) -> RatingParts:
+def window_split(table: UserTable, name: str) -> RatingParts:
     """One of `NETFLIX_WINDOWS` as ratings by user; the same as `split_ratings` gives.
 
     Raises InputError where the window has nothing to train on.
     """
-    first, last, held_first, held_last = NETFLIX_WINDOWS[name].days()
-    train = _days(table, first, last)
-    held = _days(table, held_first, held_last)
-    to_test = goes_to_test(int(held[-1] - held[0]), seed)
+    first, last, held_first, held_last = (
+        day - table.first_day for day in NETFLIX_WINDOWS[name].days()
+    )
+    held = (table.day >= held_first) & (table.day <= held_last)
+    to_test = (table.packed & 8).astype(bool)
+    kept = {
+        "train": (table.day >= first) & (table.day <= last),
+        "valid": held & ~to_test,
+        "test": held & to_test,
+    }
     rows, days = {}, {}
-    for part, bounds, kept in zip(
-        PARTS, (train, held, held), (None, ~to_test, to_test), strict=True
-    ):
-        begin = int(bounds[0])
-        user, film_stars = (
-            column[begin : int(bounds[-1])] for column in (table.user, table.film_stars)
-        )
-        offsets = bounds - begin
-        if kept is not None:
-            user, film_stars = user[kept], film_stars[kept]
-            offsets = np.concatenate([[0], np.cumsum(kept)])[offsets]
-        shape = (len(offsets) - 1, len(table.users))
-        by_user = csr_array((film_stars, user, offsets), shape=shape).tocsc()
-        film, stars = by_user.data >> 3, (by_user.data & 7).astype(np.uint8)
-        rows[part] = RatingRows(by_user.indptr.astype(np.int64), film, stars)
-        days[part] = by_user.indices
-        days[part] += max(first if part == "train" else held_first, table.first_day)
-        del by_user
+    for part, mask in kept.items():
+        packed = table.packed[mask]
+        stars = (packed & 7).astype(np.uint8)
+        packed >>= 4
+        # Every user has a rating in the table, so no two offsets are equal, as reduceat needs.
+        counts = np.add.reduceat(mask, table.offsets[:-1], dtype=np.int32)
+        rows[part] = RatingRows(np.concatenate([[0], np.cumsum(counts)]), packed, stars)
+        days[part] = table.day[mask]
+        days[part] += table.first_day
     return keep_trained(
         name, table.source, table.users, table.films, table.titles, (1.0, 5.0), rows, days
     )
 
 
-def _days(table: DayTable, first: int, last: int) -> np.ndarray:
-    """Where each day of a window begins, and the last one ends; at least one day."""
-    count = len(table.offsets) - 1
-    begin = min(max(first - table.first_day, 0), count)
-    end = min(max(last + 1 - table.first_day, begin), count)
-    bounds = table.offsets[begin : end + 1]
-    return bounds if len(bounds) > 1 else np.repeat(bounds, 2)
+def _inside(day: int, offsets: np.ndarray) -> int:
+    return min(max(day, 0), len(offsets) - 1)
+
+
+def _turn(
+    offsets: np.ndarray, column: np.ndarray, data: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What is grouped by row grouped by column, in linear time: a sparse matrix turned over.
+
+    Args:
+        offsets: [R + 1] by row. column: int32 [n] below `count`. data: int32 [n].
+
+    Returns:
+        offsets [count + 1] by column, the row int32 [n] and the data [n] of each; stable.
+    """
+    shape = (len(offsets) - 1, count)
+    # int32 offsets, or SciPy would make all of its indices int64.
+    turned = csr_array((data, column, offsets.astype(np.int32)), shape=shape).tocsc()
+    return turned.indptr, turned.indices, turned.data
 
 
 def _blocks(pieces: Iterable[Lines | TitleText], titles: list[TitleText]) -> Iterator[list[Lines]]:
