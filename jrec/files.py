@@ -28,17 +28,21 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Gives a new temporary folder beside `path` that takes its name only if the body succeeds.
+    """Gives a new temporary folder near `path` that takes its name only if the body succeeds.
 
     Raises InputError where `path` exists and is no empty folder.
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise InputError(f"{path} exists already; give another folder, or delete it.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the first folder that is there, so that a failure leaves no empty parents either.
+    anchor = next(parent for parent in path.absolute().parents if parent.exists())
+    temporary = anchor / f".{path.name}.{os.getpid()}"
     try:
         temporary.mkdir()
         yield temporary
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            path.rmdir()
         temporary.replace(path)
     except OSError as error:
         if error.errno is not None and error.filename is None:  # a full disk names no file

@@ -125,7 +125,7 @@ def keep_trained(
         raise InputError(f"The training part of {name} is empty; use another split or more data.")
     counts = np.diff(train.offsets)
     user_kept = counts > 0
-    film_kept = np.bincount(train.item, minlength=len(films)) > 0
+    film_kept = _present(train.item, len(films))
     item_type = np.uint16 if film_kept.sum() <= 2**16 else np.int32
     item_of_film = (np.cumsum(film_kept) - 1).clip(0).astype(item_type)
     low, high = rating_range
@@ -143,7 +143,7 @@ def keep_trained(
             film, rating, day = film[kept], rating[kept], day[kept]
         # A user that goes has no ratings left, so the ends of those that stay are still right.
         offsets = np.concatenate([[0], offsets[1:][user_kept]]).astype(np.int64)
-        rows[part] = RatingRows(offsets, item_of_film[film], _compact(rating, low, high))
+        rows[part] = RatingRows(offsets, _renumber(item_of_film, film), _compact(rating, low, high))
         if len(day):
             time_ranges[part] = (_iso(day.min()), _iso(day.max()))
     return RatingParts(
@@ -224,33 +224,37 @@ def load_rating_parts(folder: Path) -> RatingParts:
 
 
 def parts_table(parts: Sequence[RatingParts]) -> Table:
-    """Ratings, users, items and days of each part, one column a split, as the source prints them.
+    """Ratings, users, items and days of each part, one column a split.
 
-    The source's table counts valid and test together; so do the last four rows.
+    The source document's table counts valid and test together, as the rows `held out` do.
     """
     table = Table("", *(split.name for split in parts))
-    for part in (*PARTS, "valid + test"):
-        cells = [_cells(split, part.split(" + ")) for split in parts]
-        for label, values in zip(_LABELS, zip(*cells, strict=True), strict=True):
-            table.add_row(f"{label} {part}", *values)
+    for label, names in (*((part, (part,)) for part in PARTS), ("held out", ("valid", "test"))):
+        cells = [_cells(split, names) for split in parts]
+        for what, row in zip(_ROWS, zip(*cells, strict=True), strict=True):
+            table.add_row(f"{what} {label}", *row)
         table.add_section()
     return table
 
 
-_LABELS = ("ratings", "users", "items", "days")
-
-
-def _cells(split: RatingParts, names: list[str]) -> tuple[str, str, str, str]:
+def count_ratings(split: RatingParts, names: Sequence[str]) -> tuple[int, int, int]:
+    """Ratings, users with any, and items with any, of some parts (`train`, …) taken together."""
     rows = [getattr(split, name) for name in names]
-    users = np.sum([np.diff(part.offsets) for part in rows], axis=0)
-    items = np.sum([np.bincount(part.item, minlength=len(split.items)) for part in rows], axis=0)
+    has_rating = np.zeros(len(split.users), bool)
+    is_rated = np.zeros(len(split.items), bool)
+    for part in rows:
+        has_rating |= np.diff(part.offsets) > 0
+        is_rated |= _present(part.item, len(split.items))
+    return sum(len(part) for part in rows), int(has_rating.sum()), int(is_rated.sum())
+
+
+_ROWS = ("ratings", "users", "items", "from", "to")
+
+
+def _cells(split: RatingParts, names: Sequence[str]) -> list[str]:
     days = [split.time_ranges[name] for name in names if name in split.time_ranges]
-    return (
-        f"{sum(len(part) for part in rows):,}",
-        f"{np.count_nonzero(users):,}",
-        f"{np.count_nonzero(items):,}",
-        f"{min(days)[0]} to {max(last for _, last in days)}" if days else "none",
-    )
+    ends = [min(days)[0], max(last for _, last in days)] if days else ["", ""]
+    return [*(f"{count:,}" for count in count_ratings(split, names)), *ends]
 
 
 class _Hashed:
@@ -297,6 +301,23 @@ def _load_array(path: Path, written: dict) -> np.ndarray:
 
 def _offsets(counts: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+_CHUNK = 1 << 20  # NumPy makes any index int64 first: of a hundred million that is 0.8 GB
+
+
+def _present(rows: np.ndarray, count: int) -> np.ndarray:
+    found = np.zeros(count, bool)
+    for start in range(0, len(rows), _CHUNK):
+        found[rows[start : start + _CHUNK]] = True
+    return found
+
+
+def _renumber(table: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    out = np.empty(len(rows), table.dtype)
+    for start in range(0, len(rows), _CHUNK):
+        out[start : start + _CHUNK] = table[rows[start : start + _CHUNK]]
+    return out
 
 
 def _compact(rating: np.ndarray, low: float, high: float) -> np.ndarray:

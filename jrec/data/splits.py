@@ -5,10 +5,21 @@ from typing import Literal
 
 import numpy as np
 
+from jrec.data.date_splits import NETFLIX_WINDOWS, DateWindow, goes_to_test, window_parts
 from jrec.data.ratings import Ratings
 from jrec.errors import InputError
 
-SplitName = Literal["random", "user-time", "global-time", "leave-one-out"]
+SplitName = Literal[
+    "random",
+    "user-time",
+    "global-time",
+    "leave-one-out",
+    "user-70-30",
+    "netflix-3m",
+    "netflix-6m",
+    "netflix-1y",
+    "netflix-full",
+]
 
 
 @dataclass(frozen=True)
@@ -39,8 +50,12 @@ def split_ratings(
             `user-time`: each user's last ratings. `global-time`: everything from a moment on; equal
             times never fall on both sides. `leave-one-out`: each user's last rating is test, the
             one before it validation (users with under three ratings stay in train). Ties in a
-            user's time keep file order.
-        seed: of the random draws; the time rules have none.
+            user's time keep file order. `user-70-30`: each user's first 70% (rounded down) are
+            train, and one coin decides whether all the rest of the user is valid or test; users
+            with one rating are in no part (the MovieLens rule of DeepRecommender). `netflix-…`: the
+            windows of `jrec.data.date_splits`; ratings outside them are in no part. These last two
+            kinds have no use for the fractions.
+        seed: of the random draws; the other rules have none.
         test_fraction: of all ratings (`user-time`: of each user's).
         valid_fraction: of what is not test; drawn, or cut off by time, as the test part is. May be 0.
 
@@ -59,12 +74,30 @@ def split_ratings(
         part = _user_time(ratings, test_fraction, valid_fraction)
     elif name == "leave-one-out":
         part = _leave_one_out(ratings)
+    elif name == "user-70-30":
+        part = _user_70_30(ratings, seed)
+    elif name in NETFLIX_WINDOWS:
+        return split_by_dates(ratings, NETFLIX_WINDOWS[name], seed, name)
     else:
         raise InputError(f"There is no split {name!r}; choose from {SplitName.__args__}.")
+    return _split(part, name)
+
+
+def split_by_dates(
+    ratings: Ratings, window: DateWindow, seed: int = 0, name: str = "date"
+) -> Split:
+    """Splits by any date window; each held-out rating goes to valid or test by a seeded coin.
+
+    Raises InputError where train or test would be empty.
+    """
+    return _split(window_parts(ratings.timestamp, window, seed), name)
+
+
+def _split(part: np.ndarray, name: str) -> Split:
     train, valid, test = (np.flatnonzero(part == k) for k in (0, 1, 2))
     if len(train) == 0 or len(test) == 0:
         raise InputError(
-            f"The {name} split of {len(ratings)} ratings leaves train {len(train)}, test {len(test)};"
+            f"The {name} split of {len(part)} ratings leaves train {len(train)}, test {len(test)};"
             f" use more ratings or another split."
         )
     return Split(train, valid, test)
@@ -108,3 +141,11 @@ def _leave_one_out(ratings: Ratings) -> np.ndarray:
     place, count = _places(ratings)
     left = count - place
     return np.where(count < 3, 0, np.where(left == 1, 2, (left == 2).astype(np.int8)))
+
+
+def _user_70_30(ratings: Ratings, seed: int) -> np.ndarray:
+    place, count = _places(ratings)
+    held = 1 + goes_to_test(int(ratings.user.max()) + 1, seed).astype(np.int8)[ratings.user]
+    # Rounded as the original does, in floating point: 0.7 * 90 is just under 63.
+    part = np.where(place < np.floor(0.7 * count), 0, held)
+    return np.where(count < 2, -1, part)
