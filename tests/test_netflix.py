@@ -354,6 +354,24 @@ def test_words_of_eight_bytes_read_as_a_loop_does(lines, changes, is_film_file, 
     assert [[run.film, run.count] for run in columns.runs] == wanted[1]
 
 
+def test_any_byte_in_the_place_of_any_other_reads_as_a_loop_does():
+    content = b"8:\n1234567,3,2005-10-09\n6,5,1998-02-28\n"
+    refused = 0
+    for place in range(len(content) - 1):
+        for value in range(256):
+            changed = content[:place] + bytes([value]) + content[place + 1 :]
+            wanted = by_loop(changed)
+            try:
+                columns = parse_lines([Lines("file", None, 1, changed)])
+            except InputError:
+                assert wanted is None, changed
+                refused += 1
+                continue
+            rows = [columns.user.tolist(), columns.rating.tolist(), columns.day.tolist()]
+            assert wanted is not None and list(zip(*rows, strict=True)) == wanted[0], changed
+    assert refused > 9000
+
+
 @given(st.lists(good_lines, max_size=20), st.lists(st.integers(1, 20), max_size=4))
 def test_a_file_in_pieces_reads_as_a_whole(lines, cuts):
     lines = [f"{line}\n".encode() for line in ["8:", *lines]]
@@ -489,6 +507,15 @@ def test_lines_are_counted_across_pieces(tmp_path, monkeypatch, capsys):
         f"combined_data_2.txt, line {2 * (COUNT + 1) + 13}:" in text
         and "movie 700 a second time" in text
     )
+
+
+def test_a_second_movie_line_far_down_a_film_file_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("jrec.data.netflix_files._CHUNK", 50)
+    raw = as_folder(tmp_path / "raw", toy())
+    file = raw / "training_set" / "mv_0000020.txt"
+    file.write_text(file.read_text() + "20:\n")
+    text = refusal([raw, tmp_path / "out"], monkeypatch, capsys)
+    assert text.startswith(f"{file}, line {COUNT + 2}: a second movie line '20:'")
 
 
 def truncated(tmp_path):

@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from jrec.data.date_splits import NETFLIX_WINDOWS, DateWindow
+from jrec.data.parts_table import count_ratings, parts_table
 from jrec.data.rating_parts import (
     PARTS,
     RatingRows,
-    count_ratings,
     keep_trained,
     load_rating_parts,
-    parts_table,
     rating_parts,
     save_rating_parts,
 )
@@ -93,6 +92,10 @@ def test_parts_of_any_split_equal_a_loop(name, seed):
 def test_types_are_the_smallest_that_hold_the_values():
     half = rating_parts(spread(0), split_ratings(spread(0), "random"))
     assert half.train.rating.dtype == np.float32 and half.train.item.dtype == np.uint16
+    rows = dataclasses.replace(spread(0), rating=np.arange(900, dtype=np.float32) // 899 / 2 + 1)
+    places = np.arange(900)
+    last = rating_parts(rows, Split(places[:800], places[800:850], places[850:]))
+    assert {getattr(last, part).rating.dtype for part in PARTS} == {np.dtype(np.float32)}
     whole = synthetic_ratings(SyntheticSize(20, 20, 200), 0)
     whole = rating_parts(whole, split_ratings(whole, "random"))
     assert whole.train.rating.dtype == np.uint8 and whole.train.offsets.dtype == np.int64

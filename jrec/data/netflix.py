@@ -19,7 +19,8 @@ from rich.progress import Progress
 from jrec.command_line import parse_command
 from jrec.data.netflix_files import find_raw
 from jrec.data.netflix_table import read_table, window_split
-from jrec.data.rating_parts import RatingParts, count_ratings, parts_table, save_rating_parts
+from jrec.data.parts_table import count_ratings, parts_table
+from jrec.data.rating_parts import RatingParts, save_rating_parts
 from jrec.data.rating_text import write_original_text
 from jrec.errors import InputError, run_command
 from jrec.files import replacing_folder

@@ -3,13 +3,11 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from rich.table import Table
 
 from jrec.data.ratings import Ratings, Source
 from jrec.data.splits import Split
@@ -125,10 +123,12 @@ def keep_trained(
         raise InputError(f"The training part of {name} is empty; use another split or more data.")
     counts = np.diff(train.offsets)
     user_kept = counts > 0
-    film_kept = _present(train.item, len(films))
+    film_kept = present_rows(train.item, len(films))
     item_type = np.uint16 if film_kept.sum() <= 2**16 else np.int32
     item_of_film = (np.cumsum(film_kept) - 1).clip(0).astype(item_type)
     low, high = rating_range
+    whole = low >= 0 and high <= 255 and all(_are_whole(rows.rating) for rows in parts.values())
+    rating_type = np.uint8 if whole else np.float32
     dropped, rows, time_ranges = {}, {}, {}
     for part in PARTS:
         given, day = parts[part], days[part]
@@ -143,7 +143,8 @@ def keep_trained(
             film, rating, day = film[kept], rating[kept], day[kept]
         # A user that goes has no ratings left, so the ends of those that stay are still right.
         offsets = np.concatenate([[0], offsets[1:][user_kept]]).astype(np.int64)
-        rows[part] = RatingRows(offsets, _renumber(item_of_film, film), _compact(rating, low, high))
+        rating = rating.astype(rating_type, copy=False)
+        rows[part] = RatingRows(offsets, _renumber(item_of_film, film), rating)
         if len(day):
             time_ranges[part] = (_iso(day.min()), _iso(day.max()))
     return RatingParts(
@@ -223,40 +224,6 @@ def load_rating_parts(folder: Path) -> RatingParts:
         ) from error
 
 
-def parts_table(parts: Sequence[RatingParts]) -> Table:
-    """Ratings, users, items and days of each part, one column a split.
-
-    The source document's table counts valid and test together, as the rows `held out` do.
-    """
-    table = Table("", *(split.name for split in parts))
-    for label, names in (*((part, (part,)) for part in PARTS), ("held out", ("valid", "test"))):
-        cells = [_cells(split, names) for split in parts]
-        for what, row in zip(_ROWS, zip(*cells, strict=True), strict=True):
-            table.add_row(f"{what} {label}", *row)
-        table.add_section()
-    return table
-
-
-def count_ratings(split: RatingParts, names: Sequence[str]) -> tuple[int, int, int]:
-    """Ratings, users with any, and items with any, of some parts (`train`, …) taken together."""
-    rows = [getattr(split, name) for name in names]
-    has_rating = np.zeros(len(split.users), bool)
-    is_rated = np.zeros(len(split.items), bool)
-    for part in rows:
-        has_rating |= np.diff(part.offsets) > 0
-        is_rated |= _present(part.item, len(split.items))
-    return sum(len(part) for part in rows), int(has_rating.sum()), int(is_rated.sum())
-
-
-_ROWS = ("ratings", "users", "items", "from", "to")
-
-
-def _cells(split: RatingParts, names: Sequence[str]) -> list[str]:
-    days = [split.time_ranges[name] for name in names if name in split.time_ranges]
-    ends = [min(days)[0], max(last for _, last in days)] if days else ["", ""]
-    return [*(f"{count:,}" for count in count_ratings(split, names)), *ends]
-
-
 class _Hashed:
     """Writes to a file and hashes what it writes; `np.save` then keeps the system's own error."""
 
@@ -306,7 +273,8 @@ def _offsets(counts: np.ndarray) -> np.ndarray:
 _CHUNK = 1 << 20  # NumPy makes any index int64 first: of a hundred million that is 0.8 GB
 
 
-def _present(rows: np.ndarray, count: int) -> np.ndarray:
+def present_rows(rows: np.ndarray, count: int) -> np.ndarray:
+    """bool [count]: which of the rows 0..count-1 occur in an integer array."""
     found = np.zeros(count, bool)
     for start in range(0, len(rows), _CHUNK):
         found[rows[start : start + _CHUNK]] = True
@@ -320,10 +288,8 @@ def _renumber(table: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return out
 
 
-def _compact(rating: np.ndarray, low: float, high: float) -> np.ndarray:
-    if low >= 0 and high <= 255 and (rating.dtype == np.uint8 or (rating == np.rint(rating)).all()):
-        return rating.astype(np.uint8, copy=False)
-    return rating.astype(np.float32, copy=False)
+def _are_whole(rating: np.ndarray) -> bool:
+    return np.issubdtype(rating.dtype, np.integer) or bool((rating == np.rint(rating)).all())
 
 
 def _iso(day: int) -> str:
