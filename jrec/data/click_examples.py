@@ -67,7 +67,18 @@ def leave_one_out(clicks: Clicks, shortest: int = 3) -> ClickSplit:
 
     Users with under `shortest` clicks stay in train. Raises InputError where nobody has as many.
     """
-    raise NotImplementedError
+    if shortest < 3:
+        raise InputError(
+            f"Leave-one-out needs users of 3 clicks or more, but was given {shortest}."
+        )
+    ends = clicks.offsets[1:]
+    held_out = np.diff(clicks.offsets) >= shortest
+    if not held_out.any():
+        raise InputError(
+            f"No user of {clicks.source.location} has {shortest} clicks, so none can be held out; "
+            f"use more clicks or the cut in time."
+        )
+    return _split(clicks, "leave-one-out", ends - 2 * held_out, ends - held_out)
 
 
 def time_cut(clicks: Clicks, valid_from: int, test_from: int) -> ClickSplit:
@@ -78,7 +89,27 @@ def time_cut(clicks: Clicks, valid_from: int, test_from: int) -> ClickSplit:
 
     Raises InputError where the clicks have no times or train or test would be empty.
     """
-    raise NotImplementedError
+    if not clicks.timed:
+        raise InputError(
+            f"{clicks.source.location} holds no times to cut at; hold out the last click instead."
+        )
+    if valid_from > test_from:
+        raise InputError(
+            f"Validation must begin before the test, but begins at {valid_from} and the test at "
+            f"{test_from}."
+        )
+    ends = []
+    for moment in (valid_from, test_from):
+        before = np.concatenate([[0], np.cumsum(clicks.timestamp < moment)])
+        ends.append(clicks.offsets[:-1] + np.diff(before[clicks.offsets]))
+    split = _split(clicks, "time-cut", *ends)
+    if len(split.train) == 0 or len(split.test) == 0:
+        raise InputError(
+            f"The cut at {valid_from} and {test_from} leaves train {len(split.train)}, test "
+            f"{len(split.test)} of {len(clicks)} clicks; their times lie between "
+            f"{clicks.timestamp.min()} and {clicks.timestamp.max()}."
+        )
+    return split
 
 
 def training_examples(
@@ -99,7 +130,17 @@ def training_examples(
         first: whether a user's first click, whose history is the unknown click alone, counts (as
             in the source).
     """
-    raise NotImplementedError
+    user = np.repeat(np.arange(clicks.users), split.train_end - clicks.offsets[:-1])
+    target = split.train
+    if not first:
+        later = target > clicks.offsets[user]
+        user, target = user[later], target[later]
+    if cap is not None:
+        kept = _capped(user, cap, seed)
+        user, target = user[kept], target[kept]
+    latest = clicks.timestamp[split.train].max(initial=0)
+    age = (latest - clicks.timestamp[target]) / _DAY if clicks.timed else np.zeros(len(target))
+    return _examples(clicks, user, target, target, age, window)
 
 
 def held_out_examples(
@@ -116,14 +157,68 @@ def held_out_examples(
         running: whether earlier held-out clicks of the same part are history, too; else every
             history ends where the part begins, as of a system that serves the whole part at once.
     """
-    raise NotImplementedError
+    if part not in ("valid", "test"):
+        raise InputError(f"There is no held-out part {part!r}; choose valid or test.")
+    begins, ends = (
+        (split.train_end, split.valid_end)
+        if part == "valid"
+        else (split.valid_end, clicks.offsets[1:])
+    )
+    user = np.repeat(np.arange(clicks.users), ends - begins)
+    target = split.valid if part == "valid" else split.test
+    age = np.zeros(len(target))
+    return _examples(clicks, user, target if running else begins[user], target, age, window)
 
 
 def history_of(clicks: Clicks, examples: Examples, k: int) -> np.ndarray:
     """int32, item rows of example k's history, the unknown click included."""
-    raise NotImplementedError
+    seen = clicks.item[examples.start[k] : examples.end[k]]
+    lead = [UNKNOWN] if examples.starts_with_unknown[k] else []
+    return np.concatenate([lead, seen]).astype(np.int32)
 
 
 def count_items(clicks: Clicks, positions: np.ndarray) -> np.ndarray:
     """int64 [V_item], clicks of each item row among `positions` (`split.train`)."""
-    raise NotImplementedError
+    rows = clicks.vocabularies["item"].rows
+    return np.bincount(clicks.item[positions], minlength=rows).astype(np.int64)
+
+
+def _split(clicks: Clicks, name: str, train_end: np.ndarray, valid_end: np.ndarray) -> ClickSplit:
+    place, user = np.arange(len(clicks)), clicks.user_of_event
+    in_train, before_test = place < train_end[user], place < valid_end[user]
+    parts = (in_train, before_test & ~in_train, ~before_test)
+    return ClickSplit(name, train_end, valid_end, *(np.flatnonzero(part) for part in parts))
+
+
+def _examples(
+    clicks: Clicks,
+    user: np.ndarray,
+    end: np.ndarray,
+    target: np.ndarray,
+    age_days: np.ndarray,
+    window: int | None,
+) -> Examples:
+    first = clicks.offsets[user]
+    longest = len(clicks) + 1 if window is None else window
+    if longest < 1:
+        raise InputError(f"A history's window must be 1 click or more, but is {window}.")
+    return Examples(
+        user=user.astype(np.int32),
+        start=np.maximum(first, end - longest),
+        end=end,
+        target=target,
+        starts_with_unknown=end - first < longest,
+        age_days=age_days.astype(np.float32),
+        window=window,
+    )
+
+
+def _capped(user: np.ndarray, cap: int, seed: int) -> np.ndarray:
+    """Rising positions of at most `cap` draws of each user; `user` rises."""
+    if cap < 1:
+        raise InputError(f"A user's cap of examples must be 1 or more, but is {cap}.")
+    # Each user's examples in a random order; the first few of them stay.
+    order = np.lexsort((np.random.default_rng(seed).random(len(user)), user))
+    counts = np.bincount(user)
+    place = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.sort(order[place < cap])
