@@ -61,7 +61,7 @@ def read_log_lines(path: Path, skip_bad_lines: bool = False) -> LogLines:
     codes = {key: array("i") for key in numberings}
     clicks, lengths = array("i"), array("q")
     malformed = 0
-    with _opened(path) as file:
+    with opened(path) as file:
         for number, line in enumerate(file, start=1):
             if line.isspace():
                 continue
@@ -161,7 +161,11 @@ def _shown(raw: bytes) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file to read, unpacked where it is compressed with gzip.
+
+    Raises InputError where it is missing, no file or damaged, also while it is being read.
+    """
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the log file, or a folder that was prepared.")
     try:
@@ -171,7 +175,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             with gzip.open(plain) if is_gzip else plain as file:
                 yield file
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; give the path of a click log.") from error
+        raise InputError(f"{path} does not exist; give the path of the log.") from error
     except PermissionError as error:
         raise InputError(f"{path} may not be read; give yourself the right (chmod u+r).") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
