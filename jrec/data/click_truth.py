@@ -35,7 +35,7 @@ class ClickSize:
     items: int = 2_000
     """Items that can be clicked; the rarest may never be."""
     clicks: float = 20.0
-    """Mean clicks of a user."""
+    """Mean clicks of a user; at most 5 times as many and a quarter of the items."""
     categories: int = 20
     """Categories of items."""
     groups: int = 50

@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -43,7 +43,7 @@ _SEQUENCE_OF = {
 
 
 def read_kuairand(path: Path, watched: Watched = "long_view", earlier: bool = True) -> Clicks:
-    """KuaiRand-Pure in memory; the catalogue is that of its video table.
+    """KuaiRand-Pure in memory; the catalogue is every video of its tables, watched or not.
 
     Args:
         path: its zip archive, or the folder of its tables.
@@ -73,8 +73,8 @@ def read_kuairand(path: Path, watched: Watched = "long_view", earlier: bool = Tr
     item = np.concatenate([before.item, events["video_id"]])
     users, videos = read_users(files), read_videos(files)
     vocabularies = {
-        "user": Vocabulary.of(np.concatenate([users.ids, user])),
-        "item": Vocabulary.of(np.concatenate([videos.ids, item])),
+        "user": Vocabulary.of(np.concatenate([users.ids, log["user_id"], before.user])),
+        "item": Vocabulary.of(np.concatenate([videos.ids, log["video_id"], before.item])),
         **users.vocabularies,
         **videos.vocabularies,
         **{key: Vocabulary.of(log[key]) for key in ("tab", "hour")},
@@ -178,7 +178,7 @@ def _read_earlier(files: Files, column: str) -> _Earlier:
         table = file.read(columns=wanted).combine_chunks()
         lists = table[column].combine_chunks()
         user, last, item, lengths = (
-            np.asarray(values).astype(np.int64)
+            _whole(values)
             for values in (
                 table["user_id"],
                 table["last_time_ms"],
@@ -194,6 +194,13 @@ def _read_earlier(files: Files, column: str) -> _Earlier:
         raise InputError(f"{files.place(EARLIER)} holds a user twice or an id below 0.")
     last_of = dict(zip(user.tolist(), last.tolist(), strict=True))
     return _Earlier(np.repeat(user, lengths), item, np.repeat(last, lengths), last_of)
+
+
+def _whole(values: Any) -> np.ndarray:
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu":  # where some are missing, pyarrow gives floats
+        raise TypeError(f"{array.dtype} where there should be whole numbers")
+    return array.astype(np.int64)
 
 
 def _event_features(
