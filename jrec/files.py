@@ -27,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path) -> Iterator[Path]:
     """Gives a new temporary folder near `path` that takes its name only if the body succeeds.
 
     Raises InputError where `path` exists and is no empty folder.
@@ -50,6 +50,32 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Gives a temporary folder beside `folder` that takes its name only if the body succeeds."""
+    temporary, old = (
+        folder.with_name(f".{folder.name}.{os.getpid()}{end}") for end in ("", ".old")
+    )
+    try:
+        temporary.mkdir()
+        yield temporary
+        if folder.exists():
+            folder.replace(old)
+        try:
+            temporary.replace(folder)
+        except OSError:
+            if old.exists():
+                old.replace(folder)
+            raise
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # a full disk names no file
+            error.filename = str(folder)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -23,7 +23,7 @@ from jrec.data.parts_table import count_ratings, parts_table
 from jrec.data.rating_parts import RatingParts, save_rating_parts
 from jrec.data.rating_text import write_original_text
 from jrec.errors import InputError, run_command
-from jrec.files import replacing_folder
+from jrec.files import new_folder
 
 FULL_RATINGS, FULL_USERS, FULL_FILMS = 100_480_507, 480_189, 17_770
 
@@ -67,7 +67,7 @@ def convert(settings: Convert) -> tuple[list[RatingParts], list[str]]:
     console = Console(stderr=True)
     done = []
     with (
-        replacing_folder(settings.out) as folder,
+        new_folder(settings.out) as folder,
         Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
     ):
         raw = find_raw(settings.raw)

@@ -13,7 +13,7 @@ from jrec.data.ratings import Ratings, Source
 from jrec.data.splits import Split
 from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError
-from jrec.files import replacing_folder, write_json
+from jrec.files import new_folder, write_json
 
 PARTS = ("train", "valid", "test")
 _FORMAT = "jrec rating parts 1"
@@ -170,7 +170,7 @@ def save_rating_parts(folder: Path, parts: RatingParts) -> None:
         rows = getattr(parts, part)
         for field in dataclasses.fields(rows):
             arrays[f"{part}_{field.name}"] = getattr(rows, field.name)
-    with replacing_folder(folder) as temporary:
+    with new_folder(folder) as temporary:
         files = {}
         for name, array in arrays.items():
             with (temporary / f"{name}.npy").open("wb") as file:

@@ -13,13 +13,15 @@ _LARGEST_DIRECT_ID = 50_000_000
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Sorted distinct values; value number k has row k + 2.
+    """Distinct values; value number k has row k + 2.
 
     Attributes:
-        values: [V - 2] sorted, int64 or str.
+        values: [V - 2] int64 or str; sorted, unless `order` says otherwise.
+        order: int64 [V - 2], the places that sort `values`; None where they are sorted.
     """
 
     values: np.ndarray
+    order: np.ndarray | None = None
 
     @classmethod
     def of(cls, values: np.ndarray | Sequence) -> "Vocabulary":
@@ -32,6 +34,22 @@ class Vocabulary:
             return cls(np.flatnonzero(present).astype(np.int64))
         return cls(np.unique(values))
 
+    @classmethod
+    def by_count(cls, values: np.ndarray, counts: np.ndarray, limit: int = 0) -> "Vocabulary":
+        """Values that occur more than `limit` times, the most frequent first, ties by value.
+
+        Args:
+            values: distinct values. counts: int, how often each occurs.
+        """
+        kept = counts > limit
+        values, counts = values[kept], counts[kept]
+        return cls.in_order(values[np.lexsort((values, -counts))])
+
+    @classmethod
+    def in_order(cls, values: np.ndarray) -> "Vocabulary":
+        """Distinct values that keep the order they are given in."""
+        return cls(values, np.argsort(values, kind="stable"))
+
     @property
     def rows(self) -> int:
         """V: rows of a table over this vocabulary, padding and unknown counted."""
@@ -43,13 +61,16 @@ class Vocabulary:
         if len(self.values) == 0 or values.size == 0:
             return np.full(values.shape, UNKNOWN, np.int32)
         if _direct(self.values):
-            largest = int(self.values[-1])
+            largest = int(self.values.max())
             # Any id outside the table falls on its last place, which is never a known value.
             table = np.full(largest + 2, UNKNOWN, np.int32)
             table[self.values] = np.arange(FIRST, self.rows, dtype=np.int32)
             inside = np.where((values < 0) | (values > largest), largest + 1, values)
             return table[inside]
-        places = np.minimum(np.searchsorted(self.values, values), len(self.values) - 1)
+        places = np.searchsorted(self.values, values, sorter=self.order)
+        places = np.minimum(places, len(self.values) - 1)
+        if self.order is not None:
+            places = self.order[places]
         rows = places.astype(np.int32) + FIRST
         return np.where(self.values[places] == values, rows, UNKNOWN).astype(np.int32)
 

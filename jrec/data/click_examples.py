@@ -1,0 +1,224 @@
+"""Next-item examples out of clicks, and what is held out: index arrays, padded on the device."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from jrec.data.clicks import Clicks
+from jrec.data.vocabulary import UNKNOWN
+from jrec.errors import InputError
+
+_DAY = 86_400
+
+
+@dataclass(frozen=True)
+class ClickSplit:
+    """A user's clicks in three runs: train, then validation, then test (each may be empty).
+
+    Attributes:
+        name: the rule.
+        train_end: int64 [N]; user r trains on clicks `offsets[r]:train_end[r]`.
+        valid_end: int64 [N]; validates on `train_end[r]:valid_end[r]`, tests on what remains.
+        train, valid, test: int64, the same as positions of clicks, rising.
+    """
+
+    name: str
+    train_end: np.ndarray
+    valid_end: np.ndarray
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True)
+class Examples:
+    """E next-item examples: what `user` clicked at `target` after `item[start:end]`.
+
+    An unknown click (row 1) stands before a user's first, as in the source: an example's history is
+    that click and then `item[start:end]` where `starts_with_unknown`, else `item[start:end]`. So it
+    is never empty and, with a window, never longer than that. Everything that the user had clicked
+    by then, to leave out of a ranking, is `item[offsets[user]:end]`.
+
+    Attributes:
+        user: int32 [E], 0 to N - 1.
+        start, end: int64 [E], positions of clicks; `end <= target`.
+        target: int64 [E], positions of clicks.
+        starts_with_unknown: bool [E].
+        age_days: float32 [E], days from the click to the latest training click; 0 for held-out
+            examples, as at serving.
+        window: the most clicks a history has; None for no bound.
+    """
+
+    user: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    target: np.ndarray
+    starts_with_unknown: np.ndarray
+    age_days: np.ndarray
+    window: int | None
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+def leave_one_out(clicks: Clicks, shortest: int = 3) -> ClickSplit:
+    """Each user's last click is test, the one before it validation.
+
+    Users with under `shortest` clicks stay in train. Raises InputError where nobody has as many.
+    """
+    if shortest < 3:
+        raise InputError(
+            f"Leave-one-out needs users of 3 clicks or more, but was given {shortest}."
+        )
+    ends = clicks.offsets[1:]
+    held_out = np.diff(clicks.offsets) >= shortest
+    if not held_out.any():
+        raise InputError(
+            f"No user of {clicks.source.location} has {shortest} clicks, so none can be held out; "
+            f"use more clicks or the cut in time."
+        )
+    return _split(clicks, "leave-one-out", ends - 2 * held_out, ends - held_out)
+
+
+def time_cut(clicks: Clicks, valid_from: int, test_from: int) -> ClickSplit:
+    """Validation from one moment on, test from a later one; equal times fall on one side.
+
+    Args:
+        valid_from, test_from: seconds, as in `clicks.timestamp`; equal for no validation.
+
+    Raises InputError where the clicks have no times or train or test would be empty.
+    """
+    if not clicks.timed:
+        raise InputError(
+            f"{clicks.source.location} holds no times to cut at; hold out the last click instead."
+        )
+    if valid_from > test_from:
+        raise InputError(
+            f"Validation must begin before the test, but begins at {valid_from} and the test at "
+            f"{test_from}."
+        )
+    ends = []
+    for moment in (valid_from, test_from):
+        before = np.concatenate([[0], np.cumsum(clicks.timestamp < moment)])
+        ends.append(clicks.offsets[:-1] + np.diff(before[clicks.offsets]))
+    split = _split(clicks, "time-cut", *ends)
+    if len(split.train) == 0 or len(split.test) == 0:
+        raise InputError(
+            f"The cut at {valid_from} and {test_from} leaves train {len(split.train)}, test "
+            f"{len(split.test)} of {len(clicks)} clicks; their times lie between "
+            f"{clicks.timestamp.min()} and {clicks.timestamp.max()}."
+        )
+    return split
+
+
+def training_examples(
+    clicks: Clicks,
+    split: ClickSplit,
+    window: int | None = 20,
+    cap: int | None = None,
+    seed: int = 0,
+    first: bool = True,
+) -> Examples:
+    """One example for each training click, in the clicks' order.
+
+    Args:
+        window: the most clicks a history has; None for all.
+        cap: the most examples a user gives, drawn without repeats (the YouTube paper, 3.3, weighs
+            users equally so); None for all.
+        seed: of that draw.
+        first: whether a user's first click, whose history is the unknown click alone, counts (as
+            in the source).
+    """
+    user = np.repeat(np.arange(clicks.users), split.train_end - clicks.offsets[:-1])
+    target = split.train
+    if not first:
+        later = target > clicks.offsets[user]
+        user, target = user[later], target[later]
+    if cap is not None:
+        kept = _capped(user, cap, seed)
+        user, target = user[kept], target[kept]
+    latest = clicks.timestamp[split.train].max(initial=0)
+    age = (latest - clicks.timestamp[target]) / _DAY if clicks.timed else np.zeros(len(target))
+    return _examples(clicks, user, target, target, age, window)
+
+
+def held_out_examples(
+    clicks: Clicks,
+    split: ClickSplit,
+    part: Literal["valid", "test"],
+    window: int | None = None,
+    running: bool = True,
+) -> Examples:
+    """One example for each held-out click, in the clicks' order; its history is what came before.
+
+    Args:
+        window: the most clicks a history has; None for all (the source's at inference).
+        running: whether earlier held-out clicks of the same part are history, too; else every
+            history ends where the part begins, as of a system that serves the whole part at once.
+    """
+    if part not in ("valid", "test"):
+        raise InputError(f"There is no held-out part {part!r}; choose valid or test.")
+    begins, ends = (
+        (split.train_end, split.valid_end)
+        if part == "valid"
+        else (split.valid_end, clicks.offsets[1:])
+    )
+    user = np.repeat(np.arange(clicks.users), ends - begins)
+    target = split.valid if part == "valid" else split.test
+    age = np.zeros(len(target))
+    return _examples(clicks, user, target if running else begins[user], target, age, window)
+
+
+def history_of(clicks: Clicks, examples: Examples, k: int) -> np.ndarray:
+    """int32, item rows of example k's history, the unknown click included."""
+    seen = clicks.item[examples.start[k] : examples.end[k]]
+    lead = [UNKNOWN] if examples.starts_with_unknown[k] else []
+    return np.concatenate([lead, seen]).astype(np.int32)
+
+
+def count_items(clicks: Clicks, positions: np.ndarray) -> np.ndarray:
+    """int64 [V_item], clicks of each item row among `positions` (`split.train`)."""
+    rows = clicks.vocabularies["item"].rows
+    return np.bincount(clicks.item[positions], minlength=rows).astype(np.int64)
+
+
+def _split(clicks: Clicks, name: str, train_end: np.ndarray, valid_end: np.ndarray) -> ClickSplit:
+    place, user = np.arange(len(clicks)), clicks.user_of_event
+    in_train, before_test = place < train_end[user], place < valid_end[user]
+    parts = (in_train, before_test & ~in_train, ~before_test)
+    return ClickSplit(name, train_end, valid_end, *(np.flatnonzero(part) for part in parts))
+
+
+def _examples(
+    clicks: Clicks,
+    user: np.ndarray,
+    end: np.ndarray,
+    target: np.ndarray,
+    age_days: np.ndarray,
+    window: int | None,
+) -> Examples:
+    first = clicks.offsets[user]
+    longest = len(clicks) + 1 if window is None else window
+    if longest < 1:
+        raise InputError(f"A history's window must be 1 click or more, but is {window}.")
+    return Examples(
+        user=user.astype(np.int32),
+        start=np.maximum(first, end - longest),
+        end=end,
+        target=target,
+        starts_with_unknown=end - first < longest,
+        age_days=age_days.astype(np.float32),
+        window=window,
+    )
+
+
+def _capped(user: np.ndarray, cap: int, seed: int) -> np.ndarray:
+    """Rising positions of at most `cap` draws of each user; `user` rises."""
+    if cap < 1:
+        raise InputError(f"A user's cap of examples must be 1 or more, but is {cap}.")
+    # Each user's examples in a random order; the first few of them stay.
+    order = np.lexsort((np.random.default_rng(seed).random(len(user)), user))
+    counts = np.bincount(user)
+    place = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.sort(order[place < cap])

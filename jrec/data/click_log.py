@@ -1,0 +1,185 @@
+"""The click log of the Paddle book: `user, province, city, clicks, phone` a line, tabs between.
+
+Clicks are `video:category:tag1_tag2`, `;` between, in time order. `NULL` or nothing stands for an
+unknown value; a user without clicks has nothing there.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from jrec.data.click_lines import NULL, PROFILE, LogLines, Named, read_log_lines
+from jrec.data.click_store import load_clicks, save_clicks
+from jrec.data.clicks import Bag, Categorical, Clicks, Column, build_clicks, take, with_stand_ins
+from jrec.data.ragged import Ragged
+from jrec.data.ratings import Source
+from jrec.data.vocabulary import FIRST, Vocabulary
+from jrec.errors import InputError
+
+__all__ = ["load_clicks", "prepare_click_log", "read_click_log"]
+
+
+def prepare_click_log(
+    path: Path,
+    out: Path,
+    feat_appear_limit: int = 20,
+    skip_bad_lines: bool = False,
+    user_appear_limit: int | None = None,
+) -> Clicks:
+    """Reads a log (see `read_click_log`), writes its prepared form to the folder `out`."""
+    clicks = read_click_log(path, feat_appear_limit, skip_bad_lines, user_appear_limit)
+    save_clicks(clicks, out)
+    return clicks
+
+
+def read_click_log(
+    path: Path,
+    feat_appear_limit: int = 20,
+    skip_bad_lines: bool = False,
+    user_appear_limit: int | None = None,
+    like: Clicks | None = None,
+) -> Clicks:
+    """A click log, plain or compressed with gzip, in memory.
+
+    A value gets a row of its own if it appears more than `feat_appear_limit` times, the most
+    frequent first (ties by value): users, provinces, cities and phones count once a line; videos,
+    categories and tags once a click. Clicks on other videos are dropped and counted; other
+    categories, tags and profile values fall on the unknown row. A video's category and tags are
+    those of its last click in the file. Lines of one user are joined in the file's order, with the
+    last line's profile; every line of the user `NULL` is somebody else.
+
+    Args:
+        skip_bad_lines: leave malformed lines out and count them, instead of refusing the file.
+        user_appear_limit: the limit for users; as `feat_appear_limit` if None. At 0 every user has
+            a row, also where each has one line.
+        like: take the vocabularies and item features of this data set (to read a test log).
+
+    Raises InputError: no such file, damaged, no clicks left, or the first malformed line.
+    """
+    path = Path(path)
+    user_limit = feat_appear_limit if user_appear_limit is None else user_appear_limit
+    if min(feat_appear_limit, user_limit) < 0:
+        raise InputError("The limits of appearances must be 0 or more.")
+    lines = read_log_lines(path, skip_bad_lines)
+    videos = _videos(lines)
+    if like is None:
+        vocabularies = _vocabularies(lines, videos, feat_appear_limit, user_limit)
+        item_features = _item_features(lines, videos, vocabularies)
+    else:
+        vocabularies, item_features = like.vocabularies, like.item_features
+    item = _rows(videos.item, vocabularies["item"])[lines.clicks]
+    known = item >= FIRST
+    if not known.any():
+        raise InputError(
+            f"{path}: none of its {len(item)} clicks is on a video of the dictionary; lower "
+            f"--feat-appear-limit ({feat_appear_limit}) or use a larger log."
+        )
+    user_of_line, last_line = _users(lines)
+    joined = len(user_of_line) - len(last_line)
+    profile = {
+        key: _rows(lines.profile[key], vocabularies[key])[last_line] for key in ("user", *PROFILE)
+    }
+    with path.open("rb") as file:
+        checksum = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return build_clicks(
+        name="click-log",
+        source=Source(
+            "click-log",
+            str(path),
+            checksum,
+            f"{joined} lines joined to an earlier line of the same user" if joined else "",
+        ),
+        user=np.repeat(user_of_line, lines.lengths)[known],
+        item=item[known],
+        timestamp=None,
+        user_row=profile["user"],
+        vocabularies=vocabularies,
+        user_features={key: Categorical(profile[key], key) for key in PROFILE},
+        item_features=item_features,
+        dropped={
+            "malformed lines": lines.malformed,
+            "clicks on videos outside the dictionary": int((~known).sum()),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Videos:
+    """What the distinct tokens hold: codes by token; `tags` by tag, cut by `tag_offsets`."""
+
+    item: Named
+    category: Named
+    tags: Named
+    tag_offsets: np.ndarray
+
+
+def _videos(lines: LogLines) -> _Videos:
+    def named(values: list[str]) -> Named:
+        codes, names = pd.factorize(np.array(values, object))
+        return Named(np.array(names, np.str_), codes.astype(np.int32))
+
+    tags = [token[2] for token in lines.tokens]
+    offsets = np.zeros(len(tags) + 1, np.int64)
+    np.cumsum([len(of_token) for of_token in tags], out=offsets[1:])
+    return _Videos(
+        item=named([token[0] for token in lines.tokens]),
+        category=named([token[1] for token in lines.tokens]),
+        tags=named([tag for of_token in tags for tag in of_token]),
+        tag_offsets=offsets,
+    )
+
+
+def _vocabularies(
+    lines: LogLines, videos: _Videos, limit: int, user_limit: int
+) -> dict[str, Vocabulary]:
+    def counted(named: Named, times: np.ndarray | None, more_than: int) -> Vocabulary:
+        counts = np.bincount(named.codes, times, minlength=len(named.names))
+        counts[named.names == NULL] = 0
+        return Vocabulary.by_count(named.names, counts, more_than)
+
+    clicks = np.bincount(lines.clicks, minlength=len(lines.tokens))
+    return {
+        "user": counted(lines.profile["user"], None, user_limit),
+        "item": counted(videos.item, clicks, limit),
+        **{key: counted(lines.profile[key], None, limit) for key in PROFILE},
+        "category": counted(videos.category, clicks, limit),
+        "tags": counted(videos.tags, np.repeat(clicks, np.diff(videos.tag_offsets)), limit),
+    }
+
+
+def _item_features(
+    lines: LogLines, videos: _Videos, vocabularies: dict[str, Vocabulary]
+) -> dict[str, Column]:
+    last_click = np.full(len(lines.tokens), -1, np.int64)
+    last_click[lines.clicks] = np.arange(len(lines.clicks))
+    # A video's tokens by their last click: the latest is written last and stays.
+    order = np.argsort(last_click, kind="stable")
+    item = _rows(videos.item, vocabularies["item"])
+    token_of_item = np.zeros(vocabularies["item"].rows, np.int64)
+    token_of_item[item[order]] = order
+    token_of_item = token_of_item[FIRST:]
+    category = _rows(videos.category, vocabularies["category"])[token_of_item]
+    tags = Ragged(_rows(videos.tags, vocabularies["tags"]), videos.tag_offsets)
+    return {
+        "category": with_stand_ins(Categorical(category, "category")),
+        "tags": with_stand_ins(take(Bag(tags, "tags"), token_of_item)),
+    }
+
+
+def _rows(named: Named, vocabulary: Vocabulary) -> np.ndarray:
+    return vocabulary.encode(named.names)[named.codes]
+
+
+def _users(lines: LogLines) -> tuple[np.ndarray, np.ndarray]:
+    """Each line's user from 0, in the order they first come, and each user's last line."""
+    user = lines.profile["user"]
+    count = len(user.codes)
+    anonymous = (user.names == NULL)[user.codes]
+    identity = np.where(anonymous, len(user.names) + np.arange(count), user.codes)
+    user_of_line, users = pd.factorize(identity)
+    last_line = np.zeros(len(users), np.int64)
+    last_line[user_of_line] = np.arange(count)
+    return user_of_line, last_line

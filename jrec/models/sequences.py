@@ -1,0 +1,114 @@
+"""What reads a history from its oldest click on: the state at each position has seen no later one."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def running_mean(values_BLE: jax.Array, count_BL: jax.Array) -> jax.Array:
+    """Mean of all values up to each position: float [B, L, E] -> [B, L, E]; 0 where none counts yet.
+
+    Args:
+        count_BL: bool, what counts; or int, of how many each value is already the sum (0: left out).
+    """
+    counted_BL1 = (count_BL > 0)[..., None]
+    total_BLE = jnp.cumsum(jnp.where(counted_BL1, values_BLE, 0), 1)
+    number_BL1 = jnp.cumsum(count_BL.astype(values_BLE.dtype), 1)[..., None]
+    return total_BLE / jnp.maximum(number_BL1, 1)
+
+
+def running_max(values_BLE: jax.Array, mask_BL: jax.Array) -> jax.Array:
+    """Maximum of the counted values up to each position, of each of E: float [B, L, E] -> [B, L, E].
+
+    0 where none counts yet.
+    """
+    lowest = jnp.finfo(values_BLE.dtype).min
+    best_BLE = jax.lax.cummax(jnp.where(mask_BL[..., None], values_BLE, lowest), 1)
+    return jnp.where(best_BLE > lowest, best_BLE, 0)
+
+
+class Lstm(nn.Module):
+    """An LSTM (Hochreiter and Schmidhuber 1997, with forget gates), outputs at every position.
+
+    i, f, o = sigmoid, g = tanh of x W + h U + b;  c' = f c + i g;  h' = o tanh(c').
+    """
+
+    width: int
+
+    @nn.compact
+    def __call__(self, inputs_BLE: jax.Array) -> jax.Array:
+        """float [B, L, E] -> [B, L, H]."""
+        size, width = inputs_BLE.shape[-1], self.width
+        kernel_EG = self.param("kernel", nn.initializers.xavier_uniform(), (size, 4 * width))
+        recurrent_HG = self.param("recurrent", nn.initializers.orthogonal(), (width, 4 * width))
+        bias_G = self.param("bias", _forget_first, (4 * width,))
+        # What needs no state is one product over all positions.
+        ahead_LBG = jnp.swapaxes(inputs_BLE @ kernel_EG + bias_G[None, None], 0, 1)
+
+        def step(carry: tuple, ahead_BG: jax.Array) -> tuple:
+            hidden_BH, cell_BH = carry
+            i, f, o, g = jnp.split(ahead_BG + hidden_BH @ recurrent_HG, 4, -1)
+            cell_BH = jax.nn.sigmoid(f) * cell_BH + jax.nn.sigmoid(i) * jnp.tanh(g)
+            hidden_BH = jax.nn.sigmoid(o) * jnp.tanh(cell_BH)
+            return (hidden_BH, cell_BH), hidden_BH
+
+        zeros_BH = jnp.zeros((len(inputs_BLE), width), ahead_LBG.dtype)
+        _, hidden_LBH = jax.lax.scan(step, (zeros_BH, zeros_BH), ahead_LBG, unroll=2)
+        return jnp.swapaxes(hidden_LBH, 0, 1)
+
+
+def _forget_first(key: jax.Array, shape: tuple[int, ...], dtype: type = jnp.float32) -> jax.Array:
+    """Zeros, but 1 for the forget gates, so that a new LSTM remembers (Jozefowicz et al. 2015)."""
+    width = shape[0] // 4
+    return jnp.zeros(shape, dtype).at[width : 2 * width].set(1)
+
+
+class SelfAttention(nn.Module):
+    """Causal self-attention blocks with normalisation before each part (SASRec, Kang and McAuley 2018).
+
+    Order is told by a learned bias for each head and distance (Shaw et al. 2018, as T5 simplifies it),
+    not by places counted from an end: so a history gives the same states wherever its window begins.
+
+    Attributes:
+        layers, heads: numbers. dropout: on attention weights and both parts' outputs.
+        hidden: width of the second part, in widths of the input.
+    """
+
+    layers: int
+    heads: int
+    dropout: float = 0.0
+    hidden: int = 4
+
+    @nn.compact
+    def __call__(self, x_BLE: jax.Array, mask_BL: jax.Array, train: bool = False) -> jax.Array:
+        """float [B, L, E], bool [B, L] -> [B, L, E]."""
+        length, width = x_BLE.shape[1:]
+        place_L = jnp.arange(length)
+        distance_LL = place_L[:, None] - place_L[None]
+        sees_LL = distance_LL >= 0
+        allowed = sees_LL[None, None] & mask_BL[:, None, None]
+        # A position that may see nothing (padding) sees itself: its state means nothing, but is finite.
+        allowed = allowed | (distance_LL == 0)[None, None]
+        for k in range(self.layers):
+            bias_HL = self.param(f"distance_{k}", nn.initializers.zeros, (self.heads, MAX_DISTANCE))
+            bias_HLL = bias_HL[:, jnp.clip(distance_LL, 0, MAX_DISTANCE - 1)]
+            y = nn.LayerNorm(name=f"norm_{k}_attention")(x_BLE)
+            heads = (self.heads, width // self.heads)
+            query, key, value = (
+                nn.DenseGeneral(heads, name=f"{name}_{k}")(y) for name in ("query", "key", "value")
+            )
+            score = jnp.einsum("blhd,bmhd->bhlm", query, key) / heads[1] ** 0.5 + bias_HLL[None]
+            weight = jax.nn.softmax(jnp.where(allowed, score, -jnp.inf), -1)
+            weight = nn.Dropout(self.dropout)(weight, deterministic=not train)
+            y = jnp.einsum("bhlm,bmhd->blhd", weight, value)
+            y = nn.DenseGeneral(width, axis=(-2, -1), name=f"join_{k}")(y)
+            x_BLE = x_BLE + nn.Dropout(self.dropout)(y, deterministic=not train)
+            y = nn.LayerNorm(name=f"norm_{k}_hidden")(x_BLE)
+            y = jax.nn.gelu(nn.Dense(self.hidden * width, name=f"hidden_{k}")(y))
+            y = nn.Dense(width, name=f"back_{k}")(y)
+            x_BLE = x_BLE + nn.Dropout(self.dropout)(y, deterministic=not train)
+        return nn.LayerNorm(name="norm_out")(x_BLE)
+
+
+MAX_DISTANCE = 256
+"""Distances from here on share one bias."""

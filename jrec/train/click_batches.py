@@ -1,0 +1,156 @@
+"""Clicks on the device, and next-item examples of them gathered inside the jitted chunk."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jrec.data.click_examples import ClickSplit, Examples
+from jrec.data.clicks import Bag, Categorical, Clicks, Column, Continuous
+from jrec.data.ragged import pad
+from jrec.data.vocabulary import PADDING, UNKNOWN
+from jrec.train.stream import Gather
+
+Data = dict[str, Any]
+
+
+def device_clicks(clicks: Clicks, user_columns: list[str], item_columns: list[str]) -> Data:
+    """Items, users' and items' columns on the device.
+
+    Returns:
+        `item` int32 [n]; `user_features`, `item_features`: by name, categorical int32 [rows], bag
+        (ids [rows, F], mask), continuous (values, known). `user` among the user columns is the user
+        itself.
+    """
+    users = {"user": Categorical(clicks.user_row, "user")} | clicks.user_features
+    data = {
+        "item": clicks.item,
+        "user_features": {name: _arrays(users[name]) for name in user_columns},
+        "item_features": {name: _arrays(clicks.item_features[name]) for name in item_columns},
+    }
+    return jax.tree.map(jnp.asarray, data)
+
+
+def _arrays(column: Column) -> Any:
+    if isinstance(column, Categorical):
+        return column.rows
+    if isinstance(column, Bag):
+        return pad(column.rows)
+    assert isinstance(column, Continuous)
+    return column.values, column.known
+
+
+def window_data(data: Data, examples: Examples) -> Data:
+    """The examples on the device beside the clicks, for `make_window_gather`."""
+    columns = {
+        "user": examples.user,
+        "start": examples.start,
+        "end": examples.end,
+        "target": examples.target,
+        "leads": examples.starts_with_unknown,
+        "age": examples.age_days,
+    }
+    return data | {"examples": {name: _narrow(values) for name, values in columns.items()}}
+
+
+def segment_data(data: Data, clicks: Clicks, split: ClickSplit, length: int, whole: bool) -> Data:
+    """Runs of training clicks on the device, for `make_segment_gather`: every click is a target once.
+
+    Args:
+        length: L, targets a run has at most; a user's last run ends with the last training click.
+        whole: all runs of each user; else the last alone (as SASRec trains).
+    """
+    user, start, end = [], [], []
+    first, last = clicks.offsets[:-1], split.train_end
+    while (last > first).any():
+        now = np.flatnonzero(last > first)
+        begin = np.maximum(first[now], last[now] - length)
+        user.append(now)
+        start.append(begin)
+        end.append(last[now])
+        last = last.copy()
+        last[now] = begin if whole else first[now]
+    order = np.argsort(np.concatenate(user), kind="stable")
+    columns = {"user": user, "start": start, "end": end}
+    segments = {name: _narrow(np.concatenate(values)[order]) for name, values in columns.items()}
+    latest = clicks.timestamp[split.train].max(initial=0)
+    age = (latest - clicks.timestamp) / 86_400 if clicks.timed else np.zeros(len(clicks))
+    begins = np.zeros(len(clicks), bool)
+    begins[clicks.offsets[:-1][np.diff(clicks.offsets) > 0]] = True
+    extra = {"age": jnp.asarray(age, jnp.float32), "begins": jnp.asarray(begins)}
+    return data | {"segments": segments} | extra
+
+
+def make_window_gather(length: int) -> Gather:
+    """Batches of one example a row: the history padded to L positions, the oldest first, and its target.
+
+    The batch: `item`, `mask` [B, L]; `target` int32 [B], an item row; `counted` bool [B]; `age` float32
+    [B]; `user` int32 [B]; the features.
+    """
+
+    def gather(data: Data, positions: jax.Array, mask: jax.Array) -> Data:
+        examples = jax.tree.map(lambda column: column[positions], data["examples"])
+        lead_B = examples["leads"].astype(jnp.int32)
+        # A history longer than the rectangle keeps its end.
+        start_B = jnp.maximum(examples["start"] - lead_B, examples["end"] - length)
+        place_BL = start_B[:, None] + jnp.arange(length)[None]
+        inside_BL = place_BL < examples["end"][:, None]
+        is_lead_BL = place_BL < examples["start"][:, None]
+        item_BL = data["item"][jnp.clip(place_BL, 0, len(data["item"]) - 1)]
+        item_BL = jnp.where(is_lead_BL, UNKNOWN, jnp.where(inside_BL, item_BL, PADDING))
+        batch = _features(data, examples["user"], item_BL)
+        return batch | {
+            "item": item_BL,
+            "mask": inside_BL,
+            "target": data["item"][examples["target"]],
+            "counted": mask,
+            "age": examples["age"],
+            "user": examples["user"],
+        }
+
+    return gather
+
+
+def make_segment_gather(length: int) -> Gather:
+    """Batches of one run of clicks a row, each click the target of the position before it.
+
+    The batch: `item`, `mask` [B, L]; `target` int32 [B, L]; `counted` bool [B, L]; `age` float32
+    [B, L]; `user` int32 [B]; the features.
+    """
+
+    def gather(data: Data, positions: jax.Array, mask: jax.Array) -> Data:
+        segments = jax.tree.map(lambda column: column[positions], data["segments"])
+        place_BL = segments["start"][:, None] + jnp.arange(length)[None]
+        inside_BL = place_BL < segments["end"][:, None]
+        target_BL = jnp.clip(place_BL, 0, len(data["item"]) - 1)
+        # The click before the target; before a user's first stands the unknown click.
+        item_BL = jnp.where(
+            data["begins"][target_BL], UNKNOWN, data["item"][jnp.maximum(target_BL - 1, 0)]
+        )
+        item_BL = jnp.where(inside_BL, item_BL, PADDING)
+        return _features(data, segments["user"], item_BL) | {
+            "item": item_BL,
+            "mask": inside_BL,
+            "target": jnp.where(inside_BL, data["item"][target_BL], PADDING),
+            "counted": inside_BL & mask[:, None],
+            "age": data["age"][target_BL],
+            "user": segments["user"],
+        }
+
+    return gather
+
+
+def _features(data: Data, user_B: jax.Array, item_BL: jax.Array) -> Data:
+    def of(rows: jax.Array) -> Callable[[jax.Array], jax.Array]:
+        return lambda column: column[rows]
+
+    return {
+        "user_features": jax.tree.map(of(user_B), data["user_features"]),
+        "item_features": jax.tree.map(of(item_BL), data["item_features"]),
+    }
+
+
+def _narrow(values: np.ndarray) -> jax.Array:
+    return jnp.asarray(values.astype(np.int32) if values.dtype == np.int64 else values)
