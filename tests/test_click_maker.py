@@ -21,12 +21,10 @@ def probabilities(truth, group, history):
     """P(next item | group, history), one user at a time, straight from the documented formula."""
     size = truth.size
     follow, drift = (size.follow, size.drift) if len(history) else (0.0, 0.0)
-    result = np.zeros(size.items)
-    for item in range(size.items):
-        c = truth.category[item]
-        from_last = truth.transition[truth.category[history[-1]], c] if len(history) else 0.0
-        mixed = (1 - drift) * truth.taste[group, c] + drift * from_last
-        result[item] = (1 - follow) * mixed * truth.share[item]
+    mixed = (1 - drift) * truth.taste[group, truth.category]
+    if len(history):
+        mixed = mixed + drift * truth.transition[truth.category[history[-1]], truth.category]
+    result = (1 - follow) * mixed * truth.share
     lags = LAG[: len(history)] / LAG[: len(history)].sum()
     for lag, back in enumerate(reversed(history[-len(LAG) :])):
         for link, share in zip(truth.links[back], LINK_SHARE, strict=True):
@@ -88,6 +86,20 @@ def test_clicks_are_drawn_from_the_documented_probabilities(made, step):
     deviation = (seen - expected) / np.sqrt(variance)
     # Of 60 normal deviations none is beyond 4, and their mean square is about 1.
     assert np.abs(deviation).max() < 4 and 0.5 < (deviation**2).mean() < 1.6
+
+
+def test_links_from_each_of_the_last_clicks_are_followed_as_often_as_documented():
+    clicks, truth = make_clicks(ClickSize(5000, 200, 5, 5, 3, follow=0.9, drift=0.2), 0)
+    for step in (1, 2, 3, 4):
+        for back in range(min(step, 3)):
+            expected = variance = seen = 0.0
+            for user, items in enumerate(histories(clicks)):
+                if len(items) > step:
+                    links = np.unique(truth.links[items[step - 1 - back]])
+                    chance = probabilities(truth, truth.group[user], items[:step])[links].sum()
+                    expected, variance = expected + chance, variance + chance * (1 - chance)
+                    seen += items[step] in links
+            assert abs(seen - expected) < 4 * np.sqrt(variance)
 
 
 def test_the_best_ranking_is_that_of_the_formula(made):

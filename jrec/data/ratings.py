@@ -14,7 +14,8 @@ class Source:
     """Where a data set came from, so that a run can say it.
 
     Attributes:
-        kind: `folder`, `archive`, `cache`, `grouplens`, `recbole-wheel` or `synthetic`.
+        kind: `folder`, `archive`, `file`, `cache`, `grouplens`, `recbole-wheel`, `click-log` or
+            `synthetic`.
         location: path, address or description.
         checksum: `sha256:…` of the archive, or of the ratings file of a folder.
         note: anything a reader of the results should know, else empty.
