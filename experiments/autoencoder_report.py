@@ -11,7 +11,8 @@ from rich.table import Table
 
 from experiments.autoencoder_presets import PUBLISHED
 from jrec.centring import fit_centre
-from jrec.data.rating_parts import RatingParts, RatingRows, parts_table
+from jrec.data.parts_table import parts_table
+from jrec.data.rating_parts import RatingParts, RatingRows
 from jrec.evaluate.held_out import star_errors
 from jrec.files import replacing, write_json
 from jrec.report import draw_curves, markdown_table, read_metrics

@@ -23,7 +23,7 @@ class Progress:
     Attributes:
         epoch: epochs begun (from 1). step_in_epoch: steps taken in it.
         loss_sum, count: added up over the epoch so far.
-        best: lowest value of the watched metric; best_epoch: when; both as of the last epoch's end.
+        best: lowest value of the watched metric (negated where the highest is best); best_epoch: when; both as of the last epoch's end.
         examples, seconds: trained since the second epoch began (compilation is in the first).
     """
 
@@ -76,6 +76,7 @@ class Schedule:
         chunk_steps: steps between two looks of the host (progress, NaN, Ctrl-C).
         checkpoint_steps: also save each time this many steps are done; 0: at epoch ends only.
         watch: the metric whose lowest value is the best; None: the last epoch is the best.
+        highest: the highest value is the best instead.
         patience: stop after this many epochs without a new best; 0: never.
     """
 
@@ -85,6 +86,7 @@ class Schedule:
     checkpoint_steps: int = 0
     watch: str | None = None
     patience: int = 0
+    highest: bool = False
 
 
 @contextmanager
@@ -206,6 +208,7 @@ def _end_epoch(
     metrics = evaluate(state)
     loss, step = now.loss_sum / max(now.count, 1), now.epoch * schedule.steps_per_epoch
     watched = -float(now.epoch) if schedule.watch is None else metrics[schedule.watch]
+    watched = -watched if schedule.highest else watched
     if not math.isfinite(watched):
         raise InputError(
             f"The metric {schedule.watch} is not finite after step {step} (epoch {now.epoch}); "

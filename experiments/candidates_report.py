@@ -1,0 +1,111 @@
+"""What the candidate experiment prints and writes beside the model."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from jrec.data.click_examples import ClickSplit, Examples
+from jrec.data.clicks import Clicks
+from jrec.data.vocabulary import FIRST
+from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
+from jrec.files import replacing, write_json
+from jrec.report import draw_curves, markdown_table, read_metrics
+
+SHOWN = ("hr@10", "ndcg@10", "mrr", "recall@50", "recall@100")
+
+
+def show_split(clicks: Clicks, split: ClickSplit, console: Console) -> None:
+    """Prints which data a run uses, how much, and what was left out of it."""
+    source = clicks.source
+    lines = [
+        f"{clicks.name}: {len(clicks):,} clicks of {clicks.users:,} users on "
+        f"{clicks.vocabularies['item'].rows - FIRST:,} items from {source.kind} {source.location}",
+        f"{split.name}: train {len(split.train):,}, validation {len(split.valid):,}, "
+        f"test {len(split.test):,}",
+    ]
+    lines += [f"note: {source.note}"] if source.note else []
+    lines += [f"{count:,} left out: {what}" for what, count in clicks.dropped.items() if count]
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def popularity_metrics(
+    clicks: Clicks,
+    counts: np.ndarray,
+    examples: Examples,
+    remove_seen: bool,
+    ks: Sequence[int],
+) -> dict[str, float]:
+    """What the list of most clicked items reaches; ties stand before the target."""
+    counts = counts.astype(np.int64)
+    items = np.arange(FIRST, len(counts))
+    by_count = np.sort(counts[FIRST:])
+    target = clicks.item[examples.target]
+    ahead = (
+        len(items) - np.searchsorted(by_count, counts[target]) - 1
+    )  # as many or more, not itself
+    if remove_seen:
+        for k, user in enumerate(examples.user):
+            seen = np.unique(clicks.item[clicks.offsets[user] : examples.end[k]])
+            seen = seen[seen != target[k]]
+            ahead[k] -= (counts[seen] >= counts[target[k]]).sum()
+    ranks = (ahead + 1)[:, None]
+    return mean_metrics(ranking_metrics(ranks, np.ones_like(ranks, bool), ks))
+
+
+def finish_candidates_run(
+    run_dir: Path,
+    settings: dict[str, Any],
+    environment: dict[str, Any],
+    results: dict[str, Any],
+    popular: dict[str, float],
+    clicks: Clicks,
+    console: Console,
+) -> None:
+    """Writes `results.json`, `environment.json`, `curves.png` and `report.md`; prints the table."""
+    rows = [
+        ["popularity", *(popular[name] for name in SHOWN)],
+        ["candidates", *(results[f"test_{name}"] for name in SHOWN)],
+    ]
+    seen = "removed" if settings["remove_seen"] else "kept"
+    title = f"test, whole catalogue, seen items {seen}"
+    table = Table(title, *SHOWN)
+    for name, *values in rows:
+        table.add_row(name, *(f"{value:.4f}" for value in values))
+    console.print(table)
+    curve = read_metrics(run_dir)
+    series = {
+        name: [(line["epoch"], line[name]) for line in curve if line.get(name) is not None]
+        for name in ("valid_ndcg@10", "valid_hr@10")
+    }
+    draw_curves(run_dir / "curves.png", series, "epoch", "validation")
+    command = shlex.join(["python", "-m", "experiments.candidates", *sys.argv[1:]])
+    report = "\n\n".join(
+        [
+            f"# candidates on {clicks.name}",
+            f"Command: `{command}`",
+            markdown_table([title, *SHOWN], rows),
+            "![validation by epoch](curves.png)",
+            "## Results",
+            markdown_table(["what", "value"], [[k, v] for k, v in results.items()]),
+            "## Settings",
+            markdown_table(
+                ["setting", "value"], [[f"`{k}`", f"`{v}`"] for k, v in settings.items()]
+            ),
+            "## Environment",
+            markdown_table(["what", "value"], list(environment.items())),
+        ]
+    )
+    with replacing(run_dir / "report.md") as temporary:
+        temporary.write_text(report + "\n", encoding="utf-8")
+    write_json(run_dir / "environment.json", environment)
+    whole = results | {"popularity": popular, "command": command, "run_settings": settings}
+    write_json(run_dir / "results.json", whole)
+    speed = results["examples_per_second"]
+    pace = f"; {speed:,.0f} examples/s from the second epoch on" if speed else ""
+    console.print(f"run directory: {run_dir}{pace}", highlight=False, soft_wrap=True)

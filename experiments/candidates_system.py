@@ -1,0 +1,173 @@
+"""Candidate generation as functions of its settings: columns, network, loss, train step."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jrec import row_optimizers
+from jrec.data.clicks import Bag, Categorical, Clicks, Continuous
+from jrec.full_softmax import full_softmax
+from jrec.models.candidates import CandidateNetwork, FeatureColumn
+from jrec.retrieval_losses import (
+    binary_cross_entropy,
+    gbce_beta,
+    in_batch_softmax,
+    nce,
+    sampled_softmax,
+)
+from jrec.row_optimizers import RowOptimizer
+from jrec.sampling import Sampler, Uniform, frequency, log_uniform
+from jrec.train.row_step import embedding_tables, init_row_state, make_row_step
+from jrec.train.step import Batch, Step, TrainState, init_state, make_step
+
+LossName = Literal[
+    "nce",
+    "sampled-softmax",
+    "sampled-softmax-no-logq",
+    "in-batch-softmax",
+    "full-softmax",
+    "bce",
+    "gbce",
+]
+NoiseName = Literal["uniform", "log-uniform", "frequency"]
+OptimizerName = Literal["adagrad", "adam"]
+FormName = Literal["window", "prefix"]
+
+_KINDS = {Categorical: "categorical", Bag: "bag", Continuous: "continuous"}
+
+
+def feature_columns(clicks: Clicks, user_id: bool, features: bool) -> tuple[FeatureColumn, ...]:
+    """The columns that a network reads: the user's own vector, and all that the data describes."""
+    columns = [FeatureColumn("user", "user", "categorical", "user")] if user_id else []
+    if features:
+        for of, given in (("user", clicks.user_features), ("item", clicks.item_features)):
+            for name, column in given.items():
+                vocabulary = getattr(column, "vocabulary", "")
+                columns.append(FeatureColumn(name, of, _KINDS[type(column)], vocabulary))
+    return tuple(columns)
+
+
+def build_sampler(noise: NoiseName, power: float, counts: np.ndarray) -> Sampler:
+    """The noise distribution over item rows; `counts` are the training clicks of each."""
+    if noise == "uniform":
+        return Uniform(len(counts) - 1)
+    if noise == "log-uniform":
+        return log_uniform(counts)
+    return frequency(counts, power)
+
+
+def loss(
+    model: CandidateNetwork,
+    name: LossName,
+    form: FormName,
+    negatives: int,
+    shared: bool,
+    calibration: float,
+    params: Any,
+    batch: Batch,
+    key: jax.Array,
+    apply: Callable = nn.Module.apply,
+) -> tuple[jax.Array, jax.Array]:
+    """Loss of the targets of a batch, and how many count.
+
+    Args:
+        batch: from `jrec.train.click_batches`, with `sampler` (see `build_sampler`), `frequency` (the
+            items' own, for `in-batch-softmax`) and `items` bool [V], the rows that are items.
+        negatives: K, as many for each example or, `shared`, for all of them.
+    """
+    drop_key, noise_key = jax.random.split(key)
+    target, counted = batch["target"], batch["counted"]
+    vectors = partial(
+        CandidateNetwork.last_vectors if form == "window" else CandidateNetwork.all_vectors,
+        batch=batch,
+        train=True,
+    )
+    streams = {"dropout": drop_key}
+    if name == "full-softmax":
+        users = apply(model, params, method=lambda m: vectors(m), rngs=streams)
+        tables = params["params"]
+        table = tables["item_table" if model.tied else "output_table"]["embedding"]
+        bias_V = tables["bias_table"]["embedding"][:, 0]
+        flat = (users.reshape(-1, users.shape[-1]), table, bias_V)
+        block = 512 if jax.default_backend() == "cpu" else 8192
+        return full_softmax(*flat, target.ravel(), counted.ravel(), batch["items"], block)
+    if name == "in-batch-softmax":
+
+        def among_targets(m: CandidateNetwork) -> jax.Array:
+            rows, bias = m.outputs(target)
+            return vectors(m) @ rows.T + bias[None]
+
+        logits_BB = apply(model, params, method=among_targets, rngs=streams)
+        log_q = batch["frequency"].log_q(target)
+        return in_batch_softmax(logits_BB, target, log_q, counted)
+
+    shape = (negatives,) if shared else (*target.shape, negatives)
+    ids, log_q = batch["sampler"].sample(noise_key, shape)
+
+    def scores(m: CandidateNetwork) -> tuple[jax.Array, jax.Array]:
+        users = vectors(m)
+        true_rows, true_bias = m.outputs(target)
+        rows, bias = m.outputs(ids)
+        true = (users * true_rows).sum(-1) + true_bias
+        if not shared:
+            return true, jnp.einsum("...d,...kd->...k", users, rows) + bias
+        noise = users @ rows.T
+        return true, noise + jnp.broadcast_to(bias, noise.shape)
+
+    true, noise = apply(model, params, method=scores, rngs=streams)
+    if name == "nce":
+        return nce(true, noise, batch["sampler"].log_q(target), log_q, counted)
+    if name.startswith("sampled-softmax"):
+        correction = None if name.endswith("no-logq") else log_q
+        return sampled_softmax(true, noise, target, ids, correction, counted)
+    items = model.item_rows - 2
+    beta = gbce_beta(negatives, items, calibration) if name == "gbce" else 1.0
+    return binary_cross_entropy(true, noise, target, ids, counted, None, beta)
+
+
+def build_optimizers(
+    name: OptimizerName, rate: float, weight_decay: float, warmup: int
+) -> tuple[optax.GradientTransformation, RowOptimizer]:
+    """Of the network, and of the rows of its tables; L2 on both, on tables for what a step reads."""
+    schedule = optax.linear_schedule(rate / max(warmup, 1), rate, warmup) if warmup else rate
+    rule, rows = {
+        "adagrad": (optax.adagrad, row_optimizers.adagrad),
+        "adam": (optax.adam, row_optimizers.adam),
+    }[name]
+    network, tables = rule(schedule), rows(schedule)
+    if weight_decay:
+        network = optax.chain(optax.add_decayed_weights(weight_decay), network)
+        tables = row_optimizers.decay_rows(tables, weight_decay)
+    return network, tables
+
+
+def build_step(
+    each: Callable[..., tuple[jax.Array, jax.Array]],
+    model: CandidateNetwork,
+    params: Any,
+    optimizers: tuple[optax.GradientTransformation, RowOptimizer],
+    rows: bool,
+    whole_output: bool,
+    key: jax.Array,
+) -> tuple[TrainState, Step]:
+    """The state before the first step, and the step.
+
+    Args:
+        rows: update tables by the rows read. whole_output: but not those that score all items, which
+            a full softmax reads whole.
+    """
+    network, row_optimizer = optimizers
+    if not rows:
+        return init_state(params, network, key), make_step(each, network)
+    names: Sequence[str] = embedding_tables(params)
+    if whole_output:
+        scoring = ("item_table" if model.tied else "output_table", "bias_table")
+        names = [name for name in names if name.split(".")[-2] not in scoring]
+    state = init_row_state(params, network, row_optimizer, key, names)
+    return state, make_row_step(each, network, row_optimizer, tables=names)
