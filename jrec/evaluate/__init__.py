@@ -1,1 +1,1 @@
-"""Errors of predicted ratings; later, ranking over whole catalogues."""
+"""Errors of predicted ratings, ranking over whole catalogues, tests of significance."""

@@ -1,0 +1,116 @@
+"""Whole-catalogue evaluation of a model whose score is u . w + b, made once from its functions."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
+from jrec.evaluate.ranks import target_ranks
+from jrec.evaluate.top_k import top_items
+from jrec.train.stream import Gather
+
+UserVectors = Callable[[Any, Any], jax.Array]
+"""(params, batch) -> float32 [B, D]."""
+ItemVectors = Callable[[Any], tuple[jax.Array, jax.Array]]
+"""params -> (float32 [M, D], biases float32 [M])."""
+
+
+def make_next_item_evaluator(
+    user_vectors: UserVectors,
+    item_vectors: ItemVectors,
+    gather: Gather,
+    ks: Sequence[int] = (10,),
+    batch_size: int = 256,
+    item_block: int = 4096,
+) -> Callable[[Any, Any], tuple[dict[str, float], dict[str, np.ndarray]]]:
+    """An evaluator by `target_ranks`: ties pessimistic, the same on any number of devices.
+
+    Args:
+        gather: (data, positions int32 [B], mask bool [B]) -> batch, as in `jrec.train.stream`. Its batch
+            has `targets` int [B, T] and `targets_mask` bool [B, T], false where the mask is; to remove
+            seen items, `seen` int [B, L] and `seen_mask` bool [B, L]; and what `user_vectors` reads.
+        ks: cut-offs. batch_size: B. item_block: items scored at once.
+
+    Returns:
+        A function (params, data) -> (means, per_user) over the users `data["user"]` [n], positions 0 to
+        n - 1: per_user has float64 [n] by the names of `ranking_metrics`, NaN for users without a
+        target; means is over the others. `data["recommendable"]` is bool [M].
+    """
+
+    def ranks(params: Any, items: tuple, data: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
+        return target_ranks(
+            user_vectors(params, batch),
+            *items,
+            batch["targets"],
+            batch["targets_mask"],
+            batch.get("seen"),
+            batch.get("seen_mask"),
+            data["recommendable"],
+            item_block,
+        )
+
+    all_ranks = _over_users(ranks, item_vectors, gather, batch_size)
+
+    def evaluate(params: Any, data: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        empty = np.zeros((0, 1), np.int32)  # without users there is nothing to gather
+        found = all_ranks(params, data) if data["user"].shape[0] else (empty, empty)
+        per_user = ranking_metrics(*found, ks)
+        return mean_metrics(per_user), per_user
+
+    return evaluate
+
+
+def make_recommender(
+    user_vectors: UserVectors,
+    item_vectors: ItemVectors,
+    gather: Gather,
+    K: int,
+    batch_size: int = 256,
+    item_block: int = 16_384,
+) -> Callable[[Any, Any], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Lists for all users by `top_items`; the arguments are those of `make_next_item_evaluator`.
+
+    Returns:
+        A function (params, data) -> (ids int32 [n, K], scores float32 [n, K], mask bool [n, K]).
+    """
+
+    def lists(params: Any, items: tuple, data: Any, batch: Any) -> tuple:
+        return top_items(
+            user_vectors(params, batch),
+            *items,
+            K,
+            batch.get("seen"),
+            batch.get("seen_mask"),
+            data["recommendable"],
+            item_block,
+        )
+
+    return _over_users(lists, item_vectors, gather, batch_size)
+
+
+def _over_users(
+    of_batch: Callable[[Any, tuple, Any, Any], tuple],
+    item_vectors: ItemVectors,
+    gather: Gather,
+    batch_size: int,
+) -> Callable[[Any, Any], tuple]:
+    """Arrays [n, ...] of all users, batch after batch in one compiled loop."""
+
+    @jax.jit
+    def run(params: Any, data: Any) -> tuple:
+        count = data["user"].shape[0]
+        items = item_vectors(params)
+
+        def step(start: jax.Array) -> tuple:
+            positions = start + jnp.arange(batch_size)
+            mask = positions < count
+            batch = gather(data, jnp.where(mask, positions, 0), mask)
+            return of_batch(params, items, data, batch)
+
+        batches = jax.lax.map(step, jnp.arange(0, count, batch_size))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], batches)
+
+    return lambda params, data: tuple(np.asarray(x) for x in run(params, data))

@@ -1,0 +1,99 @@
+"""Metrics of ranked lists, a value a user: from the ranks of a user's targets.
+
+With T targets of a user that count, r_t their ranks (1 is first), [.] 1 where true:
+
+    hits@K      = sum_t [r_t <= K]
+    hr@K        = [hits@K > 0]
+    recall@K    = hits@K / T
+    precision@K = hits@K / K
+    ndcg@K      = sum_t [r_t <= K] / log2(r_t + 1)  /  sum_{i = 1 .. min(T, K)} 1 / log2(i + 1)
+    map@K       = sum_t [r_t <= K] |{s: r_s <= r_t}| / r_t  /  T
+    mrr         = 1 / min_t r_t                        (mrr@K: 0 where the first target is behind K)
+
+(Järvelin and Kekäläinen, ACM TOIS 2002, for ndcg, with relevance 0 or 1; map as trec_eval has it.)
+With one target recall is hr, and map is mrr. No value is above 1: of j targets one has rank j or
+more, also with the pessimistic ties of `target_ranks`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+NOT_LISTED = np.iinfo(np.int32).max
+
+
+def ranking_metrics(
+    rank_NT: np.ndarray, counted_NT: np.ndarray, ks: Sequence[int] = (10,)
+) -> dict[str, np.ndarray]:
+    """Every metric of above for every user.
+
+    Args:
+        rank_NT: int [N, T], 1 or more where counted; different targets of a user, see `target_ranks`.
+        counted_NT: bool [N, T], false where there is no target.
+        ks: cut-offs K, 1 or more.
+
+    Returns:
+        float64 [N] for each of `hr@K`, `recall@K`, `precision@K`, `ndcg@K`, `map@K`, `mrr@K`, and
+        `mrr`; NaN for users without a target.
+
+    Raises ValueError for a K or a counted rank below 1.
+    """
+    counted = np.asarray(counted_NT, bool)
+    targets = counted.sum(1)
+    rank = np.where(counted, rank_NT, NOT_LISTED).astype(np.int64)  # never within a cut-off
+    if not all(1 <= k < NOT_LISTED for k in ks) or rank.min(initial=1) < 1:
+        raise ValueError("Cut-offs and ranks begin at 1.")
+    ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(rank.shape[1]) + 2))])
+    at_or_before = np.zeros(rank.shape, np.int64)
+    for place in range(rank.shape[1]):
+        at_or_before += rank[:, place, None] <= rank
+    first = rank.min(1, initial=NOT_LISTED)
+    values: dict[str, np.ndarray] = {}
+    with np.errstate(invalid="ignore"):  # 0 / 0 for users without a target, who become NaN
+        for k in ks:
+            hit = rank <= k
+            hits = hit.sum(1)
+            values[f"hr@{k}"] = (hits > 0).astype(np.float64)
+            values[f"recall@{k}"] = hits / targets
+            values[f"precision@{k}"] = hits / k
+            values[f"ndcg@{k}"] = (hit / np.log2(rank + 1)).sum(1) / ideal[np.minimum(targets, k)]
+            values[f"map@{k}"] = (hit * at_or_before / rank).sum(1) / targets
+            values[f"mrr@{k}"] = np.where(first <= k, 1 / first, 0)
+    values["mrr"] = 1 / first
+    return {name: np.where(targets > 0, value, np.nan) for name, value in values.items()}
+
+
+def ranks_in_lists(
+    list_NK: np.ndarray,
+    list_mask_NK: np.ndarray,
+    targets_NT: np.ndarray,
+    targets_mask_NT: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks of targets in given lists, for `ranking_metrics` with cut-offs up to K.
+
+    Args:
+        list_NK: int [N, K] item ids, best first. targets_NT: int [N, T] item ids.
+        list_mask_NK, targets_mask_NT: bool, false where there is none. Of a repeated item the first
+            place counts; a repeated target counts once.
+
+    Returns:
+        (rank int32 [N, T], counted bool [N, T]); what no list has ranks `NOT_LISTED`.
+    """
+    rank = np.full(targets_NT.shape, NOT_LISTED, np.int32)
+    for place in reversed(range(list_NK.shape[1])):
+        same = list_mask_NK[:, place, None] & (list_NK[:, place, None] == targets_NT)
+        rank[same] = place + 1
+    counted = np.array(targets_mask_NT, bool)
+    for place in range(1, targets_NT.shape[1]):
+        same = counted[:, :place] & (targets_NT[:, :place] == targets_NT[:, place, None])
+        counted[:, place] &= ~same.any(1)
+    return rank, counted
+
+
+def mean_metrics(per_user: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Means over the users that have a value; NaN where none has."""
+    means = {}
+    for name, value in per_user.items():
+        value = value[~np.isnan(value)]
+        means[name] = float(value.mean()) if len(value) else float("nan")
+    return means
