@@ -1,0 +1,226 @@
+"""Approximate search over cosine vectors with faiss (the extra `ann`): build, search, add, remove."""
+
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+
+from jrec.data.ragged import Ragged
+from jrec.errors import InputError
+
+Kind = Literal["hnsw", "ivf_flat", "ivf_pq"]
+KINDS: tuple[Kind, ...] = ("hnsw", "ivf_flat", "ivf_pq")
+
+_SUBVECTOR = 2  # numbers that one byte of a product quantiser stands for
+_FEWEST_FOR_PQ = 256  # a byte has so many codes to learn
+_PQ_FETCHES = 4  # candidates a listed item whose true cosine is then computed
+
+
+@dataclass(frozen=True)
+class AnnIndex:
+    """A faiss index and what its numbers mean.
+
+    Attributes:
+        kind: `hnsw` (graph), `ivf_flat` (cells) or `ivf_pq` (cells, a byte for every two numbers).
+        index: faiss's own; `add_items` changes it in place.
+        ids: [M], raw ids by row, int or str.
+        vectors: float32 [M, D], as given, by row.
+        removed: bool [M], rows that no list may hold.
+        model: the name of the model that made the vectors.
+    """
+
+    kind: Kind
+    index: Any
+    ids: np.ndarray
+    vectors: np.ndarray
+    removed: np.ndarray
+    model: str
+
+
+def import_faiss() -> ModuleType:
+    """faiss; raises InputError naming the extra where it is not installed."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise InputError(
+            "Approximate search needs faiss, which is not installed; pip install 'jrec[ann]' brings it."
+        ) from error
+    return faiss
+
+
+def build_index(
+    vectors_MD: np.ndarray,
+    ids: np.ndarray,
+    model: str,
+    kind: Kind = "hnsw",
+    links: int = 32,
+    build_effort: int = 100,
+    cells: int | None = None,
+) -> AnnIndex:
+    """Indexes items by the cosine of their vectors, such as `simple_lsh.item_vectors` makes.
+
+    With several threads faiss links an `hnsw` graph in no fixed order, so two builds may differ in a few
+    items of a list. Malkov and Yashunin, 2018 (hnsw); Jégou et al., 2011 (ivf, pq).
+
+    Args:
+        vectors_MD: float32 [M, D]. ids: [M], distinct. model: any name; part of the fingerprint.
+        links: neighbours of an item in the graph. build_effort: candidates for them.
+        cells: of `ivf_*`; 4 sqrt(M) by default.
+
+    Raises InputError where faiss is missing, ids repeat, or there are too few items for the kind.
+    """
+    faiss = import_faiss()
+    ids, vectors_MD = np.asarray(ids), np.ascontiguousarray(vectors_MD, np.float32)
+    _check_distinct(ids)
+    M, width = len(vectors_MD), _searched_width(kind, vectors_MD.shape[1])
+    fewest = _FEWEST_FOR_PQ if kind == "ivf_pq" else 1
+    if len(vectors_MD) < fewest:
+        raise InputError(
+            f"{M} items are too few for an {kind} index; use --kind hnsw or exact search."
+        )
+    product = faiss.METRIC_INNER_PRODUCT
+    if kind == "hnsw":
+        index = faiss.IndexHNSWFlat(width, links, product)
+        index.hnsw.efConstruction = build_effort
+    else:
+        # k-means wants some 39 points a cell.
+        cells = max(min(int(4 * M**0.5) if cells is None else cells, M // 39), 1)
+        quantizer = faiss.IndexFlatIP(width)
+        if kind == "ivf_flat":
+            index = faiss.IndexIVFFlat(quantizer, width, cells, product)
+        else:
+            index = faiss.IndexIVFPQ(quantizer, width, cells, width // _SUBVECTOR, 8, product)
+            index.pq.cp.min_points_per_centroid = 1
+        index.cp.min_points_per_centroid = 1
+        index.train(_searched(kind, vectors_MD))
+    index.add(_searched(kind, vectors_MD))
+    return AnnIndex(kind, index, ids, vectors_MD, np.zeros(M, bool), model)
+
+
+def add_items(index: AnnIndex, vectors_MD: np.ndarray, ids: np.ndarray) -> AnnIndex:
+    """The index with more items; the given one must not be used any more.
+
+    The vectors must be made with the largest norm of the old ones (`simple_lsh.item_vectors`). Cells and
+    codes of `ivf_*` stay as they were learned: build anew when the catalogue has doubled.
+
+    Raises InputError where an id is there already (a removed one may not come back before `rebuild`).
+    """
+    vectors_MD = np.ascontiguousarray(vectors_MD, np.float32)
+    joined = np.concatenate([index.ids, np.asarray(ids)])
+    if vectors_MD.shape[1] != index.vectors.shape[1]:
+        raise InputError(
+            f"New items are {vectors_MD.shape[1]} numbers wide and the index {index.vectors.shape[1]}; "
+            f"take the vectors of the same model."
+        )
+    _check_distinct(joined)
+    index.index.add(_searched(index.kind, vectors_MD))
+    return replace(
+        index,
+        ids=joined,
+        vectors=np.concatenate([index.vectors, vectors_MD]),
+        removed=np.concatenate([index.removed, np.zeros(len(vectors_MD), bool)]),
+    )
+
+
+def remove_items(index: AnnIndex, ids: np.ndarray) -> AnnIndex:
+    """The index without some items: they are masked, and searches pass over them.
+
+    A graph cannot lose nodes, so nothing shrinks. `needs_rebuild` says when they are too many.
+    Raises InputError where an id is not in the index.
+    """
+    gone = np.isin(index.ids, ids)
+    unknown = ~np.isin(ids, index.ids[~index.removed])
+    if unknown.any():
+        raise InputError(
+            f"Item {np.asarray(ids)[unknown][0]} is not in the index; remove only what it holds."
+        )
+    return replace(index, removed=index.removed | gone)
+
+
+def needs_rebuild(index: AnnIndex) -> bool:
+    """Whether more than a fifth of the items are removed, which costs searches time and recall."""
+    return bool(index.removed.sum() > 0.2 * len(index.removed))
+
+
+def rebuild(index: AnnIndex) -> AnnIndex:
+    """A new index of the items that are not removed, of the same kind with default settings."""
+    kept = ~index.removed
+    return build_index(index.vectors[kept], index.ids[kept], index.model, index.kind)
+
+
+def search_index(
+    index: AnnIndex,
+    query_BD: np.ndarray,
+    count: int,
+    effort: int = 64,
+    seen: Ragged | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lists of the highest cosine that the index finds, best first; of equal ones the lower row.
+
+    Args:
+        query_BD: float32 [B, D], unit vectors (`simple_lsh.user_vectors`).
+        count: K. effort: candidates held (`hnsw`, at least K are) or cells looked at (`ivf_*`).
+        seen: rows of `index.ids` to leave out, one list a query.
+
+    Returns:
+        (rows int64 [B, K] into `index.ids`, cosines float32 [B, K], mask bool [B, K]); where the mask is
+        false, fewer were found and the row is -1.
+    """
+    faiss = import_faiss()
+    query_BD = np.ascontiguousarray(query_BD, np.float32)
+    longest = 0 if seen is None else int(seen.lengths.max(initial=0))
+    fetched = count * (_PQ_FETCHES if index.kind == "ivf_pq" else 1) + longest
+    fetched = min(fetched, len(index.ids))
+    selector = None
+    if index.removed.any():
+        selector = faiss.IDSelectorBitmap(np.packbits(~index.removed, bitorder="little"))
+    if index.kind == "hnsw":
+        settings = faiss.SearchParametersHNSW(sel=selector, efSearch=max(effort, fetched))
+    else:
+        settings = faiss.SearchParametersIVF(sel=selector, nprobe=effort)
+    cosine_BF, row_BF = index.index.search(_padded(index.kind, query_BD), fetched, params=settings)
+    if index.kind == "ivf_pq":  # its cosines are those of the codes
+        vector_BFD = _unit(index.vectors[row_BF.ravel()]).reshape(*row_BF.shape, -1)
+        cosine_BF = np.einsum("bd,bfd->bf", query_BD, vector_BFD)
+    keep_BF = row_BF >= 0
+    if longest:
+        M = len(index.ids)
+        users = np.repeat(np.arange(len(seen)), seen.lengths)
+        places_BF = np.arange(len(query_BD))[:, None] * M + row_BF
+        keep_BF &= ~np.isin(places_BF, users * M + seen.values)
+    cosine_BF = np.where(keep_BF, cosine_BF, -np.inf)
+    order_BK = np.lexsort((row_BF, -cosine_BF))[:, :count]
+    missing = ((0, 0), (0, count - order_BK.shape[1]))
+    mask_BK = np.pad(np.take_along_axis(keep_BF, order_BK, 1), missing)
+    row_BK = np.pad(np.take_along_axis(row_BF, order_BK, 1), missing)
+    cosine_BK = np.pad(np.take_along_axis(cosine_BF, order_BK, 1), missing)
+    return (
+        np.where(mask_BK, row_BK, -1),
+        np.where(mask_BK, cosine_BK, -np.inf).astype(np.float32),
+        mask_BK,
+    )
+
+
+def _searched_width(kind: Kind, width: int) -> int:
+    return width + (-width % _SUBVECTOR if kind == "ivf_pq" else 0)
+
+
+def _searched(kind: Kind, vectors_ND: np.ndarray) -> np.ndarray:
+    return _padded(kind, _unit(vectors_ND))
+
+
+def _padded(kind: Kind, vectors_ND: np.ndarray) -> np.ndarray:
+    extra = _searched_width(kind, vectors_ND.shape[1]) - vectors_ND.shape[1]
+    return np.pad(vectors_ND, ((0, 0), (0, extra))) if extra else vectors_ND
+
+
+def _unit(vectors_ND: np.ndarray) -> np.ndarray:
+    norm_N1 = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
+    return vectors_ND / np.where(norm_N1 > 0, norm_N1, 1)
+
+
+def _check_distinct(ids: np.ndarray) -> None:
+    values, counts = np.unique(ids, return_counts=True)
+    if (counts > 1).any():
+        raise InputError(f"Item {values[counts > 1][0]} is there twice; give each id once.")

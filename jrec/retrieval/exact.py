@@ -1,0 +1,281 @@
+"""The best K items of each query out of all of them, exactly, on the device, in bounded memory.
+
+Neither a [queries, items] array nor a sort of one is needed. One pass of block-sized matrix products
+keeps only the largest score of every group of neighbouring items. The best K items lie in the K groups
+with the largest maxima, so the items of these few groups alone are scored again and ranked.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jrec.errors import InputError
+from jrec.retrieval.simple_lsh import largest_norm
+
+_HIGHEST = jax.lax.Precision.HIGHEST  # a GPU's TF32 would move scores by 1e-3
+_SPARE_GROUPS = 16  # beyond K, so that rounding hardly ever leaves the choice of groups in doubt
+_PADDING = 64  # item rows come in multiples of it; any group size divides it
+
+
+class Ranked(NamedTuple):
+    """Ranked lists, best first; of equal scores the lower item row first.
+
+    Attributes:
+        rows: int32 [B, K], item rows; -1 where the mask is false.
+        scores: float32 [B, K], falling; -inf where the mask is false.
+        mask: bool [B, K], false at the end of a list for which no item is left.
+    """
+
+    rows: jax.Array
+    scores: jax.Array
+    mask: jax.Array
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["weights", "biases", "norm"],
+    meta_fields=["block_rows"],
+)
+@dataclass(frozen=True)
+class ItemTable:
+    """Items as the search wants them: scores are w.u + b.
+
+    Attributes:
+        weights: float32 [P, D], P a multiple of `block_rows`.
+        biases: float32 [P], -inf for rows that no list may hold (padding rows among them).
+        norm: float32 scalar, the largest |[b, w]|.
+        block_rows: items scored at once, a multiple of 64.
+    """
+
+    weights: jax.Array
+    biases: jax.Array
+    norm: jax.Array
+    block_rows: int
+
+
+def item_table(
+    weight_MD: np.ndarray,
+    bias_M: np.ndarray | None = None,
+    allowed_M: np.ndarray | None = None,
+    block_rows: int = 8192,
+) -> ItemTable:
+    """Puts items on the device.
+
+    Args:
+        weight_MD: float [M, D]. bias_M: float [M]; none counts as 0.
+        allowed_M: bool [M], false for rows that no list may hold; all may by default.
+        block_rows: B x `block_rows` scores should fit in a core's cache.
+
+    Raises InputError where there are no items or a number is not finite.
+    """
+    M, D = np.shape(weight_MD)
+    if M == 0:
+        raise InputError("There are no items to search in; give at least one.")
+    norm = largest_norm(weight_MD, bias_M)
+    block_rows = _multiple(min(block_rows, M), _PADDING)
+    weight_PD = np.zeros((_multiple(M, block_rows), D), np.float32)
+    weight_PD[:M] = weight_MD
+    bias_P = np.full(len(weight_PD), -np.inf, np.float32)
+    bias_P[:M] = 0 if bias_M is None else bias_M
+    table = ItemTable(jnp.asarray(weight_PD), jnp.asarray(bias_P), jnp.float32(norm), block_rows)
+    return table if allowed_M is None else restrict(table, allowed_M)
+
+
+def restrict(table: ItemTable, allowed_M: np.ndarray) -> ItemTable:
+    """The same items, of which lists may hold only those allowed: bool [M]. Shares the weights."""
+    allowed_P = np.zeros(len(table.biases), bool)
+    allowed_P[: len(allowed_M)] = allowed_M
+    return replace(table, biases=jnp.where(jnp.asarray(allowed_P), table.biases, -jnp.inf))
+
+
+@partial(jax.jit, static_argnames=("count", "group_rows", "queries_at_once"))
+def exact_top_k(
+    table: ItemTable,
+    query_BD: jax.Array,
+    count: int,
+    seen_BL: jax.Array | None = None,
+    seen_mask_BL: jax.Array | None = None,
+    group_rows: int | None = None,
+    queries_at_once: int | None = None,
+) -> Ranked:
+    """Each query's K items of the highest w.u + b; of equal float32 scores the lower row first.
+
+    Time and memory grow with L, so queries of like L should share a batch (`jrec.data.ragged.pad`).
+
+    Args:
+        table: from `item_table`.
+        query_BD: float32 [B, D], finite.
+        count: K.
+        seen_BL, seen_mask_BL: int32 and bool [B, L], item rows to leave out of each list.
+        group_rows: 8, 16, 32 or 64 items a group; chosen by the sizes by default.
+        queries_at_once: queries whose candidates are ranked together; one by one by default, which
+            is fastest on a CPU. A GPU wants B, at B x (K + L) x group_rows x D numbers of memory.
+    """
+    if seen_BL is None or seen_mask_BL is None:
+        seen_BL = jnp.zeros((len(query_BD), 0), jnp.int32)
+        seen_mask_BL = jnp.zeros(seen_BL.shape, bool)
+    P, K = len(table.biases), min(count, len(table.biases))
+    # A seen item may be the best of a group that holds no other good one.
+    C = K + seen_BL.shape[1] + _SPARE_GROUPS
+    G = _group_rows(P, C) if group_rows is None else group_rows
+    if P < 4 * C * G:  # too few groups for a choice to pay
+        return _padded(*_rank_all(table, query_BD, K, seen_BL, seen_mask_BL), count)
+
+    top_BC, group_BC = jax.lax.top_k(_group_maxima(table, query_BD, G), C)
+    rank = partial(_rank_groups, table, K, G)
+    row_BK, score_BK = jax.lax.map(
+        lambda parts: rank(*parts),
+        (query_BD, group_BC, seen_BL, seen_mask_BL),
+        batch_size=queries_at_once,
+    )
+    # The two products sum in different orders. If an item of a group that was not chosen could, by
+    # rounding, still belong to the list, every score is looked at instead.
+    norm_B = jnp.sqrt(1 + (query_BD**2).sum(1))
+    error_B = 2 * _rounding(query_BD.shape[1]) * norm_B * table.norm
+    left_out_B = top_BC.min(1)
+    sure_B = (left_out_B == -jnp.inf) | (left_out_B + error_B < score_BK.min(1))
+    row_BK, score_BK = jax.lax.cond(
+        sure_B.all(),
+        lambda: (row_BK, score_BK),
+        lambda: _rank_all(table, query_BD, K, seen_BL, seen_mask_BL),
+    )
+    return _padded(row_BK, score_BK, count)
+
+
+@partial(jax.jit, static_argnames=("count", "recall"))
+def approximate_top_k(
+    table: ItemTable,
+    query_BD: jax.Array,
+    count: int,
+    seen_BL: jax.Array | None = None,
+    seen_mask_BL: jax.Array | None = None,
+    recall: float = 0.95,
+) -> Ranked:
+    """As `exact_top_k` with `lax.approx_max_k` of expected `recall` in each block of items.
+
+    It pays on a TPU, which has an instruction for it; elsewhere XLA sorts, and this is slower than
+    `exact_top_k`. Chern et al., "TPU-KNN", NeurIPS 2022.
+    """
+    if seen_BL is None or seen_mask_BL is None:
+        seen_BL = jnp.zeros((len(query_BD), 0), jnp.int32)
+        seen_mask_BL = jnp.zeros(seen_BL.shape, bool)
+    K = min(count, len(table.biases))
+    select = partial(jax.lax.approx_max_k, recall_target=recall)
+    return _padded(*_rank_all(table, query_BD, K, seen_BL, seen_mask_BL, select), count)
+
+
+def merge_top_k(parts: Sequence[Ranked], first_rows: Sequence[int]) -> Ranked:
+    """The K best of several parts of the catalogue, each ranked by itself.
+
+    Args:
+        parts: rows counted within each part, all [B, K] on one device.
+        first_rows: the catalogue's row of each part's row 0, rising.
+    """
+    rows = jnp.concatenate(
+        [
+            jnp.where(part.mask, part.rows + first, -1)
+            for part, first in zip(parts, first_rows, strict=True)
+        ],
+        1,
+    )
+    # Of equal scores `top_k` takes the first: from an earlier part, so of a lower row.
+    score_BK, place_BK = jax.lax.top_k(
+        jnp.concatenate([part.scores for part in parts], 1), parts[0].rows.shape[1]
+    )
+    return _padded(jnp.take_along_axis(rows, place_BK, 1), score_BK, score_BK.shape[1])
+
+
+def _group_maxima(table: ItemTable, query_BD: jax.Array, G: int) -> jax.Array:
+    """The largest score of every G neighbouring items, [B, P / G]; one block of scores at a time."""
+    B, S = len(query_BD), table.block_rows
+
+    def one_block(_: None, block: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
+        weight_SD, bias_S = block
+        score_SB = jax.lax.dot(weight_SD, query_BD.T, precision=_HIGHEST) + bias_S[:, None]
+        return None, score_SB.reshape(S // G, G, B).max(1)
+
+    blocks = (table.weights.reshape(-1, S, table.weights.shape[1]), table.biases.reshape(-1, S))
+    return jax.lax.scan(one_block, None, blocks)[1].reshape(-1, B).T
+
+
+def _rank_groups(
+    table: ItemTable,
+    K: int,
+    G: int,
+    query_D: jax.Array,
+    group_C: jax.Array,
+    seen_L: jax.Array,
+    seen_mask_L: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Rows and scores [K] of one query, out of the chosen groups."""
+    group_C = jnp.sort(group_C)  # so that the first place of equal scores is the lowest row
+    weight_CGD = table.weights.reshape(-1, G, len(query_D))[group_C]
+    # Not a matrix product: that may round equal items differently at its edges.
+    score_CG = (weight_CGD * query_D[None, None]).sum(-1) + table.biases.reshape(-1, G)[group_C]
+    place_L = jnp.searchsorted(group_C, seen_L // G)
+    hit_L = seen_mask_L & (group_C.at[place_L].get(mode="fill", fill_value=-1) == seen_L // G)
+    score_CG = score_CG.at[jnp.where(hit_L, place_L, len(group_C)), seen_L % G].set(
+        -jnp.inf, mode="drop"
+    )
+    score_K, place_K = jax.lax.top_k(score_CG.reshape(-1), K)
+    return group_C[place_K // G] * G + place_K % G, score_K
+
+
+def _rank_all(
+    table: ItemTable,
+    query_BD: jax.Array,
+    K: int,
+    seen_BL: jax.Array,
+    seen_mask_BL: jax.Array,
+    select: Callable = jax.lax.top_k,
+) -> tuple[jax.Array, jax.Array]:
+    """Rows and scores [B, K], from every item's score, one block at a time."""
+    (B, D), S = query_BD.shape, table.block_rows
+    query_rows = jnp.arange(B)[:, None]
+
+    def merge(best: tuple[jax.Array, jax.Array], block: tuple) -> tuple[tuple, None]:
+        weight_SD, bias_S, start = block
+        score_BS = jax.lax.dot(weight_SD, query_BD.T, precision=_HIGHEST).T + bias_S[None]
+        inside = seen_mask_BL & (seen_BL >= start) & (seen_BL < start + S)
+        place_BL = jnp.where(inside, seen_BL - start, S)
+        score_BS = score_BS.at[query_rows, place_BL].set(-jnp.inf, mode="drop")
+        score_BK, place_BK = select(score_BS, min(K, S))
+        scores = jnp.concatenate([best[1], score_BK], 1)
+        rows = jnp.concatenate([best[0], start + place_BK], 1)
+        # Of equal scores `top_k` takes the first, which is from an earlier block.
+        score_BK, place_BK = jax.lax.top_k(scores, K)
+        return (jnp.take_along_axis(rows, place_BK, 1), score_BK), None
+
+    nothing = (jnp.full((B, K), -1, jnp.int32), jnp.full((B, K), -jnp.inf))
+    starts = jnp.arange(0, len(table.biases), S, dtype=jnp.int32)
+    blocks = (table.weights.reshape(-1, S, D), table.biases.reshape(-1, S), starts)
+    return jax.lax.scan(merge, nothing, blocks)[0]
+
+
+def _padded(row_BK: jax.Array, score_BK: jax.Array, count: int) -> Ranked:
+    missing = ((0, 0), (0, count - row_BK.shape[1]))
+    score_BK = jnp.pad(score_BK, missing, constant_values=-jnp.inf)
+    mask_BK = score_BK > -jnp.inf
+    row_BK = jnp.where(mask_BK, jnp.pad(row_BK, missing), -1)
+    return Ranked(row_BK.astype(jnp.int32), score_BK, mask_BK)
+
+
+def _group_rows(P: int, C: int) -> int:
+    """The power of two from 8 to 64 with the least work: P / G maxima to choose from, C x G items."""
+    return 2 ** min(max(round(math.log2(P / C) / 2) - 1, 3), 6)
+
+
+def _rounding(D: int) -> float:
+    """A bound of |float32 sum of D products and a bias - exact sum| / (|[1, u]| |[b, w]|)."""
+    unit = 2.0**-24
+    return (D + 2) * unit / (1 - (D + 2) * unit)
+
+
+def _multiple(number: int, of: int) -> int:
+    return -(-number // of) * of

@@ -1,0 +1,200 @@
+"""Ranked lists as one file with raw ids, written part by part, so that a killed run goes on.
+
+Parts stand in a hidden folder beside the file until all are there; then they become the file. Parquet
+needs the extra `parquet`; TSV needs nothing.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from jrec.errors import InputError
+from jrec.files import plain, read_json, replacing, write_json
+
+# Of lists [start, stop): what they hold.
+ListSource = Callable[[int, int], "Lists"]
+
+
+class Lists(NamedTuple):
+    """Ranked lists, best first.
+
+    Attributes:
+        rows: int [N, K], item rows. scores: float32 [N, K]. mask: bool [N, K], false where there is none.
+        rules: str [N], which rule made each list.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    mask: np.ndarray
+    rules: np.ndarray
+
+
+def default_suffix() -> str:
+    """`.parquet` where pyarrow is installed, else `.tsv`."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError:
+        return ".tsv"
+    return ".parquet"
+
+
+def write_lists(
+    path: Path,
+    key: str,
+    key_ids: np.ndarray,
+    item_ids: np.ndarray,
+    lists: ListSource,
+    settings: dict[str, Any],
+    chunk: int = 8192,
+) -> Iterator[int]:
+    """Writes N lists to a `.parquet` or `.tsv` file with columns key, rank, item, score and rule.
+
+    Yields how many lists are on disk, after each part. A run that was stopped anywhere is gone on with by
+    the same call and ends with the same bytes.
+
+    Args:
+        key: the first column's name: `user`, `category`, or `source` for item-to-item lists.
+        key_ids: [N], raw id of each list. item_ids: [M], raw id of each item row.
+        lists: given start and stop, those lists.
+        settings: JSON-like, all else that decides the lists (the vectors' fingerprint, the rules); parts
+            made with other settings are refused.
+        chunk: lists a part, which bounds memory.
+
+    Raises InputError for another kind of file, one whose package is missing, and parts of another run.
+    """
+    if path.suffix not in (".parquet", ".tsv"):
+        raise InputError(f"{path} must end in .parquet or .tsv; choose one of the two.")
+    if path.suffix == ".parquet" and default_suffix() == ".tsv":
+        raise InputError(
+            "Parquet needs pyarrow, which is not installed; pip install 'jrec[parquet]' brings it, "
+            "or let the file end in .tsv."
+        )
+    key_ids, item_ids = np.asarray(key_ids), np.asarray(item_ids)
+    folder = path.with_name(f".{path.name}.parts")
+    record = {"key": key, "lists": len(key_ids), "chunk": chunk, **settings}
+    record |= {"key_ids": _digest(key_ids), "item_ids": _digest(item_ids)}
+    _open_parts(folder, plain(record))
+    parts = []
+    for start in range(0, max(len(key_ids), 1), chunk):
+        stop = min(start + chunk, len(key_ids))
+        parts.append(folder / f"{len(parts):06d}{path.suffix}")
+        if not parts[-1].exists():
+            frame = _frame(key, key_ids[start:stop], item_ids, lists(start, stop))
+            with replacing(parts[-1]) as temporary:
+                _write_part(temporary, frame)
+        yield stop
+    whole = folder / f"whole{path.suffix}"
+    _join(parts, whole, [key, *_COLUMNS])
+    whole.replace(path)
+    shutil.rmtree(folder)
+
+
+def read_lists(path: Path) -> pd.DataFrame:
+    """The table that `write_lists` wrote; raises InputError where it is missing or damaged."""
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        # Ids such as "NA" or "" are ids, not gaps.
+        frame = pd.read_csv(path, sep="\t", keep_default_na=False, dtype={"score": np.float32})
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; mine the lists first.") from error
+    except Exception as error:
+        # pandas and Arrow each raise kinds of their own for damaged bytes.
+        raise InputError(f"{path} is damaged; mine the lists again.") from error
+    if frame.columns[1:].tolist() != list(_COLUMNS):
+        raise InputError(f"{path} holds no lists; mine them again.")
+    return frame
+
+
+def watch_lists(done: Iterable[int], total: int, what: str, console: Console) -> None:
+    """Drains `write_lists` with a progress bar; `what` are its keys: users, items."""
+    bar = Progress(
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("", total=total)
+        for number in done:
+            bar.update(task, completed=number)
+
+
+_COLUMNS = ("rank", "item", "score", "rule")
+
+
+def _frame(key: str, key_ids: np.ndarray, item_ids: np.ndarray, lists: Lists) -> pd.DataFrame:
+    length_N = lists.mask.sum(1)
+    rank_NK = np.cumsum(lists.mask, 1, dtype=np.int32)
+    return pd.DataFrame(
+        {
+            key: np.repeat(key_ids, length_N),
+            "rank": rank_NK[lists.mask],
+            "item": item_ids[lists.rows[lists.mask]],
+            "score": lists.scores[lists.mask].astype(np.float32),
+            "rule": np.repeat(lists.rules, length_N),
+        }
+    )
+
+
+def _open_parts(folder: Path, record: dict[str, Any]) -> None:
+    path = folder / "settings.json"
+    if not path.exists():  # nothing was begun, or not even the record was written
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, record)
+        return
+    old = read_json(path)
+    if not isinstance(old, dict):
+        raise InputError(f"{path} holds no settings; delete {folder}.")
+    # Digests differ because a setting does: that one is to be named.
+    for name in sorted(old.keys() | record.keys(), key=lambda name: (name.endswith("_ids"), name)):
+        if old.get(name) != record.get(name):
+            raise InputError(
+                f"{folder} holds parts of a run with {name} = {old.get(name)!r}, but now it is "
+                f"{record.get(name)!r}; finish that run, or delete the folder."
+            )
+
+
+def _write_part(path: Path, frame: pd.DataFrame) -> None:
+    if path.suffix == ".parquet":
+        frame.to_parquet(path, index=False)
+    else:
+        frame.to_csv(path, sep="\t", header=False, index=False, lineterminator="\n")
+
+
+def _join(parts: list[Path], whole: Path, columns: list[str]) -> None:
+    if whole.suffix == ".tsv":
+        with whole.open("wb") as out:
+            out.write("\t".join(columns).encode() + b"\n")
+            for part in parts:
+                with part.open("rb") as file:
+                    shutil.copyfileobj(file, out, 1 << 20)
+        return
+    import pyarrow.parquet as parquet
+
+    # A part is a row group: a list is never split, and memory stays that of one part.
+    with parquet.ParquetWriter(whole, parquet.read_schema(parts[0])) as writer:
+        for part in parts:
+            writer.write_table(parquet.read_table(part))
+
+
+def _digest(ids: np.ndarray) -> str:
+    return hashlib.sha256("\n".join(map(str, ids.tolist())).encode()).hexdigest()
