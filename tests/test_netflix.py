@@ -538,6 +538,15 @@ def flipped(tmp_path):
     return raw
 
 
+def flipped_far_behind_the_last_member(tmp_path):
+    tar = as_tar(tmp_path / "x", toy())
+    content = bytearray(gzip.compress(tar.read_bytes() + bytes(3 << 20)))
+    content[-6] ^= 255
+    raw = tmp_path / "raw.tar.gz"
+    raw.write_bytes(content)
+    return raw
+
+
 def tar_cut_in_a_member(tmp_path):
     raw = as_tar(tmp_path / "raw", toy())
     raw.write_bytes(raw.read_bytes()[:5000])
@@ -614,6 +623,7 @@ WRONG_INPUT = {
     truncated: ("raw.tar.gz is damaged or cut short", "fetch it again"),
     truncated_at_the_checksum: ("raw.tar.gz is damaged or cut short", "fetch it again"),
     flipped: ("raw.tar.gz is damaged or cut short", "CRC"),
+    flipped_far_behind_the_last_member: ("raw.tar.gz is damaged or cut short", "CRC"),
     tar_cut_in_a_member: ("raw.tar is damaged or cut short", "fetch it again"),
     tar_cut_between_members: ("raw.tar is damaged or cut short", "end mark"),
     gzip_of_text: ("x.gz is damaged or cut short",),

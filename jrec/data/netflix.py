@@ -6,6 +6,9 @@ RAW is the official archive, a folder of `mv_*.txt` or of Kaggle's `combined_dat
 `combined_data` file. Writes OUT/3m, OUT/6m, OUT/1y and OUT/full, which
 `jrec.data.rating_parts.load_rating_parts` reads, and prints the table of the source document. All of
 OUT is written, or nothing.
+
+A last line without a line end counts if it is a whole rating, and is refused if it is cut. A text that
+is cut between two lines reads like a whole one: only the comparison with the known sizes tells.
 """
 
 from dataclasses import dataclass
