@@ -43,7 +43,7 @@ def full_with_gradient(block):
 plain_with_gradient = jax.jit(jax.value_and_grad(plain, argnums=(0, 1, 2)))
 
 
-@given(st.sampled_from([1, 5, 6, 11, 512]), st.integers(0, 1000))
+@given(st.sampled_from([1, 5, 6, 11, 384]), st.integers(0, 1000))
 def test_the_full_softmax_is_the_plain_one(block, seed):
     arguments = full_batch(seed)
     total, gradient = plain_with_gradient(*arguments)

@@ -96,6 +96,12 @@ def test_an_alias_table_gives_each_row_its_mass_exactly(weights):
     )
 
 
+def test_a_row_of_no_weight_is_not_drawn_by_the_lowest_bits_either(monkeypatch):
+    monkeypatch.setattr(jax.random, "bits", lambda key, shape, dtype: jnp.zeros(shape, dtype))
+    ids, log_q = SAMPLERS["frequency"].sample(jax.random.key(0), (500,))
+    assert ids.min() >= 2 and np.isfinite(log_q).all() and len(set(ids.tolist())) > 5
+
+
 def test_a_row_of_tiny_weight_keeps_its_log_q():
     count_V = np.full(1000, 1_000_000)
     count_V[500] = 1
