@@ -165,8 +165,8 @@ def main(arguments: list[str] | None = None) -> None:
             f"{b.mean():.4f}",
             f"{drawn.difference:+.4f}",
             f"{drawn.low:+.4f} to {drawn.high:+.4f}",
-            f"{drawn.p:.4f}",
-            f"{student.p:.4f}",
+            f"{drawn.p:.2g}",
+            f"{student.p:.2g}",
         )
     console = Console()
     console.print(f"A: {settings.run_a}\nB: {settings.run_b}", highlight=False)
