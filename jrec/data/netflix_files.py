@@ -19,9 +19,7 @@ _COMBINED = re.compile(r"combined_data_\d+\.txt")
 _TITLES = ("movie_titles.txt", "movie_titles.csv")
 _NESTED = "training_set.tar"
 _CHUNK = 1 << 22
-_TAR_BLOCK = (
-    1 << 17
-)  # tarfile copies what is left of a block at each read: 8 times larger is slower
+_TAR_BLOCK = 1 << 17  # tarfile copies the rest of a block at each read, so larger is slower
 
 
 @dataclass(frozen=True)
