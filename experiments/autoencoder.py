@@ -32,9 +32,9 @@ from experiments.autoencoder_system import (
     OptimizerName,
     build_optimizer,
     build_step,
-    list_pays,
     make_predict,
     predict_pairs,
+    rated_pays,
 )
 from jrec.centring import Centre, fit_centre
 from jrec.command_line import parse_command
@@ -59,7 +59,12 @@ from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
 from jrec.train.refeeding import RefeedTarget
 from jrec.train.step import TrainState, init_state
 from jrec.train.stream import epoch_order, make_chunk
-from jrec.train.user_batches import device_rows, gather_users, slots_for_batches
+from jrec.train.user_batches import (
+    columns_for_batches,
+    device_rows,
+    gather_users,
+    slots_for_batches,
+)
 
 
 @dataclass
@@ -109,7 +114,7 @@ class Train:
     weight_decay: float | None = None
     """Added to the gradient, times the parameter (L2)."""
     form: FormName = "auto"
-    """Compute the ordinary step from lists of ratings, densely, or as pays for this data."""
+    """Compute the ordinary step for the items that a batch rated, densely, or as pays for this data."""
     seed: int = 0
     """Of the initial parameters, the order of the users and dropout."""
     run_dir: Path | None = None
@@ -229,7 +234,8 @@ def train(settings: Train) -> None:
         rows = centred(parts.train, centre, user_bias)
     data = device_rows(rows)
     slots = slots_for_batches(np.asarray(rows.offsets), settings.batch_size)
-    pays = list_pays(items, slots, settings.batch_size) and jax.default_backend() == "cpu"
+    columns = columns_for_batches(rows, items, settings.batch_size)
+    pays = rated_pays(items, columns, settings.refeed) and jax.default_backend() == "cpu"
     dense = settings.form == "dense" or (settings.form == "auto" and not pays)
     model = Autoencoder(
         items,
@@ -249,7 +255,11 @@ def train(settings: Train) -> None:
         steps_per_epoch * (1 + settings.refeed),
     )
     step = build_step(
-        model, optimizer, None if dense else slots, settings.refeed, settings.refeed_target
+        model,
+        optimizer,
+        None if dense else (slots, columns),
+        settings.refeed,
+        settings.refeed_target,
     )
     init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
     params = jax.jit(model.init)(init_key, jnp.zeros((1, items)))
@@ -316,7 +326,7 @@ def train(settings: Train) -> None:
         "epochs": progress.epoch - 1,
         "examples_per_second": _users_per_second(progress, len(parts.train) / users),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(chosen.params)),
-        "form": "dense" if dense else "list",
+        "form": "dense" if dense else "rated",
         "seed": settings.seed,
         "split": "netflix" if settings.dataset == "netflix" else settings.split,
         "split_seed": settings.split_seed,

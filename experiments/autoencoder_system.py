@@ -17,10 +17,10 @@ from jrec.train.refeeding import (
     with_gradient,
 )
 from jrec.train.step import Batch, Step
-from jrec.train.user_batches import RatingList, rating_list, rating_rectangle
+from jrec.train.user_batches import RatingList, rated_items, rating_list, rating_rectangle
 
 OptimizerName = Literal["momentum", "adam", "adagrad", "rmsprop"]
-FormName = Literal["auto", "list", "dense"]
+FormName = Literal["auto", "rated", "dense"]
 
 
 def build_optimizer(
@@ -56,21 +56,23 @@ def _streams(key: jax.Array) -> dict[str, jax.Array]:
     return {"dropout": dropout, "noise": noise}
 
 
-def loss_of_list(
-    model: Autoencoder, slots: int, params: Any, batch: Batch, key: jax.Array
+def loss_of_rated(
+    model: Autoencoder, slots: int, columns: int, params: Any, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Squared error of the batch's ratings out of themselves, computed at the ratings alone.
+    """Squared error of the batch's ratings out of themselves, computed for the items that it rated alone.
 
-    Returns (sum, count, outputs [B, M] without gradient). Exact while the ratings are at most `slots`.
+    Returns (sum, count, outputs [B, M] without gradient). Exact while there are at most `slots` ratings
+    of at most `columns` items.
     """
     size = len(batch["user"])
     given, _ = rating_list(batch["data"], batch["user"], batch["mask"], slots)
+    items_U, ratings_BU, known_BU, _ = rated_items(given, size, model.items, columns)
     last_BH = model.apply(
-        params, *given, size, True, method="last_hidden_of_list", rngs=_streams(key)
+        params, ratings_BU, True, items_U, method="last_hidden", rngs=_streams(key)
     )
-    score_P = model.apply(params, last_BH, given.row, given.item, method="at")
+    score_BU = model.apply(params, last_BH, items_U, method="everything")
     outputs_BM = model.apply(params, last_BH, method="everything")
-    return *squared_error(score_P, given.rating, given.mask), jax.lax.stop_gradient(outputs_BM)
+    return *squared_error(score_BU, ratings_BU, known_BU), jax.lax.stop_gradient(outputs_BM)
 
 
 def loss_of_rectangle(
@@ -97,23 +99,29 @@ def loss_of_known(
 def build_step(
     model: Autoencoder,
     optimizer: optax.GradientTransformation,
-    slots: int | None,
+    room: tuple[int, int] | None,
     refeed: int = 1,
     target: RefeedTarget = "output",
 ) -> Step:
     """The train step.
 
     Args:
-        slots: None computes every batch densely. A number computes batches of at most so many ratings
-            from their list, and the others (there should be few) densely.
+        room: None computes every batch densely. (slots, columns): batches of at most so many ratings of
+            at most so many items are computed for these items alone, the others (there should be few)
+            densely.
     """
     first = with_gradient(partial(loss_of_rectangle, model))
-    if slots is not None:
+    if room is not None:
+        slots, columns = room
 
         def fits(batch: Batch) -> jax.Array:
-            return rating_list(batch["data"], batch["user"], batch["mask"], 1)[1] <= slots
+            given, number = rating_list(batch["data"], batch["user"], batch["mask"], slots)
+            rated = jnp.zeros(model.items + 1, bool)
+            rated = rated.at[jnp.where(given.mask, given.item, model.items)].set(True)
+            return (number <= slots) & (rated[:-1].sum() <= columns)
 
-        first = choose_gradient(fits, with_gradient(partial(loss_of_list, model, slots)), first)
+        small = with_gradient(partial(loss_of_rated, model, slots, columns))
+        first = choose_gradient(fits, small, first)
 
     def refed(params: Any, inputs_BM: jax.Array, key: jax.Array) -> jax.Array:
         return model.apply(params, inputs_BM, True, rngs=_streams(key))
@@ -123,9 +131,12 @@ def build_step(
     )
 
 
-def list_pays(items: int, slots: int, batch_size: int) -> bool:
-    """Whether a batch's ratings are few enough beside its B x M rectangle (measured on 2 CPU cores)."""
-    return items * batch_size > 50 * slots
+def rated_pays(items: int, columns: int, refeed: int) -> bool:
+    """Whether a batch leaves enough items unrated for the smaller products (measured on 2 CPU cores).
+
+    A re-fed step asks for all outputs of the first, which saves less.
+    """
+    return columns < (0.8 if refeed == 0 else 0.6) * items
 
 
 def predict_pairs(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from experiments.autoencoder_system import (
     build_optimizer,
     build_step,
-    loss_of_list,
+    loss_of_rated,
     loss_of_rectangle,
     make_predict,
     predict_pairs,
@@ -27,6 +27,7 @@ from jrec.train.refeeding import choose_gradient, make_refeeding_step, with_grad
 from jrec.train.step import init_state
 from jrec.train.stream import make_chunk
 from jrec.train.user_batches import (
+    columns_for_batches,
     device_rows,
     gather_users,
     rating_list,
@@ -103,12 +104,12 @@ def test_the_network_is_the_sources(activation, last, tied):
     assert ("kernel" in params["params"]["decoder_0"]) is not tied
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_both_forms_give_the_same_loss_gradient_and_outputs(tied):
+@pytest.mark.parametrize("tied,columns", [(False, 11), (True, 11), (True, 16)])
+def test_both_forms_give_the_same_loss_gradient_and_outputs(tied, columns):
     model, params = toy_model(dropout=0.5, tied=tied)
     mask = np.array([1, 1, 0, 1, 1], bool)
     batch, key = batch_of(toy_rows(), [2, 5, 1, 0, 8], mask), jax.random.key(1)
-    one = with_gradient(partial(loss_of_list, model, 64))(params, batch, key)
+    one = with_gradient(partial(loss_of_rated, model, 64, columns))(params, batch, key)
     two = with_gradient(partial(loss_of_rectangle, model))(params, batch, key)
     assert one[0][2].shape == (5, ITEMS)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=2e-5), one, two)
@@ -118,7 +119,7 @@ def test_both_forms_give_the_same_loss_gradient_and_outputs(tied):
 def test_a_rating_of_zero_counts_and_a_missing_one_does_not():
     model, params = toy_model()
     rows = RatingRows(np.array([0, 2]), np.array([3, 7], np.uint16), np.array([0, 4], np.uint8))
-    for loss in (partial(loss_of_list, model, 8), partial(loss_of_rectangle, model)):
+    for loss in (partial(loss_of_rated, model, 8, 4), partial(loss_of_rectangle, model)):
         loss_sum, count, _ = loss(params, batch_of(rows, [0]), jax.random.key(0))
         out = np.asarray(model.apply(params, jnp.asarray(rectangle(rows)[0])))[0]
         np.testing.assert_allclose(loss_sum, out[3] ** 2 + (out[7] - 4) ** 2, rtol=1e-5)
@@ -155,11 +156,21 @@ def test_a_batch_that_does_not_fit_its_slots_is_computed_densely():
     batch = batch_of(rows, [2, 5, 1, 0, 8])
     number = int(rating_list(batch["data"], batch["user"], batch["mask"], 1)[1])
     states = []
-    for slots in (None, number, number - 1, 1):
-        step = jax.jit(build_step(model, optimizer, slots, refeed=1))
+    rated = len(
+        np.unique(np.concatenate([np.flatnonzero(rectangle(rows)[1][u]) for u in batch["user"]]))
+    )
+    for room in (None, (number, rated), (number, rated - 1), (number - 1, 11), (1, 1)):
+        step = jax.jit(build_step(model, optimizer, room, refeed=1))
         states.append(step(init_state(params, optimizer, jax.random.key(5)), batch)[0].params)
     for state in states[1:]:
         jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), state, states[0])
+
+
+def test_columns_hold_the_likely_batch():
+    rows = toy_rows(users=300, items=200)
+    columns = columns_for_batches(rows, 200, 2)
+    assert columns % 128 == 0 and columns in (128, 256)
+    assert columns_for_batches(rows, 200, 64) == 256
 
 
 def test_slots_hold_the_likely_batch_and_never_more_than_the_largest():
@@ -282,7 +293,7 @@ def test_one_compilation_serves_a_run_and_the_last_partial_batch_counts():
     model, params = toy_model(dropout=0.5)
     rows, traces = toy_rows(), []
     optimizer = optax.sgd(0.01)
-    inner = build_step(model, optimizer, 64)
+    inner = build_step(model, optimizer, (64, 11))
 
     def step(state, batch):
         traces.append(1)

@@ -32,7 +32,7 @@ def toy_parts():
 def run_dir(tmp_path_factory):
     """A finished run of three epochs, centred, both forms in use."""
     folder = tmp_path_factory.mktemp("runs") / "autoencoder"
-    flags = ["--epochs", "3", "--centre", "True", "--form", "list", "--run-dir", str(folder)]
+    flags = ["--epochs", "3", "--centre", "True", "--form", "rated", "--run-dir", str(folder)]
     autoencoder.main([*TRAIN, *flags])
     return folder
 

@@ -29,7 +29,12 @@ from jrec.errors import run_command
 from jrec.models.autoencoder import Autoencoder
 from jrec.report import markdown_table
 from jrec.train.step import init_state
-from jrec.train.user_batches import device_rows, gather_users, slots_for_batches
+from jrec.train.user_batches import (
+    columns_for_batches,
+    device_rows,
+    gather_users,
+    slots_for_batches,
+)
 
 try:
     import torch
@@ -97,8 +102,9 @@ def jrec_program(
     model = Autoencoder(case.items, case.hidden, dropout=case.dropout)
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, case.items)))
     optimizer = optax.sgd(0.005, momentum=0.9)
-    slots = slots_for_batches(rows.offsets, order.shape[1]) if form == "list" else None
-    step = build_step(model, optimizer, slots, refeed)
+    size = order.shape[1]
+    room = slots_for_batches(rows.offsets, size), columns_for_batches(rows, case.items, size)
+    step = build_step(model, optimizer, room if form == "rated" else None, refeed)
     data, mask, order_TB = device_rows(rows), jnp.ones(order.shape[1], bool), jnp.asarray(order)
 
     @partial(jax.jit, donate_argnums=0)
@@ -202,7 +208,7 @@ def main(settings: Benchmark) -> None:
         for refeed in settings.refeed:
             programs = {
                 f"jrec, {form}": jrec_program(case, rows, order, refeed, form)
-                for form in ("list", "dense")
+                for form in ("rated", "dense")
             }
             if torch is not None:
                 programs["torch eager"] = torch_program(case, rows, order, refeed, False)
