@@ -104,6 +104,16 @@ def test_the_network_is_the_sources(activation, last, tied):
     assert ("kernel" in params["params"]["decoder_0"]) is not tied
 
 
+@pytest.mark.parametrize("name", ["elu", "selu"])
+def test_slopes_of_elu_and_selu(name):
+    x = jnp.array([-30.0, -2.0, -1e-4, 1e-4, 3.0])
+    ours, theirs = ACTIVATIONS[name], getattr(jax.nn, name)
+    np.testing.assert_allclose(ours(x), theirs(x), atol=2e-7)
+    np.testing.assert_allclose(
+        jax.vmap(jax.grad(ours))(x), jax.vmap(jax.grad(theirs))(x), atol=2e-7
+    )
+
+
 @pytest.mark.parametrize("tied,columns", [(False, 11), (True, 11), (True, 16)])
 def test_both_forms_give_the_same_loss_gradient_and_outputs(tied, columns):
     model, params = toy_model(dropout=0.5, tied=tied)
