@@ -106,6 +106,9 @@ def test_new_items_join_under_the_same_largest_norm():
         weights[10:], biases[10:], norm=float(np.float32(largest_norm(weights, biases)))
     )
     assert np.allclose(later, whole[10:], atol=1e-6)
+    # Through float32, m may have become a little shorter than the longest item.
+    shorter = item_vectors(weights, biases, norm=largest_norm(weights, biases) * (1 - 1e-7))
+    assert shorter[0, -1] == 0 and np.allclose(shorter[1:], whole[1:], atol=1e-5)
     with pytest.raises(InputError, match=r"Item 0 is longer .* make all vectors anew"):
         item_vectors(weights, biases, norm=largest_norm(weights[10:], biases[10:]))
 

@@ -1,0 +1,303 @@
+"""Search and mining at a million items, beside faiss: time, recall and memory.
+
+    python -m experiments.benchmarks.retrieval exact          # top 100 of 1M x 33 beside faiss's flat index
+    python -m experiments.benchmarks.retrieval approximate    # recall@100 and queries/s, a table and a figure
+    python -m experiments.benchmarks.retrieval memory         # top 100 of 10M x 33 in a fresh process
+    python -m experiments.benchmarks.retrieval mine           # lists of 100 for 1M users x 100k items
+
+All but `memory` need the extra `ann`, and `mine` also `parquet`. Vectors are made: `normal` ones have no
+structure and are the hardest case for an approximate search; `learned` ones stand around 1,000 tastes,
+users between three of these, with coordinates that fall as the singular values of MovieLens-1M's
+clicks do (k to the power -0.53). Sides alternate; medians.
+"""
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from jrec.command_line import parse_command
+from jrec.data.ragged import Ragged
+from jrec.errors import run_command
+from jrec.report import markdown_table
+from jrec.retrieval.ann import KINDS, build_index, import_faiss, search_index
+from jrec.retrieval.exact import approximate_top_k, exact_top_k, item_table
+from jrec.retrieval.list_files import watch_lists, write_lists
+from jrec.retrieval.mining import Fallback, hottest, personal_lists
+from jrec.retrieval.recall import SearchPoint, draw_recall, mean_recall, measure_search
+from jrec.retrieval.simple_lsh import item_vectors, user_vectors
+
+_WIDTH = 31  # of the source's user vectors; with 1 and 0 they have 33 numbers
+_EFFORTS = {
+    "hnsw": (100, 150, 200, 300, 400, 600),
+    "ivf_flat": (4, 8, 16, 32, 64, 128),
+    "ivf_pq": (4, 8, 16, 32, 64, 128),
+}
+
+Vectors = Literal["normal", "learned"]
+
+
+@dataclass
+class Exact:
+    """Exact lists, the same ones from both sides."""
+
+    items: int = 1_000_000
+    """Items."""
+    batch: int = 64
+    """Queries searched for together."""
+    count: int = 100
+    """Length of a list."""
+    repeats: int = 9
+    """Repeats of each side."""
+    vectors: Vectors = "normal"
+    """Kind of made vectors."""
+
+
+@dataclass
+class Approximate:
+    """Approximate lists against the exact ones."""
+
+    items: int = 1_000_000
+    """Items."""
+    queries: int = 1024
+    """Queries searched for together."""
+    count: int = 100
+    """Length of a list."""
+    repeats: int = 3
+    """Repeats of each search."""
+    vectors: Vectors = "learned"
+    """Kind of made vectors."""
+    kinds: tuple[str, ...] = KINDS
+    """Indexes to build."""
+    figure: Path = Path("recall.png")
+    """Where the figure goes."""
+
+
+@dataclass
+class Memory:
+    """Peak memory of a fresh process that makes the vectors and searches."""
+
+    items: int = 10_000_000
+    """Items."""
+    batch: int = 64
+    """Queries searched for together."""
+    count: int = 100
+    """Length of a list."""
+
+
+@dataclass
+class Mine:
+    """All users' lists in one pass, in a fresh process."""
+
+    users: int = 1_000_000
+    """Users."""
+    items: int = 100_000
+    """Items."""
+    count: int = 100
+    """Length of a list."""
+    seen: int = 30
+    """Mean number of seen items a user."""
+    batch: int = 256
+    """Users searched for together."""
+    folder: Path | None = None
+    """Where the file goes; a temporary folder by default."""
+
+
+def make_vectors(
+    kind: Vectors, items: int, users: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """u [N, 31], w [M, 31] and b [M], float32, seeded."""
+    generator = np.random.default_rng(0)
+
+    def draw(*shape: int) -> np.ndarray:
+        return generator.standard_normal(shape, dtype=np.float32)
+
+    biases = draw(items)
+    if kind == "normal":
+        return draw(users, _WIDTH), draw(items, _WIDTH), biases
+    # A score's k-th part falls as the k-th singular value does, half of it from either side.
+    scale = np.arange(1, _WIDTH + 1, dtype=np.float32) ** -0.265
+    tastes = draw(1000, _WIDTH)
+    weights = tastes[generator.integers(0, 1000, items)] + 0.5 * draw(items, _WIDTH)
+    liked = generator.integers(0, 1000, (users, 3))
+    queries = tastes[liked].mean(1) + 0.3 * draw(users, _WIDTH)
+    return queries * scale, weights * scale, biases
+
+
+def alternate(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each side; they take turns, and a first turn compiles."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(repeats + 1):
+        for name, run in sides.items():
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def exact(settings: Exact) -> None:
+    faiss = import_faiss()
+    users, weights, biases = make_vectors(settings.vectors, settings.items, settings.batch)
+    flat = faiss.IndexFlatIP(_WIDTH + 1)
+    flat.add(np.concatenate([biases[:, None], weights], 1))
+    with_one = np.concatenate([np.ones((len(users), 1), np.float32), users], 1)
+    table, queries = item_table(weights, biases), jnp.asarray(users)
+    plain = jax.jit(
+        lambda table, q: jax.lax.top_k(q @ table.weights.T + table.biases[None], settings.count)
+    )
+    sides = {
+        "jrec exact_top_k": lambda: exact_top_k(table, queries, settings.count),
+        "jrec approximate_top_k, recall 0.95": lambda: approximate_top_k(
+            table, queries, settings.count
+        ),
+        "one product, lax.top_k": lambda: plain(table, queries),
+        "faiss flat": lambda: flat.search(with_one, settings.count),
+    }
+    rows = np.asarray(sides["jrec exact_top_k"]().rows)
+    same = (rows == sides["faiss flat"]()[1]).mean()
+    approximate = np.asarray(sides["jrec approximate_top_k, recall 0.95"]().rows)
+    seconds = alternate(sides, settings.repeats)
+    print(f"{settings.items:,} items, {settings.vectors} vectors, batch {settings.batch}")
+    print(f"places that agree with faiss: {same:.4f}; recall of the approximate lists: ", end="")
+    print(f"{mean_recall(approximate, rows):.4f}\n")
+    per_query = {name: 1e3 * value / settings.batch for name, value in seconds.items()}
+    lines = [[name, value, per_query["faiss flat"] / value] for name, value in per_query.items()]
+    print(markdown_table(["search", "ms a query", "times faiss flat"], lines))
+
+
+def approximate(settings: Approximate) -> None:
+    faiss = import_faiss()
+    users, weights, biases = make_vectors(settings.vectors, settings.items, settings.queries)
+    vectors, queries = item_vectors(weights, biases), user_vectors(users)
+    table = item_table(weights, biases)
+
+    def exact_rows(_: int) -> np.ndarray:
+        return np.asarray(exact_top_k(table, users, settings.count).rows)
+
+    truth = exact_rows(0)
+    flat = faiss.IndexFlatIP(vectors.shape[1])
+    flat.add(vectors)
+    points, lines = [], []
+    points += measure_search("jrec exact", exact_rows, [0], truth, settings.repeats)
+    points += measure_search(
+        "faiss flat",
+        lambda _: flat.search(queries, settings.count)[1],
+        [0],
+        truth,
+        settings.repeats,
+    )
+    base = points[0].queries_per_s
+    for kind in settings.kinds:
+        start = time.perf_counter()
+        index = build_index(vectors, np.arange(len(vectors)), "made", kind)
+        print(f"{kind}: built in {time.perf_counter() - start:.0f} s", flush=True)
+
+        def search(effort: int, index=index) -> np.ndarray:
+            return search_index(index, queries, settings.count, effort)[0]
+
+        points += measure_search(kind, search, _EFFORTS[kind], truth, settings.repeats)
+    for point in points:
+        lines.append(
+            [*point[:3], f"{point.queries_per_s:,.0f}", f"{point.queries_per_s / base:.1f}"]
+        )
+    header = ["search", "effort", f"recall@{settings.count}", "queries/s", "times jrec exact"]
+    print(f"\n{settings.items:,} items, {settings.vectors} vectors, batch {settings.queries}\n")
+    print(markdown_table(header, lines))
+    draw_recall(settings.figure, [p for p in points if isinstance(p, SearchPoint)], settings.count)
+
+
+def fresh(name: str, settings: Memory | Mine) -> dict[str, float]:
+    """What `name(settings)` of this module returns in a process of its own, and its peak memory."""
+    values = {key: str(v) if isinstance(v, Path) else v for key, v in asdict(settings).items()}
+    code = (
+        f"import json; from experiments.benchmarks import retrieval as r; "
+        f"print(json.dumps(r.{name}(**{values!r}) | {{'peak_gib': r.peak_gib()}}))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
+    return json.loads(out.stdout.splitlines()[-1])
+
+
+def peak_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+
+
+def search_many(items: int, batch: int, count: int) -> dict[str, float]:
+    users, weights, biases = make_vectors("normal", items, batch)
+    table = item_table(weights, biases)
+    seconds = alternate({"": lambda: exact_top_k(table, users, count)}, 3)[""]
+    return {"ms_a_query": 1e3 * seconds / batch}
+
+
+def mine_lists(
+    users: int, items: int, count: int, seen: int, batch: int, folder: str
+) -> dict[str, float]:
+    vectors, weights, biases = make_vectors("learned", items, users)
+    lengths = np.random.default_rng(1).poisson(seen, users)
+    clicked = np.random.default_rng(2).integers(0, items, lengths.sum(), np.int32)
+    histories = Ragged(clicked, np.concatenate([[0], np.cumsum(lengths)]))
+    popular = hottest(np.bincount(clicked, minlength=items), count)
+    source = personal_lists(
+        lambda start, stop: vectors[start:stop],
+        item_table(weights, biases),
+        count,
+        Fallback(popular, np.zeros(users, np.int64)),
+        lengths > 0,
+        histories,
+        batch=batch,
+    )
+    source(0, batch)  # compiles
+    start = time.perf_counter()
+    path = Path(folder) / "lists.parquet"
+    done = write_lists(path, "user", np.arange(users), np.arange(items), source, {"made": True})
+    watch_lists(done, users, "users", Console(stderr=True))
+    seconds = time.perf_counter() - start
+    return {"users_per_s": users / seconds, "file_mb": path.stat().st_size / 1e6}
+
+
+def memory(settings: Memory) -> None:
+    result = fresh("search_many", settings)
+    print(f"{settings.items:,} x 33, top {settings.count}, batch {settings.batch}, fresh process\n")
+    print(markdown_table(list(result), [[round(value, 2) for value in result.values()]]))
+
+
+def mine(settings: Mine) -> None:
+    faiss = import_faiss()
+    with tempfile.TemporaryDirectory() as temporary:
+        settings.folder = settings.folder or Path(temporary)
+        result = fresh("mine_lists", settings)
+    some = min(settings.users, 8192)
+    users, weights, biases = make_vectors("learned", settings.items, some)
+    flat = faiss.IndexFlatIP(_WIDTH + 2)
+    flat.add(item_vectors(weights, biases))
+    queries = user_vectors(users)
+    seconds = alternate({"": lambda: flat.search(queries, settings.count)}, 3)[""]
+    print(f"{settings.users:,} users x {settings.items:,} items, lists of {settings.count}\n")
+    jrec = f"jrec, seen removed, {result['file_mb']:,.0f} MB of Parquet written"
+    lines = [
+        [jrec, f"{result['users_per_s']:,.0f}", f"{result['peak_gib']:.2f}"],
+        [f"faiss flat search alone ({some:,} users)", f"{some / seconds:,.0f}", ""],
+    ]
+    print(markdown_table(["program", "users/s", "peak GiB"], lines))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    commands = {Exact: exact, Approximate: approximate, Memory: memory, Mine: mine}
+    settings = parse_command(list(commands), __doc__, arguments)
+    commands[type(settings)](settings)
+
+
+if __name__ == "__main__":
+    run_command(main)
