@@ -1,5 +1,8 @@
 """Baselines of the next item: their data, their settings, how each is fitted and evaluated."""
 
+import gzip
+import hashlib
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +28,6 @@ from jrec.data.ratings import Source
 from jrec.data.sources import DATASETS, load_ratings
 from jrec.data.splits import Split, split_ratings
 from jrec.data.synthetic import SyntheticSize
-from jrec.data.tables import Files
 from jrec.data.vocabulary import FIRST, Vocabulary
 from jrec.errors import InputError
 
@@ -80,7 +82,7 @@ def _read_pairs(name: str, path: Path | None) -> Events:
         pairs = pd.read_csv(path, sep=" ", header=None, dtype=np.int64).to_numpy()
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; give the file with --data-dir.") from error
-    except (ValueError, EOFError, IsADirectoryError) as error:
+    except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(
             f"{path} is no file of 'user item' lines ({error}); fetch it again."
         ) from error
@@ -96,7 +98,8 @@ def _read_pairs(name: str, path: Path | None) -> Events:
     split = Split(
         *(np.flatnonzero(part) for part in ((held == 0) | (held > 2), held == 2, held == 1))
     )
-    source = Source("file", str(path), Files.at(path).checksum())
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    source = Source("file", str(path), f"sha256:{checksum}")
     return Events(name, source, user, item, users.rows, items.rows, split, [])
 
 

@@ -184,6 +184,23 @@ def _alternate(
     return jax.lax.fori_loop(0, sweeps, sweep, (user_ND, item_MD))
 
 
+def initial_vectors(
+    user: np.ndarray, item: np.ndarray, users: int, items: int, width: int, seed: int
+) -> tuple[jax.Array, jax.Array]:
+    """User and item vectors float32 [users, D] and [items, D] before the first sweep.
+
+    Normal with standard deviation 0.1 / sqrt(D); zero without interactions, because such a row must not
+    count as unobserved.
+    """
+    user_key, item_key = jax.random.split(jax.random.key(seed))
+
+    def draw(key: jax.Array, row: np.ndarray, rows: int) -> jax.Array:
+        known = jnp.asarray(np.bincount(row, minlength=rows) > 0)
+        return 0.1 / width**0.5 * jax.random.normal(key, (rows, width)) * known[:, None]
+
+    return draw(user_key, user, users), draw(item_key, item, items)
+
+
 def fit_implicit_als(
     user: np.ndarray,
     item: np.ndarray,
@@ -227,14 +244,7 @@ def fit_implicit_als(
         )
     pairs = np.unique(np.asarray(user, np.int64) * items + np.asarray(item))
     user, item = pairs // items, pairs % items
-    scale, keys = 0.1 / np.sqrt(width), jax.random.split(jax.random.key(seed))
-    vectors = [
-        # Rows without interactions start, and stay, at zero: they must not count as unobserved.
-        scale
-        * jax.random.normal(key, (rows, width))
-        * (np.bincount(of, minlength=rows) > 0)[:, None]
-        for key, rows, of in zip(keys, (users, items), (user, item), strict=True)
-    ]
+    vectors = initial_vectors(user, item, users, items, width, seed)
     by_user = pack_histories(user, item, users, items)
     by_item = pack_histories(item, user, items, users)
     weights = tuple(map(jnp.float32, (unobserved_weight, regularisation, exponent)))
