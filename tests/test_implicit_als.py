@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jrec.baselines.implicit_als import (
     fit_implicit_als,
     half_sweep,
+    initial_vectors,
     pack_histories,
     score_implicit_als,
 )
@@ -105,6 +106,10 @@ def test_rows_without_interactions_are_zero_and_change_nothing():
     small = fit_implicit_als(user, item, N, M, **settings)
     assert not small.user[[0, 1, N - 1]].any() and not small.item[[0, 1, M - 1]].any()
     assert small.user[2:-1].any(1).all() and small.item[5].any()
+    # Not even at the start, where they would count as unobserved items of everybody.
+    start = initial_vectors(user, item, N, M, D, 0)
+    for table, rows in zip(start, (user, item), strict=True):
+        np.testing.assert_array_equal(np.asarray(table).any(1), np.isin(range(len(table)), rows))
     scores = score_implicit_als(small, np.array([3, N - 1]))
     np.testing.assert_allclose(scores[0], small.item @ small.user[3], rtol=1e-5, atol=1e-7)
     assert not scores[1].any()
