@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from experiments.fusion_system import System
-from jrec.baselines import fit_biases
+from jrec.baselines.biases import fit_biases
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
 from jrec.errors import InputError

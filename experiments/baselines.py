@@ -1,0 +1,271 @@
+"""Traditional recommenders under the protocols of the other systems.
+
+    python -m experiments.baselines rate --method item-neighbours --dataset ml-1m --data-dir ml-1m.zip
+    python -m experiments.baselines rank --method ease --dataset ml-1m-sas --data-dir ml-1m_sas.txt.gz
+
+Scores and times of all methods, with their commands, stand in BUILD_NOTES.md.
+"""
+
+import dataclasses
+import shlex
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+from scipy import sparse
+
+from experiments.next_item_baselines import (
+    SEQUENCE_DATASETS,
+    NextItemMethod,
+    NextItemSettings,
+    evaluate,
+    fit_next_item_baseline,
+    load_events,
+)
+from experiments.rating_baselines import (
+    Predict,
+    RatingMethod,
+    RatingSettings,
+    fit_rating_baseline,
+    settings_used,
+)
+from experiments.rating_report import show_ratings
+from jrec.command_line import parse_command
+from jrec.data.ratings import Ratings
+from jrec.data.sources import DATASETS, load_ratings
+from jrec.data.splits import SplitName, split_ratings
+from jrec.data.synthetic import SyntheticSize
+from jrec.errors import InputError, run_command
+from jrec.files import replacing, write_json
+from jrec.report import environment, markdown_table, open_run_directory
+
+
+@dataclass
+class Rate:
+    """Predict ratings; fitted to the training ratings, reported on validation and test."""
+
+    method: RatingMethod = "biases"
+    """Which baseline."""
+    dataset: Literal[DATASETS] = "ml-100k"  # type: ignore[valid-type]
+    """Which data set; `synthetic` is made up on the spot."""
+    data_dir: Path | None = None
+    """Folder or archive that holds it. Left out: the cache, else the network."""
+    synthetic: SyntheticSize = field(default_factory=SyntheticSize)
+    """Sizes of `--dataset synthetic`."""
+    split: SplitName = "random"
+    """How test ratings are held out (see jrec.data.splits)."""
+    split_seed: int = 0
+    """Seed of the split; the same for all training seeds, so that their scores compare."""
+    test_fraction: float = 0.1
+    """Share of the ratings that is test."""
+    valid_fraction: float = 0.01
+    """Share of the rest that is validation; nothing is chosen on it here."""
+    clip: bool = False
+    """Clip predictions to the data set's lowest and highest rating."""
+    settings: Annotated[RatingSettings, tyro.conf.arg(name="")] = field(
+        default_factory=RatingSettings
+    )
+    """Of each method."""
+    seed: int = 0
+    """Of matrix factorisation: initial vectors and order of the ratings."""
+    run_dir: Path | None = None
+    """Where the run goes; by default runs/rate-METHOD-DATASET-TIME."""
+
+
+@dataclass
+class Rank:
+    """Find each user's last item in the whole catalogue, what was seen before removed.
+
+    Fitted twice: to all but the last two items of each user for validation, to all but the last for test.
+    """
+
+    method: NextItemMethod = "popularity"
+    """Which baseline."""
+    dataset: Literal[SEQUENCE_DATASETS] = "ml-100k"  # type: ignore[valid-type]
+    """Which data set: ratings of any MovieLens as events, made-up ones, or the file of SASRec's."""
+    data_dir: Path | None = None
+    """Folder, archive or file that holds it. Left out: the cache, else the network."""
+    synthetic: SyntheticSize = field(default_factory=SyntheticSize)
+    """Sizes of `--dataset synthetic`."""
+    split_seed: int = 0
+    """Seed of the synthetic data."""
+    settings: Annotated[NextItemSettings, tyro.conf.arg(name="")] = field(
+        default_factory=NextItemSettings
+    )
+    """Of each method."""
+    seed: int = 0
+    """Of implicit ALS: initial vectors."""
+    run_dir: Path | None = None
+    """Where the run goes; by default runs/rank-METHOD-DATASET-TIME."""
+
+
+_ABOVE_ZERO = ("learning_rate", "ease.regularisation", "implicit_als.regularisation")
+_WHOLE = ("neighbours", "width", "epochs", "batch_size", "sweeps", "solver_steps")
+
+
+def check(settings: Rate | Rank, used: tuple[str, ...]) -> None:
+    """Raises InputError for a setting that makes no sense; `used` names the groups that are read."""
+    for name in ("seed", "split_seed"):
+        if not 0 <= getattr(settings, name) < 2**31:
+            flag, value = name.replace("_", "-"), getattr(settings, name)
+            raise InputError(f"--{flag} must be 0 or more (and below 2^31), but is {value}.")
+    for group in used:
+        for name, value in dataclasses.asdict(getattr(settings.settings, group)).items():
+            if isinstance(value, str):
+                continue
+            above = name in _ABOVE_ZERO or f"{group}.{name}" in _ABOVE_ZERO
+            lowest = 1 if name in _WHOLE else 0
+            if not lowest <= value < 2**31 or (above and value == 0):
+                flag = f"{group}.{name}".replace("_", "-")
+                bound = "above 0" if above else f"{lowest} or more"
+                raise InputError(f"--{flag} must be {bound} (and below 2^31), but is {value}.")
+
+
+def rate(command: Rate) -> None:
+    """Runs a rating baseline from data to report."""
+    used = settings_used(command.method)
+    check(command, used)
+    console = Console()
+    ratings = load_ratings(command.dataset, command.data_dir, command.synthetic, command.split_seed)
+    split = split_ratings(
+        ratings, command.split, command.split_seed, command.test_fraction, command.valid_fraction
+    )
+    run_dir, kept = open_run(command, "rate", used, ratings.source)
+    show_ratings(ratings, split, console)
+    start = time.perf_counter()
+    model, predict = fit_rating_baseline(
+        command.method, command.settings, ratings, split.train, command.seed
+    )
+    seconds = time.perf_counter() - start
+    results = {
+        f"{name}_{error}": value
+        for name, positions in (("test", split.test), ("valid", split.valid))
+        for error, value in rating_errors(predict, ratings, positions, command.clip).items()
+    }
+    results |= {"split": command.split, "split_seed": command.split_seed}
+    finish(run_dir, command, kept, results, model, seconds, console)
+
+
+def rating_errors(
+    predict: Predict, ratings: Ratings, positions: np.ndarray, clip: bool
+) -> dict[str, float]:
+    """RMSE and MAE in stars over the ratings at `positions`; NaN without any."""
+    if len(positions) == 0:
+        return {"rmse": float("nan"), "mae": float("nan")}
+    predicted = predict(ratings.user[positions], ratings.film[positions])
+    if clip:
+        predicted = np.clip(predicted, *ratings.rating_range)
+    error = predicted - ratings.rating[positions]
+    return {"rmse": float(np.sqrt((error**2).mean())), "mae": float(np.abs(error).mean())}
+
+
+def rank(command: Rank) -> None:
+    """Runs a baseline of the next item from data to report."""
+    group = command.method.replace("-", "_")
+    used = (group,) if hasattr(command.settings, group) else ()
+    check(command, used)
+    console = Console()
+    events = load_events(command.dataset, command.data_dir, command.synthetic, command.split_seed)
+    if command.method == "content" and not events.content:
+        raise InputError(f"--dataset {command.dataset} has no content; take another method.")
+    run_dir, kept = open_run(command, "rank", used, events.source)
+    split = events.split
+    console.print(
+        f"{events.name}: {len(events.user):,} events from {events.source.kind} "
+        f"{events.source.location}; {len(split.test):,} users with a held-out item",
+        highlight=False,
+        soft_wrap=True,
+    )
+    results = {}
+    before_last = np.union1d(split.train, split.valid)
+    for name, train, held in (
+        ("valid", split.train, split.valid),
+        ("test", before_last, split.test),
+    ):
+        start = time.perf_counter()
+        model, score = fit_next_item_baseline(
+            command.method, command.settings, events, train, command.seed
+        )
+        seconds = time.perf_counter() - start
+        found = evaluate(score, events, train, held)
+        results |= {f"{name}_{metric}": value for metric, value in found.items()}
+    finish(run_dir, command, kept, results, model, seconds, console)
+
+
+def open_run(
+    command: Rate | Rank, task: str, used: tuple[str, ...], source: Any
+) -> tuple[Path, dict[str, Any]]:
+    """Makes the run directory with its `settings.json`; returns it and the settings."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name = f"{task}-{command.method}-{command.dataset}-{stamp}"
+    run_dir = command.run_dir or Path("runs") / name
+    kept = dataclasses.asdict(command)
+    groups = kept.pop("settings")
+    kept |= {"task": task, "data_source": dataclasses.asdict(source)}
+    kept |= {group: groups[group] for group in used}
+    open_run_directory(run_dir, False, kept)
+    return run_dir, kept
+
+
+def finish(
+    run_dir: Path,
+    command: Rate | Rank,
+    kept: dict[str, Any],
+    results: dict[str, Any],
+    model: Any,
+    seconds: float,
+    console: Console,
+) -> None:
+    """Writes `results.json`, `environment.json` and `report.md`, and prints the results."""
+    line = shlex.join(["python", "-m", "experiments.baselines", *sys.argv[1:]])
+    results = {"method": command.method, **results}
+    results |= {"seconds": seconds, "parameters": count_numbers(model), "seed": command.seed}
+    table = environment()
+    report = "\n\n".join(
+        [
+            f"# {command.method} on {command.dataset}",
+            f"Command: `{line}`",
+            "## Results",
+            markdown_table(["what", "value"], list(results.items())),
+            "## Settings",
+            markdown_table(["setting", "value"], [[f"`{k}`", f"`{v}`"] for k, v in kept.items()]),
+            "## Environment",
+            markdown_table(["what", "value"], list(table.items())),
+        ]
+    )
+    with replacing(run_dir / "report.md") as temporary:
+        temporary.write_text(report + "\n", encoding="utf-8")
+    write_json(run_dir / "environment.json", table)
+    write_json(run_dir / "results.json", results | {"command": line})
+    for name, value in results.items():
+        shown = f"{value:.4f}" if isinstance(value, float) else value
+        console.print(f"{name}: {shown}", highlight=False)
+    console.print(f"run directory: {run_dir}", highlight=False, soft_wrap=True)
+
+
+def count_numbers(model: Any) -> int:
+    """How many numbers a model keeps: entries of its arrays, stored ones of sparse arrays."""
+    if dataclasses.is_dataclass(model):
+        model = [getattr(model, part.name) for part in dataclasses.fields(model)]
+    if isinstance(model, list | tuple):
+        return sum(count_numbers(part) for part in model)
+    if isinstance(model, sparse.sparray):
+        return model.nnz
+    if isinstance(model, np.ndarray):
+        return model.size
+    return int(isinstance(model, int | float))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; `arguments` are the process's own by default."""
+    command = parse_command((Rate, Rank), __doc__, arguments)
+    {Rate: rate, Rank: rank}[type(command)](command)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,219 @@
+"""Implicit ALS, EASE and item neighbours beside independent implementations, on one data set.
+
+    pip install implicit
+    python -m experiments.benchmarks.baselines --data-dir ml-1m_sas.txt.gz [--repeats 3]
+
+The last item of each user is found in the whole catalogue, what was seen removed; all contestants are
+fitted to everything before it, with the settings that `experiments.baselines` has for the method, and take
+turns, round after round, in one process. Peers: `implicit` (its ALS, three steps of conjugate gradients,
+as it comes, from the same initial vectors and at the same objective; its cosine neighbours) and EASE
+as its paper prints it, in NumPy. Peers that are not installed are left out. Results, with the machine and
+its load, stand in BUILD_NOTES.md.
+"""
+
+import importlib.util
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+import scipy
+import tyro
+from scipy import sparse
+
+from experiments.next_item_baselines import Events, Score, evaluate, load_events
+from jrec.baselines.ease import fit_ease, score_ease
+from jrec.baselines.implicit_als import fit_implicit_als, initial_vectors, score_implicit_als
+from jrec.baselines.interactions import interaction_matrix
+from jrec.baselines.neighbours import fit_item_neighbours, score_item_neighbours
+from jrec.data.synthetic import SyntheticSize
+from jrec.errors import run_command
+from jrec.report import markdown_table
+
+Fit = Callable[[], Score]
+"""Fits anew and returns the scores."""
+
+
+@dataclass
+class Benchmark:
+    """Print seconds to fit and quality of each."""
+
+    data_dir: Path
+    """The file, folder or archive that holds the data."""
+    dataset: str = "ml-1m-sas"
+    """As in experiments.baselines rank."""
+    widths: tuple[int, ...] = (64, 128)
+    """Of implicit ALS."""
+    sweeps: int = 10
+    """Of implicit ALS."""
+    als_regularisation: float = 10.0
+    """Of implicit ALS with one regularisation for all rows, the objective that both have."""
+    ease_regularisation: float = 200.0
+    """Of EASE."""
+    neighbours: int = 10
+    """Of each item."""
+    repeats: int = 3
+    """Timed rounds, after one that compiles and warms up."""
+
+
+Data = tuple[np.ndarray, np.ndarray, int, int]
+"""User and item rows of the events before the last, numbers of users and items."""
+
+
+def ours_als(data: Data, width: int, sweeps: int, regularisation: float, exponent: float) -> Fit:
+    """Ours; unobserved weight 1."""
+
+    def fit() -> Score:
+        model = fit_implicit_als(*data, width, sweeps, 1.0, regularisation, exponent)
+        return lambda user_B: score_implicit_als(model, user_B)
+
+    return fit
+
+
+def peer_als(data: Data, width: int, sweeps: int, regularisation: float) -> Fit:
+    """`implicit` at the same objective up to a factor: confidence 2, twice the regularisation."""
+    from implicit.als import AlternatingLeastSquares
+    from threadpoolctl import threadpool_limits
+
+    matrix = sparse.csr_matrix(interaction_matrix(*data))
+    # Our scores are 1 / (1 + 1) of its: each side of the product carries the root.
+    start = [np.sqrt(2) * np.asarray(table) for table in initial_vectors(*data, width, 0)]
+
+    def fit() -> Score:
+        with threadpool_limits(1, "blas"):  # as its documentation asks; its own threads remain
+            model = AlternatingLeastSquares(
+                factors=width, regularization=2 * regularisation, alpha=2.0, iterations=sweeps
+            )
+            model.user_factors, model.item_factors = (table.copy() for table in start)
+            model.fit(matrix, show_progress=False)
+        return lambda user_B: model.user_factors[user_B] @ model.item_factors.T
+
+    return fit
+
+
+def ours_ease(data: Data, regularisation: float) -> Fit:
+    """Ours."""
+
+    def fit() -> Score:
+        model = fit_ease(*data, regularisation)
+        return lambda user_B: score_ease(model, user_B)
+
+    return fit
+
+
+def peer_ease(data: Data, regularisation: float) -> Fit:
+    """The paper's program, on the same sparse matrix."""
+
+    def fit() -> Score:
+        X = interaction_matrix(*data)
+        G = (X.T @ X).toarray().astype(np.float64)
+        diagonal = np.diag_indices(G.shape[0])
+        G[diagonal] += regularisation
+        P = np.linalg.inv(G)
+        B = P / (-np.diag(P))
+        B[diagonal] = 0
+        return lambda user_B: X[user_B] @ B
+
+    return fit
+
+
+def ours_neighbours(data: Data, neighbours: int) -> Fit:
+    """Ours, without shrinkage."""
+
+    def fit() -> Score:
+        model = fit_item_neighbours(*data, neighbours, 0.0)
+        return lambda user_B: score_item_neighbours(model, user_B)
+
+    return fit
+
+
+def peer_neighbours(data: Data, neighbours: int) -> Fit:
+    """`implicit`, which counts an item among its own neighbours."""
+    from implicit.nearest_neighbours import CosineRecommender
+
+    matrix = sparse.csr_matrix(interaction_matrix(*data))
+
+    def fit() -> Score:
+        model = CosineRecommender(K=neighbours + 1)
+        model.fit(matrix, show_progress=False)
+        return lambda user_B: (matrix[user_B] @ model.similarity).toarray()
+
+    return fit
+
+
+def contestants(settings: Benchmark, data: Data) -> dict[tuple[str, str], Fit]:
+    """By method and maker."""
+    with_implicit = importlib.util.find_spec("implicit") is not None
+    made: dict[tuple[str, str], Fit] = {}
+    for width in settings.widths:
+        name, shared = f"implicit ALS, {width} wide", (data, width, settings.sweeps)
+        made[name, "jrec"] = ours_als(*shared, settings.als_regularisation, 0.0)
+        if with_implicit:
+            made[name, "implicit"] = peer_als(*shared, settings.als_regularisation)
+        made[f"{name}, by frequency", "jrec"] = ours_als(*shared, 0.003, 1.0)
+    made["EASE", "jrec"] = ours_ease(data, settings.ease_regularisation)
+    made["EASE", "NumPy"] = peer_ease(data, settings.ease_regularisation)
+    made["item neighbours", "jrec"] = ours_neighbours(data, settings.neighbours)
+    if with_implicit:
+        made["item neighbours", "implicit"] = peer_neighbours(data, settings.neighbours)
+    return made
+
+
+def measure(
+    fits: dict[tuple[str, str], Fit], events: Events, seen: np.ndarray, repeats: int
+) -> list[list]:
+    """A line of the table for each."""
+    first: dict[tuple[str, str], float] = {}
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in fits}
+    quality = {}
+    for round_number in range(repeats + 1):
+        for key, fit in fits.items():
+            start = time.perf_counter()
+            score = fit()
+            seconds = time.perf_counter() - start
+            if round_number:
+                times[key].append(seconds)
+            else:
+                first[key] = seconds
+                quality[key] = evaluate(score, events, seen, events.split.test)
+    return [
+        [
+            *key,
+            f"{statistics.median(times[key]):.2f}",
+            f"{first[key]:.2f}",
+            quality[key]["hr@10"],
+            quality[key]["ndcg@10"],
+        ]
+        for key in fits
+    ]
+
+
+def main(settings: Benchmark) -> None:
+    """Prints the versions and the table."""
+    events = load_events(settings.dataset, settings.data_dir, SyntheticSize(), 0)
+    seen = np.union1d(events.split.train, events.split.valid)
+    data = (events.user[seen], events.item[seen], events.users, events.items)
+    versions = f"python {platform.python_version()}, jax {jax.__version__}"
+    versions += f", numpy {np.__version__}, scipy {scipy.__version__}"
+    if importlib.util.find_spec("implicit") is None:
+        print("implicit is not installed: its lines are left out.")
+    else:
+        import implicit
+
+        versions += f", implicit {implicit.__version__}"
+    before = " ".join(f"{load:.1f}" for load in os.getloadavg())
+    rows = measure(contestants(settings, data), events, seen, settings.repeats)
+    after = " ".join(f"{load:.1f}" for load in os.getloadavg())
+    print(f"{versions}; {jax.devices()[0].device_kind}, {os.cpu_count()} cores")
+    print(f"load before {before}, after {after}; {len(seen):,} events of {events.name}")
+    header = ["method", "by", "seconds, median", "seconds, first", "HR@10", "NDCG@10"]
+    print(markdown_table(header, rows))
+
+
+if __name__ == "__main__":
+    run_command(lambda: main(tyro.cli(Benchmark, description=__doc__)))

@@ -1,0 +1,256 @@
+"""The candidate network: encoders against plain loops, its two forms against each other, its losses."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.candidates_report import popularity_metrics
+from experiments.candidates_system import (
+    build_optimizers,
+    build_sampler,
+    build_step,
+    feature_columns,
+    loss,
+)
+from jrec.data.click_examples import (
+    count_items,
+    history_of,
+    leave_one_out,
+    training_examples,
+)
+from jrec.data.click_maker import make_clicks
+from jrec.data.click_truth import ClickSize
+from jrec.models.candidates import CandidateNetwork
+from jrec.models.sequences import Lstm, SelfAttention, running_max, running_mean
+from jrec.sampling import frequency
+from jrec.train.click_batches import (
+    device_clicks,
+    make_segment_gather,
+    make_window_gather,
+    segment_data,
+    window_data,
+)
+
+ENCODERS = ("lstm-max", "mean", "lstm", "attention")
+
+
+@pytest.fixture(scope="module")
+def clicks():
+    return make_clicks(ClickSize(users=30, items=40, clicks=6, categories=4, groups=3), 0)[0]
+
+
+def network(clicks, **fields):
+    fields = {"tower": (8, 6), "item_width": 8, "state_width": 8, "table_scale": 0.3} | fields
+    return CandidateNetwork(
+        item_rows=clicks.vocabularies["item"].rows,
+        table_rows={name: vocabulary.rows for name, vocabulary in clicks.vocabularies.items()},
+        table_widths={name: 3 for name in clicks.vocabularies},
+        **fields,
+    )
+
+
+def all_data(clicks, columns):
+    names = [[c.name for c in columns if c.of == of] for of in ("user", "item")]
+    return device_clicks(clicks, *names)
+
+
+def test_running_mean_and_max_read_no_later_position():
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(3, 5, 2)).astype(np.float32)
+    mask = np.array([[1, 1, 0, 1, 1], [0, 0, 1, 1, 0], [0] * 5], bool)
+    for b in range(3):
+        for t in range(5):
+            seen = values[b, : t + 1][mask[b, : t + 1]]
+            mean = seen.mean(0) if len(seen) else np.zeros(2)
+            most = seen.max(0) if len(seen) else np.zeros(2)
+            np.testing.assert_allclose(
+                running_mean(jnp.asarray(values), jnp.asarray(mask))[b, t], mean, atol=1e-6
+            )
+            np.testing.assert_allclose(
+                running_max(jnp.asarray(values), jnp.asarray(mask))[b, t], most, atol=1e-6
+            )
+
+
+def test_the_lstm_is_its_equations():
+    x = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
+    model = Lstm(5)
+    params = model.init(jax.random.key(0), x)
+    out = model.apply(params, x)
+    p = jax.tree.map(np.asarray, params["params"])
+    np.testing.assert_array_equal(p["bias"], [0] * 5 + [1] * 5 + [0] * 10)
+
+    def sigmoid(v):
+        return 1 / (1 + np.exp(-v))
+
+    h, c = np.zeros((2, 5)), np.zeros((2, 5))
+    for t in range(4):
+        i, f, o, g = np.split(x[:, t] @ p["kernel"] + h @ p["recurrent"] + p["bias"], 4, -1)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        np.testing.assert_allclose(out[:, t], h, atol=1e-5)
+
+
+def test_attention_is_causal_and_knows_order():
+    model = SelfAttention(2, 2)
+    x = np.random.default_rng(0).normal(size=(1, 6, 8)).astype(np.float32)
+    mask = np.ones((1, 6), bool)
+    params = model.init(jax.random.key(0), x, mask)
+    # Biases by distance start at 0: move them, or order could not show.
+    params = jax.tree.map(lambda v: v + 0.1 * jnp.arange(v.size).reshape(v.shape) / v.size, params)
+    out = model.apply(params, x, mask)
+    later = x.copy()
+    later[:, 4:] += 1
+    np.testing.assert_allclose(model.apply(params, later, mask)[:, :4], out[:, :4], atol=1e-5)
+    swapped = x[:, [1, 0, 2, 3, 4, 5]]
+    assert np.abs(model.apply(params, swapped, mask)[:, 5] - out[:, 5]).max() > 1e-4
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_what_is_padded_or_later_never_reaches_a_vector(clicks, encoder):
+    columns = feature_columns(clicks, True, True)
+    model = network(clicks, encoder=encoder, columns=columns)
+    split = leave_one_out(clicks)
+    examples = training_examples(clicks, split, 5)
+    data = window_data(all_data(clicks, columns), examples)
+    positions = jnp.asarray(np.random.default_rng(0).permutation(len(examples))[:16])
+    everything = jnp.ones(16, bool)
+    short, long = (make_window_gather(n)(data, positions, everything) for n in (6, 11))
+    params = model.init(jax.random.key(0), short)
+    one, two = (model.apply(params, batch, method="last_vectors") for batch in (short, long))
+    np.testing.assert_allclose(one, two, atol=1e-5)
+    assert np.abs(np.asarray(one)).sum() > 0
+    # What the batches hold is the history.
+    for row, k in enumerate(np.asarray(positions)):
+        held = np.asarray(short["item"][row])[np.asarray(short["mask"][row])]
+        np.testing.assert_array_equal(held, history_of(clicks, examples, int(k)))
+        assert short["target"][row] == clicks.item[examples.target[k]]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_window_and_prefix_forms_are_equal_where_the_window_covers_all(clicks, encoder):
+    columns = feature_columns(clicks, True, True)
+    model = network(clicks, encoder=encoder, columns=columns, example_age=True)
+    split, length = leave_one_out(clicks), 32
+    assert np.diff(clicks.offsets).max() <= length
+    data = all_data(clicks, columns)
+    examples = training_examples(clicks, split, None)
+    windows = window_data(data, examples)
+    segments = segment_data(data, clicks, split, length, whole=True)
+    users = len(segments["segments"]["user"])
+    every = make_segment_gather(length)(segments, jnp.arange(users), jnp.ones(users, bool))
+    each = make_window_gather(length + 1)(
+        windows, jnp.arange(len(examples)), jnp.ones(len(examples), bool)
+    )
+    params = model.init(jax.random.key(0), each)
+    by_prefix = np.asarray(model.apply(params, every, method="all_vectors"))
+    by_window = np.asarray(model.apply(params, each, method="last_vectors"))
+    counted = np.asarray(every["counted"])
+    assert counted.sum() == len(examples)
+    np.testing.assert_allclose(by_prefix[counted], by_window, atol=2e-5)
+    np.testing.assert_array_equal(np.asarray(every["target"])[counted], each["target"])
+
+
+def test_long_histories_are_cut_into_runs_that_train_each_click_once(clicks):
+    split = leave_one_out(clicks)
+    data = segment_data(all_data(clicks, ()), clicks, split, 3, whole=True)
+    runs = {k: np.asarray(v) for k, v in data["segments"].items()}
+    covered = np.concatenate(
+        [np.arange(a, b) for a, b in zip(runs["start"], runs["end"], strict=True)]
+    )
+    np.testing.assert_array_equal(np.sort(covered), split.train)
+    assert (runs["end"] - runs["start"]).max() == 3
+    last = segment_data(all_data(clicks, ()), clicks, split, 3, whole=False)["segments"]
+    assert len(np.unique(last["user"])) == len(last["user"])
+    assert set(np.asarray(last["end"])) <= set(split.train_end)
+    batch = make_segment_gather(3)(
+        data, jnp.arange(len(runs["user"])), jnp.ones(len(runs["user"]), bool)
+    )
+    first = np.asarray(data["begins"])[runs["start"]]
+    assert (np.asarray(batch["item"])[first, 0] == 1).all()
+    assert (np.asarray(batch["item"])[~first, 0] == clicks.item[runs["start"][~first] - 1]).all()
+
+
+LOSSES = [
+    ("full-softmax", "prefix", False),
+    ("full-softmax", "window", True),
+    ("sampled-softmax", "prefix", True),
+    ("sampled-softmax-no-logq", "window", True),
+    ("nce", "window", False),
+    ("in-batch-softmax", "window", True),
+    ("gbce", "prefix", True),
+    ("bce", "window", False),
+]
+
+
+@pytest.mark.parametrize("name,form,shared", LOSSES)
+@pytest.mark.parametrize("rows", [True, False])
+def test_every_loss_trains(clicks, name, form, shared, rows):
+    model = network(clicks, encoder="mean", tied=name == "gbce", tower=(8,))
+    split = leave_one_out(clicks)
+    data = all_data(clicks, ())
+    if form == "window":
+        data = window_data(data, training_examples(clicks, split, 8))
+        gather, count = make_window_gather(8), len(split.train)
+    else:
+        data = segment_data(data, clicks, split, 8, True)
+        gather, count = make_segment_gather(8), len(data["segments"]["user"])
+    counts = count_items(clicks, split.train)
+    constants = {
+        "sampler": build_sampler("frequency", 0.5, counts),
+        "frequency": frequency(counts),
+        "items": jnp.arange(model.item_rows) >= 2,
+    }
+    batch = gather(data, jnp.arange(min(count, 32)), jnp.ones(min(count, 32), bool)) | constants
+    params = model.init(jax.random.key(0), {k: v for k, v in batch.items() if k not in constants})
+    each = partial(loss, model, name, form, 4, shared, 0.75)
+    optimizers = build_optimizers("adagrad", 0.1, 0.0, 0)
+    whole = name == "full-softmax"
+    state, step = build_step(each, model, params, optimizers, rows, whole, jax.random.key(1))
+    step, losses = jax.jit(step), []
+    padding = np.asarray(params["params"]["item_table"]["embedding"][0])
+    for _ in range(12):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss_sum"] / metrics["count"]))
+    assert metrics["count"] == np.asarray(batch["counted"]).sum()
+    assert np.isfinite(losses).all() and np.mean(losses[-3:]) < np.mean(losses[:3])
+    # Padding is read nowhere: its row stays.
+    np.testing.assert_array_equal(state.params["params"]["item_table"]["embedding"][0], padding)
+
+
+def test_both_forms_have_one_loss(clicks):
+    model = network(clicks, encoder="lstm")
+    split, data = leave_one_out(clicks), all_data(clicks, ())
+    segments = segment_data(data, clicks, split, 32, True)
+    users = len(segments["segments"]["user"])
+    windows = window_data(data, training_examples(clicks, split, None))
+    count = len(split.train)
+    batches = {
+        "prefix": make_segment_gather(32)(segments, jnp.arange(users), jnp.ones(users, bool)),
+        "window": make_window_gather(33)(windows, jnp.arange(count), jnp.ones(count, bool)),
+    }
+    params = model.init(jax.random.key(0), batches["window"])
+    items = {"items": jnp.arange(model.item_rows) >= 2}
+    sums = [
+        loss(model, "full-softmax", form, 1, True, 0.0, params, batch | items, jax.random.key(0))
+        for form, batch in batches.items()
+    ]
+    np.testing.assert_allclose(sums[0], sums[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("remove_seen", [True, False])
+def test_popularity_by_hand(clicks, remove_seen):
+    from jrec.data.click_examples import held_out_examples
+
+    split = leave_one_out(clicks)
+    counts, examples = count_items(clicks, split.train), held_out_examples(clicks, split, "test")
+    hits = []
+    for k in range(len(examples)):
+        user, target = examples.user[k], clicks.item[examples.target[k]]
+        seen = set(clicks.item[clicks.offsets[user] : examples.end[k]]) if remove_seen else set()
+        rivals = [i for i in range(2, len(counts)) if i != target and i not in seen]
+        hits.append(sum(counts[i] >= counts[target] for i in rivals) < 10)
+    found = popularity_metrics(clicks, counts, examples, remove_seen, (10,))
+    np.testing.assert_allclose(found["hr@10"], np.mean(hits))

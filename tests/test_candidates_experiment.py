@@ -1,0 +1,120 @@
+"""The candidate experiment on small made-up logs: prepare, train, evaluate, resume, bad settings."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import candidates
+from jrec.data.click_maker import make_click_log
+from jrec.data.click_truth import ClickSize
+from jrec.errors import InputError, run_command
+from jrec.evaluate.per_user import read_per_user
+
+SIZES = ["--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.clicks", "8"]
+SMALL = ["--item-width", "8", "--state-width", "8", "--tower", "16", "8", "--batch-size", "64"]
+TRAIN = ["train", *SIZES, *SMALL, "--epochs", "2"]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "candidates"
+    candidates.main([*TRAIN, "--run-dir", str(folder)])
+    return folder
+
+
+def test_a_run_directory_explains_itself(run_dir):
+    names = {path.name for path in run_dir.iterdir()}
+    assert names >= {"settings.json", "metrics.jsonl", "curves.png", "report.md", "results.json"}
+    assert names >= {"environment.json", "last", "best", "per_user.npz"}
+    results = json.loads((run_dir / "results.json").read_text())
+    assert {"test_ndcg@10", "test_hr@10", "test_recall@100", "valid_ndcg@10"} <= results.keys()
+    assert {"popularity", "seed", "split", "remove_seen"} <= results.keys()
+    users, by_user = read_per_user(run_dir)
+    assert len(users) == 60
+    np.testing.assert_allclose(np.mean(by_user["ndcg@10"]), results["test_ndcg@10"], rtol=1e-5)
+
+
+def test_evaluate_measures_the_same_again(run_dir, capsys):
+    candidates.main(["evaluate", "--run-dir", str(run_dir)])
+    assert "whole catalogue, seen items removed" in capsys.readouterr().out
+    again = json.loads((run_dir / "evaluation-test-seen-removed.json").read_text())
+    results = json.loads((run_dir / "results.json").read_text())
+    assert again["ndcg@10"] == results["test_ndcg@10"]
+    candidates.main(["evaluate", "--run-dir", str(run_dir), "--no-remove-seen"])
+    kept = json.loads((run_dir / "evaluation-test-seen-kept.json").read_text())
+    assert kept["hr@10"] <= again["hr@10"]
+
+
+def test_a_click_log_from_file_to_metrics(tmp_path):
+    size = ClickSize(users=60, items=40, clicks=8, categories=4, groups=3)
+    make_click_log(tmp_path / "click.log", size, 0)
+    flags = ["--feat-appear-limit", "1", "--user-appear-limit", "0"]
+    candidates.main(
+        ["prepare", "--log", str(tmp_path / "click.log"), "--out", str(tmp_path / "out"), *flags]
+    )
+    data = ["--dataset", "click-log", "--data-dir", str(tmp_path / "out")]
+    run = ["--encoder", "attention", "--form", "prefix", "--loss", "full-softmax"]
+    candidates.main(
+        ["train", *data, *SMALL, *run, "--epochs", "1", "--run-dir", str(tmp_path / "run")]
+    )
+    assert (tmp_path / "run" / "results.json").exists()
+
+
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path, monkeypatch):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    flags = [*TRAIN, "--chunk-steps", "2", "--checkpoint-steps", "2"]
+    candidates.main([*flags, "--run-dir", str(whole)])
+    calls = []
+
+    def stop():
+        calls.append(1)
+        return len(calls) == 3
+
+    class Stopping:
+        def __enter__(self):
+            return stop
+
+        def __exit__(self, *error):
+            return False
+
+    with monkeypatch.context() as patched:
+        patched.setattr(candidates, "stop_on_signals", Stopping)
+        with pytest.raises(SystemExit) as stopped:
+            candidates.main([*flags, "--run-dir", str(cut)])
+    assert stopped.value.code == 130 and not (cut / "results.json").exists()
+    candidates.main([*flags, "--run-dir", str(cut), "--resume"])
+    assert (whole / "metrics.jsonl").read_bytes() == (cut / "metrics.jsonl").read_bytes()
+    one, two = (json.loads((d / "results.json").read_text()) for d in (whole, cut))
+    assert one["test_ndcg@100"] == two["test_ndcg@100"]
+
+
+BAD = [
+    (["--epochs", "0"], "--epochs must be 1"),
+    (["--dropout", "1"], "--dropout must be 0 or more"),
+    (["--learning-rate", "-1"], "--learning-rate must be above 0"),
+    (["--tower", "0"], "--tower must be widths"),
+    (["--calibration", "2"], "--calibration must lie"),
+    (["--encoder", "attention", "--heads", "3"], "cannot be shared by --heads 3"),
+    (["--form", "prefix", "--loss", "in-batch-softmax"], "needs --form window"),
+    (["--tied", "True", "--tower", "16", "5"], "--tied needs user vectors"),
+    (["--split", "time-cut"], "--valid-from must be a day"),
+    (["--resume"], "--resume needs --run-dir"),
+    (["--loss", "softmax"], "full-softmax"),
+    (["--dataset", "ml-1m-sas"], "--data-dir"),
+]
+
+
+@pytest.mark.parametrize("flags,sentence", BAD, ids=[" ".join(flags) for flags, _ in BAD])
+def test_bad_settings_give_one_sentence(flags, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        run_command(lambda: candidates.main([*TRAIN, *flags]))
+    said = capsys.readouterr().err
+    assert stopped.value.code == 1
+    assert sentence in said and "Traceback" not in said and said.count("\n") == 1
+
+
+def test_evaluate_wants_a_finished_run(tmp_path):
+    with pytest.raises(InputError):
+        candidates.main(["evaluate", "--run-dir", str(tmp_path)])

@@ -1,0 +1,149 @@
+"""Baselines of the next item against closed forms and plain loops."""
+
+import numpy as np
+import pytest
+
+from jrec.baselines.content import content_vectors, fit_content, score_content
+from jrec.baselines.ease import fit_ease, score_ease
+from jrec.baselines.interactions import interaction_matrix
+from jrec.baselines.neighbours import (
+    fit_item_neighbours,
+    fit_user_neighbours,
+    score_item_neighbours,
+    score_user_neighbours,
+)
+from jrec.baselines.popularity import fit_popularity, score_popularity
+from jrec.data.ragged import Ragged
+from jrec.errors import InputError
+
+N, M = 23, 13
+
+
+def made_up(n=90, seed=0):
+    """Pairs, some of which repeat; rows 0 and 1 and the last of both sides have none."""
+    generator = np.random.default_rng(seed)
+    user, item = generator.integers(2, N - 1, n), generator.integers(2, M - 1, n)
+    return np.append(user, user[:7]), np.append(item, item[:7])
+
+
+def table(user, item):
+    dense = np.zeros((N, M))
+    dense[user, item] = 1
+    return dense
+
+
+def test_interactions_count_once():
+    user, item = made_up()
+    np.testing.assert_array_equal(interaction_matrix(user, item, N, M).toarray(), table(user, item))
+
+
+def test_popularity_counts_users():
+    user, item = made_up()
+    scores = score_popularity(fit_popularity(user, item, N, M), np.array([0, 5]))
+    np.testing.assert_array_equal(scores, np.tile(table(user, item).sum(0), (2, 1)))
+
+
+def test_ease_is_the_least_squares_solution_of_each_column():
+    user, item = made_up()
+    model = fit_ease(user, item, N, M, regularisation=2.5)
+    X = table(user, item)
+    for target in range(M):
+        others = np.delete(np.arange(M), target)
+        # Ridge regression of an item's column on all the others, by an augmented least-squares problem.
+        design = np.vstack([X[:, others], np.sqrt(2.5) * np.eye(M - 1)])
+        solution = np.linalg.lstsq(design, np.append(X[:, target], np.zeros(M - 1)), rcond=None)[0]
+        np.testing.assert_allclose(model.weights[others, target], solution, atol=1e-6)
+    assert (model.weights.diagonal() == 0).all() and model.weights.dtype == np.float32
+    np.testing.assert_allclose(
+        score_ease(model, np.array([3, 4])), X[3:5] @ model.weights, atol=1e-6
+    )
+
+
+def test_ease_of_many_interactions_is_exact_to_float32():
+    """Counts near a million beside a small regularisation: a float32 inverse loses these weights."""
+    generator = np.random.default_rng(0)
+    taste = generator.random((4000, 1)) < 0.5
+    X = generator.random((4000, 20)) < np.where(taste, 0.9, 0.85)
+    user, item = np.nonzero(X)
+    model = fit_ease(user, item, 4000, 20, regularisation=0.01)
+    inverse = np.linalg.inv(X.T.astype(np.float64) @ X + 0.01 * np.eye(20))
+    expected = -inverse / np.diag(inverse)
+    np.fill_diagonal(expected, 0)
+    np.testing.assert_allclose(model.weights, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_ease_needs_a_regularisation():
+    with pytest.raises(InputError, match="above 0, but is 0"):
+        fit_ease(*made_up(), N, M, regularisation=0)
+
+
+def cosines(X, shrinkage):
+    """From the definition, pair by pair."""
+    found = np.zeros((len(X), len(X)))
+    for a in range(len(X)):
+        for b in range(len(X)):
+            common = (X[a] * X[b]).sum()
+            if a != b and common:
+                found[a, b] = common / np.sqrt(X[a].sum() * X[b].sum())
+                found[a, b] *= common / (common + shrinkage)
+    return found
+
+
+def keep_largest(similarity, neighbours):
+    kept = np.zeros_like(similarity)
+    for row, values in enumerate(similarity):
+        nearest = np.argsort(-values, kind="stable")[:neighbours]
+        kept[row, nearest] = values[nearest]
+    return kept
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 3.0])
+def test_all_neighbours_are_those_of_a_loop(shrinkage, monkeypatch):
+    monkeypatch.setattr("jrec.baselines.neighbours._BLOCK", 5)
+    user, item = made_up()
+    X, rows = table(user, item), np.array([2, 5, 0, N - 1, 7])
+    by_item = fit_item_neighbours(user, item, N, M, 1000, shrinkage)
+    expected = X[rows] @ cosines(X.T, shrinkage)
+    np.testing.assert_allclose(score_item_neighbours(by_item, rows), expected, atol=1e-5)
+    by_user = fit_user_neighbours(user, item, N, M, 1000, shrinkage)
+    expected = cosines(X, shrinkage)[rows] @ X
+    np.testing.assert_allclose(score_user_neighbours(by_user, rows), expected, atol=1e-5)
+    assert expected.any()
+
+
+def test_the_nearest_neighbours_are_kept():
+    """Popularities that make all similarities differ, so that no tie decides."""
+    generator = np.random.default_rng(3)
+    X = generator.random((300, 12)) < np.linspace(0.1, 0.9, 12)
+    user, item = np.nonzero(X)
+    similarity = keep_largest(cosines(X.T.astype(float), 1.0), 3)
+    model = fit_item_neighbours(user, item, 300, 12, neighbours=3, shrinkage=1.0)
+    np.testing.assert_allclose(model.similarity.toarray(), similarity, atol=1e-6)
+    # By user, the roles exchanged: 12 users of 300 items.
+    model = fit_user_neighbours(item, user, 12, 300, neighbours=3, shrinkage=1.0)
+    found = score_user_neighbours(model, np.arange(12))
+    np.testing.assert_allclose(found, similarity @ X.T, atol=1e-5)
+
+
+def test_content_adds_cosines():
+    user, item = made_up()
+    words = Ragged.from_lists([[], [], *[[2 + i % 4, 2 + i % 3] for i in range(M - 2)]])
+    vectors = content_vectors([words], [1.0])
+    scores = score_content(fit_content(user, item, N, M, vectors), np.array([4, N - 1]))
+    dense = vectors.toarray()
+    np.testing.assert_allclose(scores[0], table(user, item)[4] @ dense @ dense.T, atol=1e-5)
+    assert not scores[1].any()
+
+
+def test_scores_do_not_depend_on_who_is_asked_with():
+    user, item = made_up()
+    for fit, score in [
+        (fit_item_neighbours, score_item_neighbours),
+        (fit_user_neighbours, score_user_neighbours),
+        (fit_ease, score_ease),
+        (fit_popularity, score_popularity),
+    ]:
+        model = fit(user, item, N, M)
+        everybody = score(model, np.arange(N))
+        assert everybody.shape == (N, M) and np.isfinite(everybody).all()
+        np.testing.assert_allclose(score(model, np.array([9, 2])), everybody[[9, 2]], atol=1e-6)
