@@ -68,8 +68,12 @@ def finish_rating_run(
     ratings: Ratings,
     split: Split,
     console: Console,
+    cost: str = "mean squared error of 2 x stars",
 ) -> None:
-    """Writes `results.json`, `environment.json`, `curves.png`, `report.md`; prints table and films."""
+    """Writes `results.json`, `environment.json`, `curves.png`, `report.md`; prints table and films.
+
+    `cost` says what the metrics `train_cost`, `valid_cost` and `test_cost` are, for the curves.
+    """
     baselines = baseline_errors(ratings, split)
     rows = [[name, errors["rmse"], errors["mae"]] for name, errors in baselines.items()]
     rows.append([system, results["test_rmse"], results["test_mae"]])
@@ -85,9 +89,9 @@ def finish_rating_run(
     curve = read_metrics(run_dir)
     series = {
         name: [(line["epoch"], line[name]) for line in curve if line.get(name) is not None]
-        for name in ("train_cost", "test_cost")
+        for name in ("train_cost", "valid_cost", "test_cost")
     }
-    draw_curves(run_dir / "curves.png", series, "epoch", "mean squared error of 2 x stars")
+    draw_curves(run_dir / "curves.png", series, "epoch", cost)
     command = shlex.join(["python", "-m", f"experiments.{system}", *sys.argv[1:]])
     setting_rows = [[f"`{name}`", f"`{value}`"] for name, value in settings.items()]
     result_rows = [[name, value] for name, value in results.items()]
@@ -96,7 +100,7 @@ def finish_rating_run(
             f"# {system} on {ratings.name}",
             f"Command: `{command}`",
             markdown_table(["test error, in stars", "RMSE", "MAE"], rows),
-            "![train and test cost by epoch](curves.png)",
+            "![costs by epoch](curves.png)",
             "## Results",
             markdown_table(["what", "value"], result_rows),
             "## Settings",

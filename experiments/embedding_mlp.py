@@ -1,0 +1,322 @@
+"""The embedding MLP of the TensorFlow 2 recommender notebook on MovieLens.
+
+    python -m experiments.embedding_mlp train --dataset ml-1m --data-dir PATH --epochs 25 --seed 0 --run-dir DIR
+    python -m experiments.embedding_mlp predict --run-dir DIR --user 1 --film 783
+    python -m experiments.embedding_mlp recommend --run-dir DIR --user 1
+
+The notebook's held-out fifth, which it calls validation, is the test part here: nothing is chosen on
+it. Times and scores of the presets, with their commands, stand in BUILD_NOTES.md.
+"""
+
+import dataclasses
+import hashlib
+import math
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+
+from experiments.embedding_mlp_improved import Improved, check_improved, improved_system
+from experiments.embedding_mlp_source import Source, check_source, source_system
+from experiments.fusion_system import System
+from experiments.rating_report import finish_rating_run, show_ratings, show_recommendations
+from jrec.command_line import parse_command
+from jrec.data.ratings import Ratings
+from jrec.data.sources import DATASETS, load_ratings
+from jrec.data.splits import Split, SplitName, split_ratings
+from jrec.data.synthetic import SyntheticSize
+from jrec.errors import InputError, run_command
+from jrec.evaluate.rating_errors import make_rating_errors
+from jrec.progress import watch_training
+from jrec.rating_export import export_rating_model, load_rating_model, predict_stars
+from jrec.report import MetricsLog, environment, open_run_directory
+from jrec.train.checkpoints import Checkpoints
+from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
+from jrec.train.rating_batches import device_ratings
+from jrec.train.step import Batch, TrainState
+from jrec.train.stream import make_chunk, mixed_order
+
+
+@dataclass
+class Train:
+    """Train, evaluate and export; the run directory explains itself."""
+
+    preset: Literal["source", "source-20m", "improved"] = "source"
+    """`source`: the notebook's network and settings; `source-20m`: the notebook's run; `improved`:
+    experiments.embedding_mlp_improved. Each fills in the settings that are left out."""
+    dataset: Literal[DATASETS] | None = None  # type: ignore[valid-type]
+    """Which data set (ml-100k; source-20m: ml-20m); `synthetic` is made up on the spot."""
+    data_dir: Path | None = None
+    """Folder or archive that holds it. Left out: the cache, else the network."""
+    synthetic: SyntheticSize = field(default_factory=SyntheticSize)
+    """Sizes of `--dataset synthetic`."""
+    split: SplitName = "random"
+    """How test ratings are held out (see jrec.data.splits)."""
+    split_seed: int = 0
+    """Seed of the split; the same for all training seeds, so that their scores compare."""
+    test_fraction: float = 0.2
+    """Share of the ratings that is test."""
+    valid_fraction: float | None = None
+    """Share of the rest that chooses the best epoch (source 0: the last epoch is reported;
+    improved 0.01)."""
+    epochs: int | None = None
+    """Passes over the training ratings (source 25, improved 12)."""
+    batch_size: int = 1024
+    """Ratings a step."""
+    learning_rate: float | None = None
+    """Of stochastic gradient descent (source 0.08), of Adam at its height (improved 0.003)."""
+    clip: bool = False
+    """Keep predictions inside the data set's range of stars (`improved` always does)."""
+    source: Annotated[Source, tyro.conf.arg(name="")] = field(default_factory=Source)
+    """Settings of the source presets alone."""
+    improved: Improved = field(default_factory=Improved)
+    """Settings of the improved preset alone."""
+    seed: int = 0
+    """Of the initial parameters and the order of the ratings."""
+    run_dir: Path | None = None
+    """Where the run goes; by default runs/embedding_mlp-DATASET-TIME."""
+    resume: bool = False
+    """Go on with the run in --run-dir from its last checkpoint."""
+    chunk_steps: int = 500
+    """Steps between two looks of the host at the device."""
+    checkpoint_steps: int = 0
+    """Save a checkpoint also every so many steps; 0: after each epoch."""
+    patience: int = 0
+    """Stop after so many epochs without a better validation error; 0: never."""
+
+
+@dataclass
+class Predict:
+    """Predict the stars that one user gives one film."""
+
+    run_dir: Path
+    """A finished run."""
+    user: int = 1
+    """The user's id in the data set."""
+    film: int = 783
+    """The film's id in the data set."""
+
+
+@dataclass
+class Recommend:
+    """Rank all films for one user, best first."""
+
+    run_dir: Path
+    """A finished run."""
+    user: int = 1
+    """The user's id in the data set."""
+    count: int = 10
+    """How many films to print."""
+    seen: bool = False
+    """Rank the films that the user has rated, too."""
+
+
+_SOURCE = {"dataset": "ml-100k", "epochs": 25, "learning_rate": 0.08, "valid_fraction": 0.0}
+_PRESETS = {
+    "source": _SOURCE,
+    "source-20m": _SOURCE | {"dataset": "ml-20m"},
+    "improved": _SOURCE | {"epochs": 12, "learning_rate": 0.003, "valid_fraction": 0.01},
+}
+_TABLES = {"source": "dense", "source-20m": "rows", "improved": None}
+
+
+def with_preset(settings: Train) -> Train:
+    """The settings with what was left open filled in; raises InputError for what makes no sense."""
+    preset = _PRESETS[settings.preset]
+    missing = {name: value for name, value in preset.items() if getattr(settings, name) is None}
+    tables = settings.source.tables or _TABLES[settings.preset]
+    source = dataclasses.replace(settings.source, tables=tables)
+    clip = settings.clip or settings.preset == "improved"
+    settings = dataclasses.replace(settings, **missing, source=source, clip=clip)
+    check(settings)
+    return settings
+
+
+def check(settings: Train) -> None:
+    """Raises InputError for a setting that makes no sense."""
+    check_source(settings.source)
+    check_improved(settings.improved)
+    at_least = {"epochs": 1, "batch_size": 1, "chunk_steps": 1}
+    at_least |= {"checkpoint_steps": 0, "patience": 0, "seed": 0, "split_seed": 0}
+    for name, lowest in at_least.items():
+        value = getattr(settings, name)
+        if not lowest <= value < 2**31:
+            flag = name.replace("_", "-")
+            raise InputError(f"--{flag} must be {lowest} or more (and below 2^31), but is {value}.")
+    if not 0 < settings.learning_rate < float(np.finfo(np.float32).max):
+        raise InputError(f"--learning-rate must be above 0, but is {settings.learning_rate}.")
+    if settings.patience and not settings.valid_fraction:
+        raise InputError("--patience needs validation ratings; set --valid-fraction above 0.")
+    if settings.resume and settings.run_dir is None:
+        raise InputError("--resume needs --run-dir, to know which run to go on with.")
+
+
+def record(settings: Train, ratings: Ratings, split: Split) -> dict[str, Any]:
+    """What `settings.json` keeps, and a resumed run must agree with."""
+    free = ("resume", "run_dir", "data_dir")  # may differ between a run and its continuation
+    kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in free}
+    parts = b"".join(part.tobytes() for part in (split.train, split.valid, split.test))
+    source = dataclasses.asdict(ratings.source) | {"location": None}
+    return kept | {"data_source": source, "split_sha256": hashlib.sha256(parts).hexdigest()}
+
+
+def train(settings: Train) -> None:
+    """Runs the experiment from data to export."""
+    settings = with_preset(settings)
+    console = Console()
+    ratings = load_ratings(
+        settings.dataset, settings.data_dir, settings.synthetic, settings.split_seed
+    )
+    split = split_ratings(
+        ratings,
+        settings.split,
+        settings.split_seed,
+        settings.test_fraction,
+        settings.valid_fraction,
+    )
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    run_dir = settings.run_dir or Path("runs") / f"embedding_mlp-{settings.dataset}-{stamp}"
+    open_run_directory(run_dir, settings.resume, record(settings, ratings, split))
+    show_ratings(ratings, split, console)
+
+    # Three keys: the state's own is donated with it, chunk by chunk.
+    init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
+    system = build_system(settings, ratings, split, init_key, step_key)
+    state = system.state
+    template = jax.eval_shape(lambda: state)
+    order = partial(mixed_order, order_key, count=system.count, batch_size=system.batch_size)
+    schedule = Schedule(
+        epochs=settings.epochs,
+        steps_per_epoch=math.ceil(system.count / system.batch_size),
+        chunk_steps=settings.chunk_steps,
+        checkpoint_steps=settings.checkpoint_steps,
+        watch="valid_rmse" if len(split.valid) else None,
+        patience=settings.patience,
+    )
+    last, best = Checkpoints(run_dir / "last", keep=2), Checkpoints(run_dir / "best", keep=1)
+    progress = Progress()
+    if settings.resume and last.latest_step() is not None:
+        state, saved = last.restore(template)
+        progress = Progress(**saved)
+    first_step = int(state.step)
+    with closing(MetricsLog(run_dir, first_step)) as log, stop_on_signals() as should_stop:
+        reports = fit(
+            state,
+            system.data,
+            make_chunk(system.step, system.gather, system.count, system.batch_size),
+            order,
+            evaluator(system, ratings, split),
+            schedule,
+            last,
+            best,
+            progress,
+            should_stop,
+        )
+        stopped = watch_training(reports, schedule, log, console, first_step)
+    if stopped:
+        console.print(
+            f"Stopped at step {stopped.step}, saved; go on with --resume --run-dir {run_dir}."
+        )
+        sys.exit(130)
+
+    chosen, saved = best.restore(template._replace(opt_state=()))
+    arrays = system.predictor(chosen.params)
+    export_rating_model(run_dir / "export", system.predict, arrays, ratings, split.train)
+    results = {"valid_rmse": None} | saved["metrics"]
+    results |= {
+        "best_epoch": saved["epoch"] - 1,
+        "epochs": progress.epoch - 1,
+        "examples_per_second": progress.examples / progress.seconds if progress.seconds else None,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(chosen.params)),
+        "seed": settings.seed,
+        "split": settings.split,
+        "split_seed": settings.split_seed,
+    }
+    kept = dataclasses.asdict(settings) | {"data_source": dataclasses.asdict(ratings.source)}
+    finish_rating_run(
+        run_dir,
+        "embedding_mlp",
+        kept,
+        environment(),
+        results,
+        ratings,
+        split,
+        console,
+        cost="mean squared error, stars squared",
+    )
+
+
+def build_system(
+    settings: Train, ratings: Ratings, split: Split, init_key: jax.Array, step_key: jax.Array
+) -> System:
+    """The chosen preset, ready to train."""
+    size, rate = settings.batch_size, settings.learning_rate
+    if settings.preset == "improved":
+        return improved_system(
+            settings.improved, ratings, split, size, rate, settings.epochs, init_key, step_key
+        )
+    return source_system(
+        settings.source, ratings, split, size, rate, settings.clip, init_key, step_key
+    )
+
+
+def evaluator(
+    system: System, ratings: Ratings, split: Split
+) -> Callable[[TrainState], dict[str, float]]:
+    """Test and validation errors in stars; the costs are their squares, as the notebook prints them."""
+
+    def gather(data: Any, positions: jax.Array, mask: jax.Array) -> Batch:
+        return {name: data[name][positions] for name in ("user", "film", "rating")}
+
+    errors = make_rating_errors(
+        lambda arrays, batch: system.predict(arrays, batch["user"], batch["film"]), gather
+    )
+    parts = {"test": device_ratings(ratings, split.test, {})}
+    if len(split.valid):
+        parts["valid"] = device_ratings(ratings, split.valid, {})
+
+    def evaluate(state: TrainState) -> dict[str, float]:
+        arrays = system.predictor(state.params)
+        metrics = {}
+        for part, data in parts.items():
+            found = errors(arrays, data)
+            metrics |= {f"{part}_cost": found["rmse"] ** 2, f"{part}_rmse": found["rmse"]}
+            metrics |= {f"{part}_mae": found["mae"]}
+        return metrics
+
+    return evaluate
+
+
+def predict(settings: Predict) -> None:
+    """Prints the predicted stars."""
+    model = load_rating_model(settings.run_dir / "export")
+    predicted, notes = predict_stars(model, settings.user, settings.film)
+    for note in notes:
+        print(f"note: {note}")
+    title = model.titles[model.films.encode(np.array([settings.film]))[0]]
+    print(f"user {settings.user}, film {settings.film} {title!s}: {predicted:.2f} stars")
+
+
+def recommend(settings: Recommend) -> None:
+    """Prints the ranked films."""
+    model = load_rating_model(settings.run_dir / "export")
+    show_recommendations(model, settings.user, settings.count, settings.seen, Console())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; `arguments` are the process's own by default."""
+    settings = parse_command((Train, Predict, Recommend), __doc__, arguments)
+    {Train: train, Predict: predict, Recommend: recommend}[type(settings)](settings)
+
+
+if __name__ == "__main__":
+    run_command(main)
