@@ -26,11 +26,13 @@ class RowOptimizer(NamedTuple):
             touched rows; each row's result depends on that row alone.
         linear: steps taken before -> rate, where the update is `rows - rate * gradient` and no more,
             so that duplicates need not be summed first.
+        idle: whether a gradient of zero leaves a row and its state as they are, to the bit.
     """
 
     init: Callable[[jax.Array], RowState]
     update: Callable[[jax.Array, RowState, jax.Array, jax.Array], tuple[jax.Array, RowState]]
     linear: Callable[[jax.Array], jax.Array] | None = None
+    idle: bool = False
 
 
 def sgd(learning_rate: Rate) -> RowOptimizer:
@@ -73,7 +75,7 @@ def adagrad(learning_rate: Rate, initial: float = 0.1, eps: float = 1e-7) -> Row
         move_UD = rate(step) * gradient_UD * jax.lax.rsqrt(squares_UD + eps)
         return rows_UD - move_UD, {"squares": squares_UD}
 
-    return RowOptimizer(lambda table: {"squares": jnp.full_like(table, initial)}, update)
+    return RowOptimizer(lambda table: {"squares": jnp.full_like(table, initial)}, update, idle=True)
 
 
 def rowwise_adagrad(learning_rate: Rate, initial: float = 0.1, eps: float = 1e-7) -> RowOptimizer:
@@ -89,7 +91,7 @@ def rowwise_adagrad(learning_rate: Rate, initial: float = 0.1, eps: float = 1e-7
         move_UD = rate(step) * gradient_UD * jax.lax.rsqrt(squares_U + eps)[:, None]
         return rows_UD - move_UD, {"squares": squares_U}
 
-    return RowOptimizer(lambda table: {"squares": jnp.full(len(table), initial)}, update)
+    return RowOptimizer(lambda table: {"squares": jnp.full(len(table), initial)}, update, idle=True)
 
 
 def adam(

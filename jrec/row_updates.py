@@ -106,6 +106,11 @@ def _update_whole(
     step: jax.Array,
 ) -> tuple[jax.Array, TableState]:
     sum_VD = jnp.zeros_like(table_VD).at[ids_N].add(gradient_ND, mode="drop")
+    if optimizer.idle:  # what was not touched stays by itself
+        new_VD, rule = optimizer.update(table_VD, state["rule"], sum_VD, step)
+        return new_VD, state | {"rule": rule}
+    # Kept apart, or XLA puts the search for touched rows into the loop of each array that it chooses.
+    sum_VD = jax.lax.optimization_barrier(sum_VD)
     touched_V = (sum_VD != 0).any(1)
     new_VD, rule = optimizer.update(table_VD, state["rule"], sum_VD, step)
 
