@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -276,7 +277,7 @@ def load(data: Data) -> tuple[Clicks, ClickSplit]:
     moments = []
     for flag, day in (("valid-from", data.valid_from), ("test-from", data.test_from)):
         try:
-            moments.append(int(np.datetime64(day, "s").astype(np.int64)))
+            moments.append(int(datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp()))
         except ValueError:
             raise InputError(f"--{flag} must be a day as 2022-05-01, but is {day!r}.") from None
     return clicks, time_cut(clicks, *moments)

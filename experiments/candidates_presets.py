@@ -52,6 +52,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "weight_decay": 0.0,
         "warmup": 100,
         "epochs": 60,
-        "batch_size": 32,
+        "batch_size": 64,
     },
 }

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jrec.baselines import fit_biases
+from jrec.baselines.biases import fit_biases
 from jrec.data.rating_parts import RatingRows
 
 
@@ -35,7 +35,7 @@ class Centre:
 
 
 def fit_centre(rows: RatingRows, items: int, regularisation: float = 5.0) -> Centre:
-    """Biases of the training ratings, alternately solved as in `jrec.baselines.fit_biases`."""
+    """Biases of the training ratings, alternately solved as in `jrec.baselines.biases.fit_biases`."""
     counts = np.diff(rows.offsets)
     users = np.repeat(np.arange(len(counts)), counts)
     biases = fit_biases(users, rows.item, rows.rating, len(counts), items, regularisation)

@@ -206,16 +206,16 @@ def test_every_loss_trains(clicks, name, form, shared, rows):
     batch = gather(data, jnp.arange(min(count, 32)), jnp.ones(min(count, 32), bool)) | constants
     params = model.init(jax.random.key(0), {k: v for k, v in batch.items() if k not in constants})
     each = partial(loss, model, name, form, 4, shared, 0.75)
-    optimizers = build_optimizers("adagrad", 0.1, 0.0, 0)
+    optimizers = build_optimizers("adagrad", 0.3, 0.0, 0)
     whole = name == "full-softmax"
     state, step = build_step(each, model, params, optimizers, rows, whole, jax.random.key(1))
     step, losses = jax.jit(step), []
     padding = np.asarray(params["params"]["item_table"]["embedding"][0])
-    for _ in range(12):
+    for _ in range(40):
         state, metrics = step(state, batch)
         losses.append(float(metrics["loss_sum"] / metrics["count"]))
     assert metrics["count"] == np.asarray(batch["counted"]).sum()
-    assert np.isfinite(losses).all() and np.mean(losses[-3:]) < np.mean(losses[:3])
+    assert np.isfinite(losses).all() and np.mean(losses[-5:]) < np.mean(losses[:5])
     # Padding is read nowhere: its row stays.
     np.testing.assert_array_equal(state.params["params"]["item_table"]["embedding"][0], padding)
 

@@ -12,9 +12,12 @@ import importlib.util
 import os
 import platform
 import statistics
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -56,6 +59,8 @@ class Benchmark:
     """Tables of more rows are not updated as a whole."""
     torch_up_to: int = 1_000_000
     """Nor with PyTorch above this: three copies of 10 million rows are 8 GB."""
+    tensorflow_python: Path | None = None
+    """A Python with tensorflow."""
     repeats: int = 7
     """Rounds."""
     steps: int = 20
@@ -144,7 +149,30 @@ def measure(settings: Benchmark, rows: int, ids: np.ndarray, name: str, with_tor
             if round_number:  # the first warms up
                 times[kind].append(1000 * (time.perf_counter() - start) / steps)
             taken += steps
-    return {kind: statistics.median(each) for kind, each in times.items()}
+    medians = {kind: statistics.median(each) for kind, each in times.items()}
+    if settings.tensorflow_python and name in DENSE and rows <= settings.torch_up_to:
+        del everyone
+        medians["tensorflow"] = tensorflow_step(settings, rows, ids, name)
+    return medians
+
+
+def tensorflow_step(settings: Benchmark, rows: int, ids: np.ndarray, name: str) -> float:
+    """Milliseconds a step of TensorFlow, in a process of its own."""
+    script = Path(__file__).with_name("embeddings_tensorflow.py")
+    steps = settings.steps if rows <= 100_000 or name != "adam" else max(settings.steps // 10, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        table = np.random.default_rng(0).standard_normal((rows, settings.width), np.float32)
+        np.save(Path(folder) / "table.npy", table)
+        np.save(Path(folder) / "ids.npy", ids[: settings.steps])
+        arguments = [str(part) for part in (script, folder, name, steps, settings.repeats)]
+        said = subprocess.run(
+            [str(settings.tensorflow_python), *arguments],
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+    return float(said.stdout.split()[-1])
 
 
 def busy() -> str:
@@ -164,8 +192,10 @@ def main(settings: Benchmark) -> None:
     else:
         print("PyTorch is not installed: its column stays empty.")
     print(f"{versions}; {jax.devices()[0].device_kind}, {os.cpu_count()} cores, load {busy()}")
-    print("| batch | ids | rule | rows | by rows, ms | whole (Optax) | PyTorch sparse | load |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| batch | ids | rule | rows | by rows, ms | whole (Optax) | PyTorch sparse | TensorFlow sparse | load |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for batch_size in settings.batch_sizes:
         for kind in ("uniform", "zipf"):
             for name in ROWS:
@@ -173,7 +203,8 @@ def main(settings: Benchmark) -> None:
                     ids = draw(kind, rows, batch_size, 4 * settings.steps)
                     found = measure(settings, rows, ids, name, with_torch)
                     cells = [
-                        f"{found[k]:.3f}" if k in found else "" for k in ("rows", "dense", "torch")
+                        f"{found[k]:.3f}" if k in found else ""
+                        for k in ("rows", "dense", "torch", "tensorflow")
                     ]
                     line = [batch_size, kind, name, f"{rows:,}", *cells, busy()]
                     print("| " + " | ".join(map(str, line)) + " |", flush=True)
