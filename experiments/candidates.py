@@ -12,7 +12,6 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +25,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from experiments.candidates_evaluation import KS, make_evaluate, write_test
 from experiments.candidates_presets import PRESETS, TABLE_WIDTHS, PresetName
 from experiments.candidates_report import finish_candidates_run, popularity_metrics, show_split
 from experiments.candidates_system import (
@@ -42,7 +42,6 @@ from experiments.candidates_system import (
 from jrec.command_line import parse_command
 from jrec.data.click_examples import (
     ClickSplit,
-    Examples,
     count_items,
     held_out_examples,
     leave_one_out,
@@ -54,11 +53,8 @@ from jrec.data.click_sources import CLICK_DATASETS, load_clicks_dataset
 from jrec.data.click_truth import ClickSize
 from jrec.data.clicks import Clicks
 from jrec.data.kuairand import Watched
-from jrec.data.ragged import Ragged, pad
 from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError, run_command
-from jrec.evaluate.next_item import make_next_item_evaluator
-from jrec.evaluate.per_user import write_per_user
 from jrec.files import read_json, write_json
 from jrec.models.candidates import CandidateNetwork, EncoderName
 from jrec.progress import watch_training
@@ -74,9 +70,7 @@ from jrec.train.click_batches import (
 )
 from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
 from jrec.train.step import TrainState
-from jrec.train.stream import Gather, epoch_order, make_chunk
-
-KS = (10, 50, 100)
+from jrec.train.stream import epoch_order, make_chunk
 
 
 @dataclass
@@ -316,56 +310,6 @@ def build_model(settings: Train, clicks: Clicks) -> CandidateNetwork:
     return model
 
 
-def evaluation_data(
-    data: dict[str, Any], clicks: Clicks, examples: Examples, remove_seen: bool
-) -> dict[str, Any]:
-    """Held-out examples on the device, for `evaluation_gather`."""
-    ready = window_data(data, examples)
-    ready["user"] = jnp.asarray(examples.user)
-    ready["recommendable"] = jnp.arange(clicks.vocabularies["item"].rows) >= FIRST
-    if remove_seen:
-        begin = clicks.offsets[examples.user]
-        lengths = examples.end - begin
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        places = np.repeat(begin - offsets[:-1], lengths) + np.arange(offsets[-1])
-        seen, mask = pad(Ragged(clicks.item[places], offsets))
-        ready["seen"], ready["seen_mask"] = jnp.asarray(seen), jnp.asarray(mask)
-    return ready
-
-
-def evaluation_gather(length: int) -> Gather:
-    """Batches as `jrec.evaluate.next_item` wants them."""
-    window = make_window_gather(length)
-
-    def gather(data: dict[str, Any], positions: jax.Array, mask: jax.Array) -> dict[str, Any]:
-        batch = window(data, positions, mask)
-        batch |= {"targets": batch["target"][:, None], "targets_mask": mask[:, None]}
-        if "seen" in data:
-            batch |= {"seen": data["seen"][positions], "seen_mask": data["seen_mask"][positions]}
-        return batch
-
-    return gather
-
-
-def make_evaluate(
-    settings: Train, model: CandidateNetwork, remove_seen: bool
-) -> Callable[[Any, Clicks, dict[str, Any], Examples], tuple[dict[str, float], dict[str, Any]]]:
-    """(params, clicks, data, examples) -> (metrics, per example)."""
-    evaluator = make_next_item_evaluator(
-        lambda params, batch: model.apply(params, batch, method="last_vectors"),
-        lambda params: model.apply(params, jnp.arange(model.item_rows), method="outputs"),
-        evaluation_gather(settings.length),
-        KS,
-    )
-
-    def evaluate(
-        params: Any, clicks: Clicks, data: dict[str, Any], examples: Examples
-    ) -> tuple[dict[str, float], dict[str, Any]]:
-        return evaluator(params, evaluation_data(data, clicks, examples, remove_seen))
-
-    return evaluate
-
-
 def train(settings: Train) -> None:
     """Runs the experiment from data to export."""
     settings = with_preset(settings)
@@ -420,7 +364,7 @@ def train(settings: Train) -> None:
     template = jax.eval_shape(lambda: state)
 
     held_out = {part: held_out_examples(clicks, split, part) for part in ("valid", "test")}
-    measure = make_evaluate(settings, model, settings.remove_seen)
+    measure = make_evaluate(settings.length, model, settings.remove_seen)
 
     def evaluate(state: TrainState) -> dict[str, float]:
         if not len(held_out["valid"]):
@@ -485,16 +429,6 @@ def record(settings: Train, clicks: Clicks) -> dict[str, Any]:
     return kept | {"data_source": source, "clicks": len(clicks)}
 
 
-def write_test(
-    run_dir: Path, clicks: Clicks, examples: Examples, by_example: dict[str, np.ndarray]
-) -> None:
-    """`per_user.npz`: each user's metrics, the mean over the user's held-out clicks."""
-    users, place = np.unique(examples.user, return_inverse=True)
-    number = np.bincount(place)
-    means = {name: np.bincount(place, values) / number for name, values in by_example.items()}
-    write_per_user(run_dir, users, means)
-
-
 def evaluate(settings: Evaluate) -> None:
     """Prints and writes the metrics of a finished run's best checkpoint."""
     written = read_json(settings.run_dir / "results.json")
@@ -518,7 +452,7 @@ def evaluate(settings: Evaluate) -> None:
     params = jax.eval_shape(model.init, jax.random.key(0), batch)
     template = TrainState(jnp.zeros((), jnp.int32), jax.random.key(0), params, ())
     chosen, _ = Checkpoints(settings.run_dir / "best", keep=1).restore(template)
-    measure = make_evaluate(again, model, settings.remove_seen)
+    measure = make_evaluate(again.length, model, settings.remove_seen)
     means, _ = measure(chosen.params, clicks, held_data, examples)
     seen = "removed" if settings.remove_seen else "kept"
     print(f"{settings.part}, whole catalogue, seen items {seen}")
