@@ -163,14 +163,15 @@ def test_similar_items_by_cosine():
             assert lists.rows[item].tolist() == np.argsort(-cosines[item])[:K].tolist()
             assert np.allclose(lists.scores[item], np.sort(cosines[item])[::-1][:K], atol=1e-6)
         else:
-            assert lists.rows[item].tolist() == list(range(K))
+            assert lists.rows[item][lists.mask[item]].tolist() == [j for j in range(K) if j != item]
     assert lists.rules.tolist() == ["similar" if has else "popular" for has in has_vector]
 
 
 def test_items_clicked_together():
     generator = np.random.default_rng(2)
     histories = [generator.integers(0, M - 2, 8).tolist() for _ in range(30)] + [[M - 2], []]
-    source = cooccurrence_lists(Ragged.from_lists(histories), M, K, popular(M), block=7)
+    fallback = Fallback(hottest(np.arange(M), K), np.zeros(M, np.int64))  # M - 1 first
+    source = cooccurrence_lists(Ragged.from_lists(histories), M, K, fallback, block=7)
     clicked = np.zeros((len(histories), M))
     for user, items in enumerate(histories):
         clicked[user, items] = 1
@@ -185,7 +186,11 @@ def test_items_clicked_together():
         assert np.allclose(lists.scores[item][: len(wanted)], scores[item][wanted])
         assert lists.rules[item] == "clicked-together"
     assert lists.rules[M - 2 :].tolist() == ["popular", "popular"]  # alone, and never clicked
-    assert lists.rows[M - 1].tolist() == list(range(K))
+    lists = [
+        row[mask].tolist()
+        for row, mask in zip(lists.rows[M - 2 :], lists.mask[M - 2 :], strict=True)
+    ]
+    assert lists == [[M - 1, M - 3, M - 4, M - 5, M - 6], [M - 2, M - 3, M - 4, M - 5, M - 6]]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -5,10 +5,11 @@
     python -m experiments.benchmarks.retrieval memory         # top 100 of 10M x 33 in a fresh process
     python -m experiments.benchmarks.retrieval mine           # lists of 100 for 1M users x 100k items
 
-All but `memory` need the extra `ann`, and `mine` also `parquet`. Vectors are made: `normal` ones have no
-structure and are the hardest case for an approximate search; `learned` ones stand around 1,000 tastes,
-users between three of these, with coordinates that fall as the singular values of MovieLens-1M's
-clicks do (k to the power -0.53). Sides alternate; medians.
+All but `memory` need the extra `ann`, and `mine` also `parquet`. Vectors are drawn from a
+standard normal distribution, which has no structure and is the hardest case for an approximate search;
+or, with `--like FOLDER`, items from the normal distribution with the mean and covariance of a trained
+model's (`items.npy` and `users.npy` as `jrec.retrieval.vector_files` writes them) and users from its
+own. Sides alternate; medians.
 """
 
 import json
@@ -21,7 +22,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -36,17 +36,16 @@ from jrec.retrieval.ann import KINDS, build_index, import_faiss, search_index
 from jrec.retrieval.exact import approximate_top_k, exact_top_k, item_table
 from jrec.retrieval.list_files import watch_lists, write_lists
 from jrec.retrieval.mining import Fallback, hottest, personal_lists
-from jrec.retrieval.recall import SearchPoint, draw_recall, mean_recall, measure_search
+from jrec.retrieval.recall import draw_recall, mean_recall, measure_search
 from jrec.retrieval.simple_lsh import item_vectors, user_vectors
+from jrec.retrieval.vector_files import load_vectors
 
 _WIDTH = 31  # of the source's user vectors; with 1 and 0 they have 33 numbers
 _EFFORTS = {
-    "hnsw": (100, 150, 200, 300, 400, 600),
-    "ivf_flat": (4, 8, 16, 32, 64, 128),
-    "ivf_pq": (4, 8, 16, 32, 64, 128),
+    "hnsw": (100, 200, 400, 600, 800, 1200),
+    "ivf_flat": (8, 16, 32, 64, 128, 256),
+    "ivf_pq": (8, 16, 32, 64, 128, 256),
 }
-
-Vectors = Literal["normal", "learned"]
 
 
 @dataclass
@@ -61,8 +60,8 @@ class Exact:
     """Length of a list."""
     repeats: int = 9
     """Repeats of each side."""
-    vectors: Vectors = "normal"
-    """Kind of made vectors."""
+    like: Path | None = None
+    """Folder of a trained model's vectors."""
 
 
 @dataclass
@@ -77,8 +76,8 @@ class Approximate:
     """Length of a list."""
     repeats: int = 3
     """Repeats of each search."""
-    vectors: Vectors = "learned"
-    """Kind of made vectors."""
+    like: Path | None = None
+    """Folder of a trained model's vectors."""
     kinds: tuple[str, ...] = KINDS
     """Indexes to build."""
     figure: Path = Path("recall.png")
@@ -116,24 +115,24 @@ class Mine:
 
 
 def make_vectors(
-    kind: Vectors, items: int, users: int
+    like: Path | str | None, items: int, users: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """u [N, 31], w [M, 31] and b [M], float32, seeded."""
+    """u [N, D], w [M, D] and b [M], float32, seeded."""
     generator = np.random.default_rng(0)
 
     def draw(*shape: int) -> np.ndarray:
         return generator.standard_normal(shape, dtype=np.float32)
 
-    biases = draw(items)
-    if kind == "normal":
-        return draw(users, _WIDTH), draw(items, _WIDTH), biases
-    # A score's k-th part falls as the k-th singular value does, half of it from either side.
-    scale = np.arange(1, _WIDTH + 1, dtype=np.float32) ** -0.265
-    tastes = draw(1000, _WIDTH)
-    weights = tastes[generator.integers(0, 1000, items)] + 0.5 * draw(items, _WIDTH)
-    liked = generator.integers(0, 1000, (users, 3))
-    queries = tastes[liked].mean(1) + 0.3 * draw(users, _WIDTH)
-    return queries * scale, weights * scale, biases
+    if like is None:
+        return draw(users, _WIDTH), draw(items, _WIDTH), draw(items)
+    _, user_ND = load_vectors(Path(like), "users")
+    _, item_MD = load_vectors(Path(like), "items")
+    drawn = generator.integers(0, len(user_ND), users)
+    user_ND, item_MD = user_ND[:, :-1] / user_ND[:, :1], item_MD[:, :-1].astype(np.float64)
+    values, directions = np.linalg.eigh(np.cov(item_MD.T))
+    root = directions * np.sqrt(np.maximum(values, 0))
+    made = draw(items, len(root)) @ root.T.astype(np.float32) + item_MD.mean(0, dtype=np.float32)
+    return user_ND[drawn, 1:], made[:, 1:], made[:, 0]
 
 
 def alternate(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -150,7 +149,7 @@ def alternate(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str,
 
 def exact(settings: Exact) -> None:
     faiss = import_faiss()
-    users, weights, biases = make_vectors(settings.vectors, settings.items, settings.batch)
+    users, weights, biases = make_vectors(settings.like, settings.items, settings.batch)
     flat = faiss.IndexFlatIP(_WIDTH + 1)
     flat.add(np.concatenate([biases[:, None], weights], 1))
     with_one = np.concatenate([np.ones((len(users), 1), np.float32), users], 1)
@@ -170,7 +169,7 @@ def exact(settings: Exact) -> None:
     same = (rows == sides["faiss flat"]()[1]).mean()
     approximate = np.asarray(sides["jrec approximate_top_k, recall 0.95"]().rows)
     seconds = alternate(sides, settings.repeats)
-    print(f"{settings.items:,} items, {settings.vectors} vectors, batch {settings.batch}")
+    print(f"{settings.items:,} items, vectors like {settings.like}, batch {settings.batch}")
     print(f"places that agree with faiss: {same:.4f}; recall of the approximate lists: ", end="")
     print(f"{mean_recall(approximate, rows):.4f}\n")
     per_query = {name: 1e3 * value / settings.batch for name, value in seconds.items()}
@@ -180,12 +179,14 @@ def exact(settings: Exact) -> None:
 
 def approximate(settings: Approximate) -> None:
     faiss = import_faiss()
-    users, weights, biases = make_vectors(settings.vectors, settings.items, settings.queries)
+    users, weights, biases = make_vectors(settings.like, settings.items, settings.queries)
     vectors, queries = item_vectors(weights, biases), user_vectors(users)
     table = item_table(weights, biases)
 
     def exact_rows(_: int) -> np.ndarray:
-        return np.asarray(exact_top_k(table, users, settings.count).rows)
+        # In batches whose scores of a block of items fit in the cache.
+        parts = [users[first : first + 64] for first in range(0, len(users), 64)]
+        return np.concatenate([exact_top_k(table, part, settings.count).rows for part in parts])
 
     truth = exact_rows(0)
     flat = faiss.IndexFlatIP(vectors.shape[1])
@@ -199,7 +200,6 @@ def approximate(settings: Approximate) -> None:
         truth,
         settings.repeats,
     )
-    base = points[0].queries_per_s
     for kind in settings.kinds:
         start = time.perf_counter()
         index = build_index(vectors, np.arange(len(vectors)), "made", kind)
@@ -209,14 +209,15 @@ def approximate(settings: Approximate) -> None:
             return search_index(index, queries, settings.count, effort)[0]
 
         points += measure_search(kind, search, _EFFORTS[kind], truth, settings.repeats)
-    for point in points:
-        lines.append(
-            [*point[:3], f"{point.queries_per_s:,.0f}", f"{point.queries_per_s / base:.1f}"]
-        )
-    header = ["search", "effort", f"recall@{settings.count}", "queries/s", "times jrec exact"]
-    print(f"\n{settings.items:,} items, {settings.vectors} vectors, batch {settings.queries}\n")
+    ours, theirs = (point.queries_per_s for point in points[:2])
+    for name, effort, recall, rate in points:
+        ratios = (f"{rate / ours:.1f}", f"{rate / theirs:.1f}")
+        lines.append([name, effort, recall, f"{rate:,.0f}", *ratios])
+    header = ["search", "effort", f"recall@{settings.count}", "queries/s"]
+    header += ["times jrec exact", "times faiss flat"]
+    print(f"\n{settings.items:,} items, vectors like {settings.like}, batch {settings.queries}\n")
     print(markdown_table(header, lines))
-    draw_recall(settings.figure, [p for p in points if isinstance(p, SearchPoint)], settings.count)
+    draw_recall(settings.figure, points, settings.count)
 
 
 def fresh(name: str, settings: Memory | Mine) -> dict[str, float]:
@@ -235,7 +236,7 @@ def peak_gib() -> float:
 
 
 def search_many(items: int, batch: int, count: int) -> dict[str, float]:
-    users, weights, biases = make_vectors("normal", items, batch)
+    users, weights, biases = make_vectors(None, items, batch)
     table = item_table(weights, biases)
     seconds = alternate({"": lambda: exact_top_k(table, users, count)}, 3)[""]
     return {"ms_a_query": 1e3 * seconds / batch}
@@ -244,7 +245,7 @@ def search_many(items: int, batch: int, count: int) -> dict[str, float]:
 def mine_lists(
     users: int, items: int, count: int, seen: int, batch: int, folder: str
 ) -> dict[str, float]:
-    vectors, weights, biases = make_vectors("learned", items, users)
+    vectors, weights, biases = make_vectors(None, items, users)
     lengths = np.random.default_rng(1).poisson(seen, users)
     clicked = np.random.default_rng(2).integers(0, items, lengths.sum(), np.int32)
     histories = Ragged(clicked, np.concatenate([[0], np.cumsum(lengths)]))
@@ -279,7 +280,7 @@ def mine(settings: Mine) -> None:
         settings.folder = settings.folder or Path(temporary)
         result = fresh("mine_lists", settings)
     some = min(settings.users, 8192)
-    users, weights, biases = make_vectors("learned", settings.items, some)
+    users, weights, biases = make_vectors(None, settings.items, some)
     flat = faiss.IndexFlatIP(_WIDTH + 2)
     flat.add(item_vectors(weights, biases))
     queries = user_vectors(users)

@@ -93,6 +93,9 @@ def build_index(
             index = faiss.IndexIVFPQ(quantizer, width, cells, width // _SUBVECTOR, 8, product)
             index.pq.cp.min_points_per_centroid = 1
         index.cp.min_points_per_centroid = 1
+        index.cp.max_points_per_centroid = (
+            64  # a quarter of faiss's time for half a point of recall
+        )
         index.train(_searched(kind, vectors_MD))
     index.add(_searched(kind, vectors_MD))
     return AnnIndex(kind, index, ids, vectors_MD, np.zeros(M, bool), model)

@@ -114,8 +114,8 @@ def exact_top_k(
         count: K.
         seen_BL, seen_mask_BL: int32 and bool [B, L], item rows to leave out of each list.
         group_rows: 8, 16, 32 or 64 items a group; chosen by the sizes by default.
-        queries_at_once: queries whose candidates are ranked together; one by one by default, which
-            is fastest on a CPU. A GPU wants B, at B x (K + L) x group_rows x D numbers of memory.
+        queries_at_once: queries whose candidates are ranked together, at (K + L) x group_rows x D
+            numbers of memory each. By default one on a CPU, where that is fastest, else 64.
     """
     if seen_BL is None or seen_mask_BL is None:
         seen_BL = jnp.zeros((len(query_BD), 0), jnp.int32)
@@ -128,6 +128,8 @@ def exact_top_k(
         return _padded(*_rank_all(table, query_BD, K, seen_BL, seen_mask_BL), count)
 
     top_BC, group_BC = jax.lax.top_k(_group_maxima(table, query_BD, G), C)
+    if queries_at_once is None and jax.default_backend() != "cpu":
+        queries_at_once = min(64, len(query_BD))
     rank = partial(_rank_groups, table, K, G)
     row_BK, score_BK = jax.lax.map(
         lambda parts: rank(*parts),
@@ -268,7 +270,7 @@ def _padded(row_BK: jax.Array, score_BK: jax.Array, count: int) -> Ranked:
 
 def _group_rows(P: int, C: int) -> int:
     """The power of two from 8 to 64 with the least work: P / G maxima to choose from, C x G items."""
-    return 2 ** min(max(round(math.log2(P / C) / 2) - 1, 3), 6)
+    return 2 ** min(max(round(math.log2(P / C) / 2 - 1.5), 3), 6)
 
 
 def _rounding(D: int) -> float:

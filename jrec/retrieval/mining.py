@@ -135,7 +135,7 @@ def personal_lists(
     seen_N = seen.lengths
 
     def lists(start: int, stop: int) -> Lists:
-        rows, scores, mask, rules = fallback_lists(fallback, start, stop)
+        rows, scores, mask, rules = fallback_lists(fallback, start, stop, seen)
         own = np.arange(start, stop)
         if has_vector_N is not None:
             own = own[has_vector_N[start:stop]]
@@ -177,14 +177,13 @@ def similar_lists(
         has_vector_M: bool [M], false for new items, which get the fallback and stand in no list.
     """
     unit_MD = unit_rows(vector_MD)
-    itself = np.arange(len(unit_MD), dtype=np.int32)
     return personal_lists(
         lambda start, stop: unit_MD[start:stop],
         item_table(unit_MD, allowed_M=has_vector_M),
         count,
         fallback,
         has_vector_M,
-        Ragged(itself, np.arange(len(unit_MD) + 1)),
+        _each_itself(len(unit_MD)),
         rule,
         batch,
     )
@@ -206,6 +205,7 @@ def cooccurrence_lists(
         histories: item rows by user; repeats count once. items: M.
         block: items at a time, of which at most `block` x M counts stand in memory.
     """
+    itself = _each_itself(items)
     users = np.repeat(np.arange(len(histories)), histories.lengths)
     ones = np.ones(len(users), np.float32)
     shape = (len(histories), items)
@@ -216,7 +216,7 @@ def cooccurrence_lists(
     transposed = clicks.T.tocsr()
 
     def lists(start: int, stop: int) -> Lists:
-        rows, scores, mask, rules = fallback_lists(fallback, start, stop)
+        rows, scores, mask, rules = fallback_lists(fallback, start, stop, itself)
         for first in range(start, stop, block):
             last = min(first + block, stop)
             together = (transposed[first:last] @ clicks).tocsr()
@@ -238,8 +238,19 @@ def cooccurrence_lists(
     return lists
 
 
-def fallback_lists(fallback: Fallback, start: int, stop: int) -> Lists:
-    """The fallback's lists of keys `start` to `stop`, as arrays of their own; rules are objects."""
-    choice = fallback.choice[start:stop]
-    rows, scores, mask, rules = (part[choice] for part in fallback.lists)
+def fallback_lists(fallback: Fallback, start: int, stop: int, seen: Ragged) -> Lists:
+    """The fallback's lists of keys `start` to `stop`, without what each key has seen (by all keys).
+
+    Arrays of their own, to be written over; rules are objects. A list may have gaps in its mask.
+    """
+    rows, scores, mask, rules = (part[fallback.choice[start:stop]] for part in fallback.lists)
+    key_E = np.repeat(np.arange(stop - start), seen.lengths[start:stop])
+    item_E = seen.values[seen.offsets[start] : seen.offsets[stop]]
+    items = int(max(rows.max(initial=0), item_E.max(initial=0))) + 1
+    place_NK = np.arange(stop - start)[:, None] * items + rows
+    mask &= ~np.isin(place_NK, key_E * items + item_E)
     return Lists(rows, scores, mask, rules.astype(object))
+
+
+def _each_itself(items: int) -> Ragged:
+    return Ragged(np.arange(items, dtype=np.int32), np.arange(items + 1))
