@@ -16,6 +16,7 @@ from experiments.embedding_mlp_source import (
     Source,
     gather_pairs,
     loss,
+    predict_rows,
     source_system,
     train_state,
     train_step,
@@ -274,17 +275,14 @@ def test_ratings_are_centred_on_the_training_part_alone():
 
 
 def test_clip_keeps_stars_in_range():
-    ratings = load_ratings("synthetic", None, SIZE, 0)
-    split = split_ratings(ratings)
-    keys = jax.random.split(jax.random.key(0))
-    make = partial(source_system, Source("dense", hidden=(16,)), ratings, split, 32, 0.08)
-    free, clipped = make(False, *keys), make(True, *keys)
-    params = jax.tree.map(lambda leaf: 40 * leaf, free.state.params)
-    user, film = ratings.user[:200], ratings.film[:200]
-    stars = jax.jit(free.predict)(free.predictor(params), user, film)
-    assert stars.min() < 1 and stars.max() > 5
-    kept = jax.jit(clipped.predict)(clipped.predictor(params), user, film)
-    np.testing.assert_allclose(kept, np.clip(stars, 1, 5), rtol=1e-6)
+    model, batch = EmbeddingMlp(USERS, FILMS, K, (8,)), examples(40, 0)
+    arrays = {"params": fresh(model), "mean": jnp.float32(3.5)}
+    free, clipped = (
+        jax.jit(partial(predict_rows, model, bounds))(arrays, batch["user"], batch["film"])
+        for bounds in (None, (3.0, 4.0))
+    )
+    assert free.min() < 3 and free.max() > 4
+    np.testing.assert_array_equal(clipped, np.clip(free, 3, 4))
 
 
 def test_each_kind_of_table_has_its_own_decay():
