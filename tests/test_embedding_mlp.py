@@ -16,6 +16,7 @@ from experiments.embedding_mlp_source import (
     Source,
     gather_pairs,
     loss,
+    predict_rows,
     source_system,
     train_state,
     train_step,
@@ -83,7 +84,7 @@ def by_hand(p, user, film, layers):
 
 @pytest.mark.parametrize("hidden, factors", [((8,), 0), ((8, 5, 4), 4)])
 def test_the_model_is_the_notebooks_network_of_any_depth(hidden, factors):
-    model = EmbeddingMlp(USERS, FILMS, K, hidden, factors, dropout=0.5)
+    model = EmbeddingMlp(USERS, FILMS, K, hidden, factors)
     params, batch = fresh(model), examples(20, 0)
     p = numpy_params(params)
     pairs = zip(np.asarray(batch["user"]), np.asarray(batch["film"]), strict=True)
@@ -274,21 +275,19 @@ def test_ratings_are_centred_on_the_training_part_alone():
 
 
 def test_clip_keeps_stars_in_range():
-    ratings = load_ratings("synthetic", None, SIZE, 0)
-    split = split_ratings(ratings)
-    keys = jax.random.split(jax.random.key(0))
-    make = partial(source_system, Source("dense", hidden=(16,)), ratings, split, 32, 0.08)
-    free, clipped = make(False, *keys), make(True, *keys)
-    params = jax.tree.map(lambda leaf: 40 * leaf, free.state.params)
-    user, film = ratings.user[:200], ratings.film[:200]
-    stars = jax.jit(free.predict)(free.predictor(params), user, film)
-    assert stars.min() < 1 and stars.max() > 5
-    kept = jax.jit(clipped.predict)(clipped.predictor(params), user, film)
-    np.testing.assert_allclose(kept, np.clip(stars, 1, 5), rtol=1e-6)
+    model, batch = EmbeddingMlp(USERS, FILMS, K, (8,)), examples(40, 0)
+    arrays = {"params": fresh(model), "mean": jnp.float32(3.5)}
+    free, clipped = (
+        jax.jit(partial(predict_rows, model, bounds))(arrays, batch["user"], batch["film"])
+        for bounds in (None, (3.0, 4.0))
+    )
+    assert free.min() < 3 and free.max() > 4
+    np.testing.assert_array_equal(clipped, np.clip(free, 3, 4))
 
 
 def test_each_kind_of_table_has_its_own_decay():
-    improved = Improved(factor_decay=0.1, vector_decay=0.2, bias_decay=0.4)
+    decays = {"factor_decay": 0.1, "vector_decay": 0.2, "bias_decay": 0.4, "layer_decay": 0.8}
+    improved = Improved(**decays)
     model = EmbeddingMlp(USERS, FILMS, K, (8,), factors=4)
     params = fresh(model)
     optimizer = improved_optimizer(improved, 1.0, 40)
@@ -300,8 +299,8 @@ def test_each_kind_of_table_has_its_own_decay():
     np.testing.assert_allclose(moved["factors"]["embedding"], 0.05, rtol=1e-4)
     np.testing.assert_allclose(moved["vectors"]["embedding"], 0.1, rtol=1e-4)
     np.testing.assert_allclose(moved["biases"]["embedding"], 0.2, rtol=1e-4)
-    np.testing.assert_allclose(moved["hidden_0"]["kernel"], 0.05, rtol=1e-4)
-    np.testing.assert_allclose(moved["hidden_0"]["output_kernel"], 0.05, rtol=1e-4)
+    np.testing.assert_allclose(moved["hidden_0"]["kernel"], 0.4, rtol=1e-4)
+    np.testing.assert_allclose(moved["hidden_0"]["output_kernel"], 0.4, rtol=1e-4)
     assert not moved["hidden_0"]["bias"].any() and not moved["hidden_0"]["output_bias"].any()
 
 
@@ -420,7 +419,6 @@ def test_presets_fill_in_what_is_left_open():
         (["--test-fraction", "1"], "Split fractions must lie between 0 and 1"),
         (["--improved.heads", "0"], "--improved.heads must be 1 or more"),
         (["--improved.hidden"], "--improved.hidden needs the width"),
-        (["--improved.dropout", "1"], "--improved.dropout must be from 0 to below 1"),
         (["--improved.factor-decay", "-1"], "--improved.factor-decay must be 0 or more"),
         (["--improved.bias-decay", "nan"], "--improved.bias-decay must be 0 or more"),
         (["--tables", "sparse"], "dense"),

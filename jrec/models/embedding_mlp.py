@@ -74,7 +74,6 @@ class EmbeddingMlp(nn.Module):
         width: K, of a vector.
         hidden: widths of the ReLU layers, one or more.
         factors: width of the factorisation's vectors; 0: there is none.
-        dropout: share of the factors that training drops.
     """
 
     users: int
@@ -82,14 +81,10 @@ class EmbeddingMlp(nn.Module):
     width: int = 10
     hidden: tuple[int, ...] = (1024,)
     factors: int = 0
-    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, user_B: jax.Array, film_B: jax.Array, train: bool = False) -> jax.Array:
-        """int32 rows [B] and [B] -> float32 [B], to which the mean rating is to be added.
-
-        `train` needs a random stream `dropout` where there are factors.
-        """
+    def __call__(self, user_B: jax.Array, film_B: jax.Array) -> jax.Array:
+        """int32 rows [B] and [B] -> float32 [B], to which the mean rating is to be added."""
         # Tables of both, films behind users: one lookup, and the vectors already stand side by side.
         ids_B2 = jnp.stack([user_B, self.users + film_B], 1)
         rows, batch = self.users + self.films, user_B.shape[0]
@@ -102,10 +97,8 @@ class EmbeddingMlp(nn.Module):
         result_B = ReluToNumber(self.hidden[-1], output_init, name=name)(x_BD)
         if not self.factors:
             return result_B
-        factors_B2F = Embed(rows, self.factors, nn.initializers.normal(0.05), name="factors")(
-            ids_B2
-        )
-        factors_B2F = nn.Dropout(self.dropout)(factors_B2F, deterministic=not train)
+        factor_init = nn.initializers.normal(0.05)
+        factors_B2F = Embed(rows, self.factors, factor_init, name="factors")(ids_B2)
         biases_B21 = Embed(rows, 1, nn.initializers.zeros, name="biases")(ids_B2)
         return result_B + factors_B2F.prod(1).sum(-1) + biases_B21.sum((1, 2))
 
