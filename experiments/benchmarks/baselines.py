@@ -185,6 +185,7 @@ def measure(
         [
             *key,
             f"{statistics.median(times[key]):.2f}",
+            f"{min(times[key]):.2f}",
             f"{first[key]:.2f}",
             quality[key]["hr@10"],
             quality[key]["ndcg@10"],
@@ -211,7 +212,7 @@ def main(settings: Benchmark) -> None:
     after = " ".join(f"{load:.1f}" for load in os.getloadavg())
     print(f"{versions}; {jax.devices()[0].device_kind}, {os.cpu_count()} cores")
     print(f"load before {before}, after {after}; {len(seen):,} events of {events.name}")
-    header = ["method", "by", "seconds, median", "seconds, first", "HR@10", "NDCG@10"]
+    header = ["method", "by", "seconds, median", "fastest", "first", "HR@10", "NDCG@10"]
     print(markdown_table(header, rows))
 
 
