@@ -11,6 +11,7 @@ import optax
 from jrec.losses import squared_error
 from jrec.models.autoencoder import Autoencoder
 from jrec.train.refeeding import (
+    Gradient,
     RefeedTarget,
     choose_gradient,
     make_refeeding_step,
@@ -57,16 +58,15 @@ def _streams(key: jax.Array) -> dict[str, jax.Array]:
 
 
 def loss_of_rated(
-    model: Autoencoder, slots: int, columns: int, params: Any, batch: Batch, key: jax.Array
+    model: Autoencoder, columns: int, params: Any, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Squared error of the batch's ratings out of themselves, computed for the items that it rated alone.
 
-    Returns (sum, count, outputs [B, M] without gradient). Exact while there are at most `slots` ratings
-    of at most `columns` items.
+    Returns (sum, count, outputs [B, M] without gradient). Exact while `batch["given"]` holds all ratings
+    of the batch, of at most `columns` items.
     """
     size = len(batch["user"])
-    given, _ = rating_list(batch["data"], batch["user"], batch["mask"], slots)
-    items_U, ratings_BU, known_BU, _ = rated_items(given, size, model.items, columns)
+    items_U, ratings_BU, known_BU = rated_items(batch["given"], size, model.items, columns)
     last_BH = model.apply(
         params, ratings_BU, True, items_U, method="last_hidden", rngs=_streams(key)
     )
@@ -112,16 +112,7 @@ def build_step(
     """
     first = with_gradient(partial(loss_of_rectangle, model))
     if room is not None:
-        slots, columns = room
-
-        def fits(batch: Batch) -> jax.Array:
-            given, number = rating_list(batch["data"], batch["user"], batch["mask"], slots)
-            rated = jnp.zeros(model.items + 1, bool)
-            rated = rated.at[jnp.where(given.mask, given.item, model.items)].set(True)
-            return (number <= slots) & (rated[:-1].sum() <= columns)
-
-        small = with_gradient(partial(loss_of_rated, model, slots, columns))
-        first = choose_gradient(fits, small, first)
+        first = _rated_or_dense(model, *room, first)
 
     def refed(params: Any, inputs_BM: jax.Array, key: jax.Array) -> jax.Array:
         return model.apply(params, inputs_BM, True, rngs=_streams(key))
@@ -129,6 +120,20 @@ def build_step(
     return make_refeeding_step(
         first, refed, partial(loss_of_known, model), optimizer, refeed, target
     )
+
+
+def _rated_or_dense(model: Autoencoder, slots: int, columns: int, dense: Gradient) -> Gradient:
+    rated = with_gradient(partial(loss_of_rated, model, columns))
+    choose = choose_gradient(lambda batch: batch["fits"], rated, dense)
+
+    def gradient(params: Any, batch: Batch, key: jax.Array) -> Any:
+        given, number = rating_list(batch["data"], batch["user"], batch["mask"], slots)
+        any_M = jnp.zeros(model.items, bool)
+        any_M = any_M.at[jnp.where(given.mask, given.item, model.items)].set(True, mode="drop")
+        fits = (number <= slots) & (any_M.sum() <= columns)
+        return choose(params, dict(batch) | {"given": given, "fits": fits}, key)
+
+    return gradient
 
 
 def rated_pays(items: int, columns: int, refeed: int) -> bool:

@@ -53,27 +53,29 @@ def evaluation_gather(length: int) -> Gather:
 
 
 def make_evaluate(
-    length: int, model: CandidateNetwork, remove_seen: bool
-) -> Callable[[Any, Clicks, dict[str, Any], Examples], tuple[dict[str, float], dict[str, Any]]]:
-    """(params, clicks, data, examples) -> (metrics, per example); histories of `length` clicks."""
+    length: int,
+    model: CandidateNetwork,
+    clicks: Clicks,
+    data: dict[str, Any],
+    examples: Examples,
+    remove_seen: bool,
+) -> Callable[[Any], tuple[dict[str, float], dict[str, np.ndarray]]]:
+    """params -> (mean metrics, metrics by example); the examples are put on the device once.
+
+    Args:
+        length: clicks of a history. data: from `jrec.train.click_batches.device_clicks`.
+    """
     evaluator = make_next_item_evaluator(
         lambda params, batch: model.apply(params, batch, method="last_vectors"),
         lambda params: model.apply(params, jnp.arange(model.item_rows), method="outputs"),
         evaluation_gather(length),
         KS,
     )
-
-    def evaluate(
-        params: Any, clicks: Clicks, data: dict[str, Any], examples: Examples
-    ) -> tuple[dict[str, float], dict[str, Any]]:
-        return evaluator(params, evaluation_data(data, clicks, examples, remove_seen))
-
-    return evaluate
+    ready = evaluation_data(data, clicks, examples, remove_seen)
+    return lambda params: evaluator(params, ready)
 
 
-def write_test(
-    run_dir: Path, clicks: Clicks, examples: Examples, by_example: dict[str, np.ndarray]
-) -> None:
+def write_test(run_dir: Path, examples: Examples, by_example: dict[str, np.ndarray]) -> None:
     """`per_user.npz`: each user's metrics, the mean over the user's held-out clicks."""
     users, place = np.unique(examples.user, return_inverse=True)
     number = np.bincount(place)

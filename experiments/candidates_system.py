@@ -95,7 +95,7 @@ def loss(
         table = tables["item_table" if model.tied else "output_table"]["embedding"]
         bias_V = tables["bias_table"]["embedding"][:, 0]
         flat = (users.reshape(-1, users.shape[-1]), table, bias_V)
-        block = 512 if jax.default_backend() == "cpu" else 8192
+        block = 384 if jax.default_backend() == "cpu" else 8192
         return full_softmax(*flat, target.ravel(), counted.ravel(), batch["items"], block)
     if name == "in-batch-softmax":
 

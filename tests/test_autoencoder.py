@@ -119,7 +119,9 @@ def test_both_forms_give_the_same_loss_gradient_and_outputs(tied, columns):
     model, params = toy_model(dropout=0.5, tied=tied)
     mask = np.array([1, 1, 0, 1, 1], bool)
     batch, key = batch_of(toy_rows(), [2, 5, 1, 0, 8], mask), jax.random.key(1)
-    one = with_gradient(partial(loss_of_rated, model, 64, columns))(params, batch, key)
+    given, _ = rating_list(batch["data"], batch["user"], batch["mask"], 64)
+    rated = with_gradient(partial(loss_of_rated, model, columns))
+    one = rated(params, batch | {"given": given}, key)
     two = with_gradient(partial(loss_of_rectangle, model))(params, batch, key)
     assert one[0][2].shape == (5, ITEMS)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=2e-5), one, two)
@@ -129,8 +131,10 @@ def test_both_forms_give_the_same_loss_gradient_and_outputs(tied, columns):
 def test_a_rating_of_zero_counts_and_a_missing_one_does_not():
     model, params = toy_model()
     rows = RatingRows(np.array([0, 2]), np.array([3, 7], np.uint16), np.array([0, 4], np.uint8))
-    for loss in (partial(loss_of_rated, model, 8, 4), partial(loss_of_rectangle, model)):
-        loss_sum, count, _ = loss(params, batch_of(rows, [0]), jax.random.key(0))
+    for loss in (partial(loss_of_rated, model, 4), partial(loss_of_rectangle, model)):
+        batch = batch_of(rows, [0])
+        given, _ = rating_list(batch["data"], batch["user"], batch["mask"], 8)
+        loss_sum, count, _ = loss(params, batch | {"given": given}, jax.random.key(0))
         out = np.asarray(model.apply(params, jnp.asarray(rectangle(rows)[0])))[0]
         np.testing.assert_allclose(loss_sum, out[3] ** 2 + (out[7] - 4) ** 2, rtol=1e-5)
         assert count == 2

@@ -93,7 +93,7 @@ def rating_rectangle(
 
 def rated_items(
     given: RatingList, batch_size: int, items: int, columns: int
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The items that a batch rated, and its ratings as a rectangle over them alone.
 
     Args:
@@ -101,20 +101,20 @@ def rated_items(
 
     Returns:
         items int32 [U], rising, M in what is left over; ratings float32 [B, U] and known bool [B, U] as
-        `rating_rectangle`; and how many items there are, int32 (more than U: some were left out).
+        `rating_rectangle`. Items beyond the U-th are left out.
     """
     item_P = jnp.where(given.mask, given.item, items)
     rated_M = jnp.zeros(items, bool).at[item_P].set(True, mode="drop")
     place_M = jnp.cumsum(rated_M) - 1
     (items_U,) = jnp.nonzero(rated_M, size=columns, fill_value=items)
     column_P = place_M[jnp.minimum(item_P, items - 1)]
-    cell_P = jnp.where(given.mask & (column_P < columns), given.row * columns + column_P, -1)
-    cell_P = jnp.where(cell_P < 0, batch_size * columns, cell_P)
+    inside_P = given.mask & (column_P < columns)
+    cell_P = jnp.where(inside_P, given.row * columns + column_P, batch_size * columns)
     ratings = jnp.full(batch_size * columns, jnp.nan).at[cell_P].set(given.rating, mode="drop")
     ratings_BU = ratings.reshape(batch_size, columns)
     known_BU = ~jnp.isnan(ratings_BU)
     ratings_BU = jnp.where(known_BU, ratings_BU, 0)
-    return items_U.astype(jnp.int32), ratings_BU, known_BU, place_M[-1] + 1
+    return items_U.astype(jnp.int32), ratings_BU, known_BU
 
 
 def gather_users(data: Any, positions: jax.Array, mask: jax.Array) -> dict[str, Any]:
@@ -122,27 +122,27 @@ def gather_users(data: Any, positions: jax.Array, mask: jax.Array) -> dict[str, 
     return {"user": positions, "mask": mask, "data": data}
 
 
-def columns_for_batches(rows: RatingRows, items: int, batch_size: int, draws: int = 50) -> int:
+def columns_for_batches(rows: RatingRows, items: int, batch_size: int) -> int:
     """Different items that nearly any random batch has at most; a multiple of 128.
 
-    5% above the most of some random batches (drawn with seed 0).
+    5% above the most of 50 random batches (drawn with seed 0).
     """
     generator, users = np.random.default_rng(0), len(rows.offsets) - 1
     most = 0
-    for _ in range(draws):
+    for _ in range(50):
         batch = generator.choice(users, min(batch_size, users), replace=False)
         rated = np.concatenate([rows.item[rows.offsets[u] : rows.offsets[u + 1]] for u in batch])
         most = max(most, len(np.unique(rated)))
     return min(-(-int(1.05 * most + 1) // 128) * 128, -(-items // 128) * 128)
 
 
-def slots_for_batches(offsets: np.ndarray, batch_size: int, spare: float = 5.0) -> int:
+def slots_for_batches(offsets: np.ndarray, batch_size: int) -> int:
     """Slots that hold the ratings of nearly any random batch; a multiple of 1,024.
 
-    The mean of a batch's ratings and `spare` standard deviations, at most the largest users' total.
+    The mean of a batch's ratings and five standard deviations, at most the largest users' total.
     """
     counts = np.diff(offsets)
     batch_size = min(batch_size, len(counts))
     most = int(np.partition(counts, len(counts) - batch_size)[-batch_size:].sum())
-    likely = batch_size * counts.mean() + spare * batch_size**0.5 * counts.std()
+    likely = batch_size * counts.mean() + 5 * batch_size**0.5 * counts.std()
     return -(-min(most, int(likely) + 1) // 1024) * 1024
