@@ -13,9 +13,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 READ_IDS = "read_ids"
 ROW_SHIFTS = "row_shifts"
 
-LINE = 16
-"""float32 numbers in a cache line of 64 bytes."""
-
 Lookup = tuple[str, ...]
 """(table's name, module path..., `lookup_K`): one call of one `Embed`."""
 
@@ -84,7 +81,7 @@ class Embed(nn.Module):
         self.sow(READ_IDS, lookup, read, reduce_fn=lambda _, new: new, init_fn=lambda: None)
         if not (self.has_variable(ROW_SHIFTS, lookup) or self.is_mutable_collection(ROW_SHIFTS)):
             return gather_rows(table_VD, ids)
-        values = gather_rows_by_lines(jax.lax.stop_gradient(table_VD), ids)
+        values = gather_rows(jax.lax.stop_gradient(table_VD), ids)
         return self.perturb(lookup, values, ROW_SHIFTS)
 
 
@@ -94,31 +91,6 @@ def gather_rows(table: jax.Array, ids: jax.Array) -> jax.Array:
     (Of an integer table: its type's smallest number.)
     """
     return table.at[ids].get(mode="fill", wrap_negative_indices=False)
-
-
-def gather_rows_by_lines(table: jax.Array, ids: jax.Array) -> jax.Array:
-    """`gather_rows` [..., D] (or [...] of a [V] table) for a table too large for the processor's cache; not to be differentiated.
-
-    XLA's loop on a CPU copies one row after the other and waits for the memory at each. Taking one
-    cache line (16 floats) of every row, then the next line, lets it ask for many rows at once: twice
-    as fast at a million rows, and as fast at ten thousand. Other devices do so by themselves.
-    """
-    if table.ndim == 1 or table.shape[1] <= LINE or table.shape[1] % LINE:
-        return gather_rows(table, ids)
-    rows, width = table.shape
-
-    def by_lines(table_VD: jax.Array, ids: jax.Array) -> jax.Array:
-        lines = table_VD.reshape(rows, width // LINE, LINE)
-
-        def take(number: jax.Array, found: jax.Array) -> jax.Array:
-            line = lines.at[ids, number].get(mode="fill", wrap_negative_indices=False)
-            return jax.lax.dynamic_update_index_in_dim(found, line, number, found.ndim - 2)
-
-        # A loop, because XLA would fuse unrolled steps into the row by row copy again.
-        found = jnp.zeros((*ids.shape, width // LINE, LINE), table_VD.dtype)
-        return jax.lax.fori_loop(0, width // LINE, take, found).reshape(*ids.shape, width)
-
-    return jax.lax.platform_dependent(table, ids, cpu=by_lines, default=gather_rows)
 
 
 class RowReads:

@@ -1,7 +1,8 @@
-"""Optimizers that see only the rows a step touched: pure (init, update) pairs.
+"""Optimizers that see only the rows a step touched: pure functions (init, accumulate, move).
 
-Each update takes rows [U, D], their state and their summed gradient, and gives new rows and state;
-`jrec.row_updates` gathers and scatters. A row is touched when its summed gradient is not all zero: so
+`accumulate` takes rows [U, D], their state and their summed gradient, and gives the new state; `move` takes
+the new state instead and gives the new rows. `jrec.row_updates` gathers and scatters. (Apart, because a
+state that is written before the rows are moved needs no copy of what it was.) A row is touched when its summed gradient is not all zero: so
 masked examples and padding touch nothing, even where a rule would move a row without gradient.
 """
 
@@ -22,15 +23,17 @@ class RowOptimizer(NamedTuple):
 
     Attributes:
         init: table float32 [V, D] -> state, a dict of arrays whose first axis is V.
-        update: (rows [U, D], their state, gradient [U, D], steps taken before) -> (rows, state), for
-            touched rows; each row's result depends on that row alone.
+        accumulate: (rows [U, D], their state, gradient [U, D], steps taken before) -> state, for touched
+            rows; each row's result depends on that row alone.
+        move: (rows [U, D], the state that `accumulate` gave, gradient, steps taken before) -> rows.
         linear: steps taken before -> rate, where the update is `rows - rate * gradient` and no more,
             so that duplicates need not be summed first.
         idle: whether a gradient of zero leaves a row and its state as they are, to the bit.
     """
 
     init: Callable[[jax.Array], RowState]
-    update: Callable[[jax.Array, RowState, jax.Array, jax.Array], tuple[jax.Array, RowState]]
+    accumulate: Callable[[jax.Array, RowState, jax.Array, jax.Array], RowState]
+    move: Callable[[jax.Array, RowState, jax.Array, jax.Array], jax.Array]
     linear: Callable[[jax.Array], jax.Array] | None = None
     idle: bool = False
 
@@ -39,10 +42,13 @@ def sgd(learning_rate: Rate) -> RowOptimizer:
     """Stochastic gradient descent: row - rate * g. The same as dense."""
     rate = _schedule(learning_rate)
 
-    def update(rows_UD, state, gradient_UD, step):
-        return rows_UD - rate(step) * gradient_UD, state
+    def accumulate(rows_UD, state, gradient_UD, step):
+        return state
 
-    return RowOptimizer(lambda table: {}, update, linear=rate)
+    def move(rows_UD, state, gradient_UD, step):
+        return rows_UD - rate(step) * gradient_UD
+
+    return RowOptimizer(lambda table: {}, accumulate, move, linear=rate)
 
 
 def momentum(learning_rate: Rate, decay: float = 0.9, nesterov: bool = False) -> RowOptimizer:
@@ -54,13 +60,15 @@ def momentum(learning_rate: Rate, decay: float = 0.9, nesterov: bool = False) ->
     """
     rate = _schedule(learning_rate)
 
-    def update(rows_UD, state, gradient_UD, step):
-        move_UD = -rate(step) * gradient_UD
-        velocity_UD = decay * state["velocity"] + move_UD
-        moved_UD = decay * velocity_UD + move_UD if nesterov else velocity_UD
-        return rows_UD + moved_UD, {"velocity": velocity_UD}
+    def accumulate(rows_UD, state, gradient_UD, step):
+        return {"velocity": decay * state["velocity"] - rate(step) * gradient_UD}
 
-    return RowOptimizer(lambda table: {"velocity": jnp.zeros_like(table)}, update)
+    def move(rows_UD, state, gradient_UD, step):
+        if nesterov:
+            return rows_UD + decay * state["velocity"] - rate(step) * gradient_UD
+        return rows_UD + state["velocity"]
+
+    return RowOptimizer(lambda table: {"velocity": jnp.zeros_like(table)}, accumulate, move)
 
 
 def adagrad(learning_rate: Rate, initial: float = 0.1, eps: float = 1e-7) -> RowOptimizer:
@@ -70,12 +78,16 @@ def adagrad(learning_rate: Rate, initial: float = 0.1, eps: float = 1e-7) -> Row
     """
     rate = _schedule(learning_rate)
 
-    def update(rows_UD, state, gradient_UD, step):
-        squares_UD = state["squares"] + gradient_UD**2
-        move_UD = rate(step) * gradient_UD * jax.lax.rsqrt(squares_UD + eps)
-        return rows_UD - move_UD, {"squares": squares_UD}
+    def init(table_VD):
+        return {"squares": jnp.full_like(table_VD, initial)}
 
-    return RowOptimizer(lambda table: {"squares": jnp.full_like(table, initial)}, update, idle=True)
+    def accumulate(rows_UD, state, gradient_UD, step):
+        return {"squares": state["squares"] + gradient_UD**2}
+
+    def move(rows_UD, state, gradient_UD, step):
+        return rows_UD - rate(step) * gradient_UD * jax.lax.rsqrt(state["squares"] + eps)
+
+    return RowOptimizer(init, accumulate, move, idle=True)
 
 
 def rowwise_adagrad(learning_rate: Rate, initial: float = 0.1, eps: float = 1e-7) -> RowOptimizer:
@@ -86,12 +98,17 @@ def rowwise_adagrad(learning_rate: Rate, initial: float = 0.1, eps: float = 1e-7
     """
     rate = _schedule(learning_rate)
 
-    def update(rows_UD, state, gradient_UD, step):
-        squares_U = state["squares"] + (gradient_UD**2).mean(1)
-        move_UD = rate(step) * gradient_UD * jax.lax.rsqrt(squares_U + eps)[:, None]
-        return rows_UD - move_UD, {"squares": squares_U}
+    def init(table_VD):
+        return {"squares": jnp.full(len(table_VD), initial)}
 
-    return RowOptimizer(lambda table: {"squares": jnp.full(len(table), initial)}, update, idle=True)
+    def accumulate(rows_UD, state, gradient_UD, step):
+        return {"squares": state["squares"] + (gradient_UD**2).mean(1)}
+
+    def move(rows_UD, state, gradient_UD, step):
+        root_U1 = jax.lax.rsqrt(state["squares"] + eps)[:, None]
+        return rows_UD - rate(step) * gradient_UD * root_U1
+
+    return RowOptimizer(init, accumulate, move, idle=True)
 
 
 def adam(
@@ -120,7 +137,7 @@ def adam(
         state = {"mean": jnp.zeros_like(table_VD), "squares": jnp.zeros_like(table_VD)}
         return state if skipped == "ignored" else state | {"last": jnp.zeros(len(table_VD), int)}
 
-    def update(rows_UD, state, gradient_UD, step):
+    def accumulate(rows_UD, state, gradient_UD, step):
         time = step + 1
         keep_m, keep_v, last = b1, b2, {}
         if skipped == "decayed":
@@ -129,11 +146,14 @@ def adam(
             last = {"last": jnp.full_like(state["last"], time)}
         mean_UD = keep_m * state["mean"] + (1 - b1) * gradient_UD
         squares_UD = keep_v * state["squares"] + (1 - b2) * gradient_UD**2
-        root_UD = jnp.sqrt(squares_UD / _one_less_power(b2, time)) + eps
-        rows_UD = rows_UD - rate(step) * mean_UD / _one_less_power(b1, time) / root_UD
-        return rows_UD, {"mean": mean_UD, "squares": squares_UD} | last
+        return {"mean": mean_UD, "squares": squares_UD} | last
 
-    return RowOptimizer(init, update)
+    def move(rows_UD, state, gradient_UD, step):
+        time = step + 1
+        root_UD = jnp.sqrt(state["squares"] / _one_less_power(b2, time)) + eps
+        return rows_UD - rate(step) / _one_less_power(b1, time) * state["mean"] / root_UD
+
+    return RowOptimizer(init, accumulate, move)
 
 
 def decay_rows(optimizer: RowOptimizer, decay: float, decoupled: bool = False) -> RowOptimizer:
@@ -145,23 +165,36 @@ def decay_rows(optimizer: RowOptimizer, decay: float, decoupled: bool = False) -
             the optimizer and its rate (Loshchilov and Hutter, 2019).
     """
 
-    def update(rows_UD, state, gradient_UD, step):
+    def decayed(rows_UD, gradient_UD):
         if decoupled:
-            return optimizer.update((1 - decay) * rows_UD, state, gradient_UD, step)
-        return optimizer.update(rows_UD, state, gradient_UD + decay * rows_UD, step)
+            return (1 - decay) * rows_UD, gradient_UD
+        return rows_UD, gradient_UD + decay * rows_UD
 
-    return RowOptimizer(optimizer.init, update)
+    def accumulate(rows_UD, state, gradient_UD, step):
+        rows_UD, gradient_UD = decayed(rows_UD, gradient_UD)
+        return optimizer.accumulate(rows_UD, state, gradient_UD, step)
+
+    def move(rows_UD, state, gradient_UD, step):
+        rows_UD, gradient_UD = decayed(rows_UD, gradient_UD)
+        return optimizer.move(rows_UD, state, gradient_UD, step)
+
+    return RowOptimizer(optimizer.init, accumulate, move)
 
 
 def clip_rows(optimizer: RowOptimizer, largest_norm: float) -> RowOptimizer:
     """Scales each row's summed gradient down to at most `largest_norm`, then updates."""
 
-    def update(rows_UD, state, gradient_UD, step):
+    def clipped(gradient_UD):
         norm_U1 = jnp.sqrt((gradient_UD**2).sum(1, keepdims=True))
-        scale_U1 = largest_norm / jnp.maximum(norm_U1, largest_norm)
-        return optimizer.update(rows_UD, state, gradient_UD * scale_U1, step)
+        return gradient_UD * (largest_norm / jnp.maximum(norm_U1, largest_norm))
 
-    return RowOptimizer(optimizer.init, update)
+    def accumulate(rows_UD, state, gradient_UD, step):
+        return optimizer.accumulate(rows_UD, state, clipped(gradient_UD), step)
+
+    def move(rows_UD, state, gradient_UD, step):
+        return optimizer.move(rows_UD, state, clipped(gradient_UD), step)
+
+    return RowOptimizer(optimizer.init, accumulate, move)
 
 
 def _one_less_power(base: float, exponent: jax.Array) -> jax.Array:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jrec.embeddings import gather_rows_by_lines
+from jrec.embeddings import gather_rows
 from jrec.row_optimizers import RowOptimizer
 
 TableState = dict[str, dict[str, jax.Array] | jax.Array]
@@ -59,11 +59,13 @@ def update_table(
     if len(table_VD) <= WHOLE_TABLE_ROWS * len(ids_N):
         return _update_whole(optimizer, table_VD, state, ids_N, gradient_ND, step)
     owner_V, ids_U, gradient_UD = sum_duplicates(state["owner"], ids_N, gradient_ND)
-    # Slots without a row read some row, and are dropped when written.
-    inside_U = jnp.minimum(ids_U, len(table_VD) - 1)
-    rule_U = jax.tree.map(lambda leaf: gather_rows_by_lines(leaf, inside_U), state["rule"])
-    rows_UD = gather_rows_by_lines(table_VD, inside_U)
-    rows_UD, rule_U = optimizer.update(rows_UD, rule_U, gradient_UD, step)
+    # Slots without a row read some row, and are dropped when written. The barrier: or XLA finds each
+    # position's row again for every element that it copies.
+    ids_U, inside_U = jax.lax.optimization_barrier((ids_U, jnp.minimum(ids_U, len(table_VD) - 1)))
+    rule_U = jax.tree.map(lambda leaf: gather_rows(leaf, inside_U), state["rule"])
+    rows_UD = gather_rows(table_VD, inside_U)
+    rule_U = optimizer.accumulate(rows_UD, rule_U, gradient_UD, step)
+    rows_UD = optimizer.move(rows_UD, rule_U, gradient_UD, step)
 
     def write(whole: jax.Array, part: jax.Array) -> jax.Array:
         return whole.at[ids_U].set(part, mode="drop", unique_indices=True)
@@ -107,14 +109,20 @@ def _update_whole(
 ) -> tuple[jax.Array, TableState]:
     sum_VD = jnp.zeros_like(table_VD).at[ids_N].add(gradient_ND, mode="drop")
     if optimizer.idle:  # what was not touched stays by itself
-        new_VD, rule = optimizer.update(table_VD, state["rule"], sum_VD, step)
-        return new_VD, state | {"rule": rule}
-    # Kept apart, or XLA puts the search for touched rows into the loop of each array that it chooses.
-    sum_VD = jax.lax.optimization_barrier(sum_VD)
-    touched_V = (sum_VD != 0).any(1)
-    new_VD, rule = optimizer.update(table_VD, state["rule"], sum_VD, step)
 
-    def choose(new: jax.Array, old: jax.Array) -> jax.Array:
-        return jnp.where(touched_V[:, None] if new.ndim == 2 else touched_V, new, old)
+        def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+            return new
 
-    return choose(new_VD, table_VD), state | {"rule": jax.tree.map(choose, rule, state["rule"])}
+    else:
+        # Kept apart, or XLA puts the search for touched rows into the loop of each array that it chooses.
+        sum_VD = jax.lax.optimization_barrier(sum_VD)
+        touched_V = (sum_VD != 0).any(1)
+
+        def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+            return jnp.where(touched_V[:, None] if new.ndim == 2 else touched_V, new, old)
+
+    rule = optimizer.accumulate(table_VD, state["rule"], sum_VD, step)
+    # The barrier: or XLA finds the new state again where rows are moved, out of a copy of the old one.
+    rule = jax.lax.optimization_barrier(jax.tree.map(choose, rule, state["rule"]))
+    new_VD = choose(optimizer.move(table_VD, rule, sum_VD, step), table_VD)
+    return new_VD, state | {"rule": rule}

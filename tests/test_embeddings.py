@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from experiments import fusion_source as fusion
 from jrec import row_optimizers, row_updates
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
-from jrec.embeddings import Embed, gather_rows, gather_rows_by_lines
+from jrec.embeddings import Embed
 from jrec.losses import squared_error
 from jrec.row_updates import init_table, sum_duplicates, update_table
 from jrec.train.checkpoints import Checkpoints
@@ -423,13 +423,6 @@ def test_embed_is_flax_embed_with_masks_and_pools():
         Embed(V, D, pooling="max").apply(params, ids)
     with pytest.raises(ValueError, match="mask"):
         Embed(V, D).apply(params, ids, mask[0])
-
-
-@pytest.mark.parametrize("width", [8, 16, 24, 64])
-def test_gathers_agree(width):
-    table = jax.random.normal(jax.random.key(0), (V, width))
-    ids = jnp.array([[0, V - 1, 3], [V, -1, 3]])
-    np.testing.assert_array_equal(gather_rows_by_lines(table, ids), gather_rows(table, ids))
 
 
 def test_a_gradient_of_the_whole_table_is_an_error_and_not_lost():

@@ -2,10 +2,12 @@
 
     python -m experiments.benchmarks.embeddings [--batch-sizes 1024 16384] [--repeats 7]
 
-A step looks rows up, takes the gradient of the sum of their squares (over two), and updates. All that
-are compared at one size run in turns, round after round, in one process: what disturbs one disturbs
-all. Given are medians over rounds of a round's mean step. PyTorch is left out where it is not
-installed. Results, with the machine and its load, stand in BUILD_NOTES.md.
+A step looks rows up, takes the gradient of the sum of their squares (over two), and updates. JAX's steps
+run as its users run them, a compiled scan over a round's batches (ours and Optax's alike); PyTorch's and
+TensorFlow's are called one by one. All that are compared at one size run in turns, round after round,
+in one process: what disturbs one disturbs all. (TensorFlow has a process of its own, right after.) Given
+are medians over rounds of a round's mean step. PyTorch is left out where it is not installed. Results,
+with the machine and its load, stand in BUILD_NOTES.md.
 """
 
 import importlib.util
@@ -42,7 +44,7 @@ ROWS = {
 }
 DENSE = {"sgd": optax.sgd(RATE), "adagrad": optax.adagrad(RATE), "adam": optax.adam(RATE)}
 Run = Callable[[int], None]
-"""Takes one step with the batch of this number."""
+"""Takes the steps of the round of this number."""
 
 
 @dataclass
@@ -80,7 +82,7 @@ def draw(kind: str, rows: int, batch_size: int, count: int) -> np.ndarray:
 def jax_run(
     rows: int, width: int, ids: np.ndarray, rule: Any, table: np.ndarray, by_rows: bool
 ) -> Run:
-    """A compiled step of ours, its state donated, so that the table is written in place."""
+    """A compiled scan over [steps, batch_size] ids, its state donated: the table is written in place."""
     model = Embed(rows, width)
 
     def loss(params: Any, batch: Any, key: Any, apply: Callable = nn.Module.apply) -> Any:
@@ -92,14 +94,17 @@ def jax_run(
         step = make_row_step(loss, optax.sgd(RATE), rule)
     else:
         state, step = init_state(params, rule, key), make_step(loss, rule)
-    batches = [jnp.asarray(batch) for batch in ids]
-    compiled = jax.jit(step, donate_argnums=0).lower(state, batches[0]).compile()
+    rounds = [jnp.asarray(batches) for batches in ids]
+
+    def steps(state: Any, batches: jax.Array) -> Any:
+        return jax.lax.scan(step, state, batches)[0]
+
+    compiled = jax.jit(steps, donate_argnums=0).lower(state, rounds[0]).compile()
     del params
 
     def run(number: int) -> None:
         nonlocal state
-        state, _ = compiled(state, batches[number % len(batches)])
-        jax.block_until_ready(state)
+        state = jax.block_until_ready(compiled(state, rounds[number % len(rounds)]))
 
     return run
 
@@ -113,12 +118,13 @@ def torch_run(rows: int, width: int, ids: np.ndarray, name: str, table: np.ndarr
         layer.weight.copy_(torch.from_numpy(table))
     made = {"sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad, "adam": torch.optim.SparseAdam}
     optimizer = made[name](layer.parameters(), lr=RATE)
-    batches = [torch.from_numpy(batch.astype(np.int64)) for batch in ids]
+    rounds = [torch.from_numpy(batches.astype(np.int64)) for batches in ids]
 
     def run(number: int) -> None:
-        optimizer.zero_grad()
-        ((layer(batches[number % len(batches)]) ** 2).sum() / 2).backward()
-        optimizer.step()
+        for batch in rounds[number % len(rounds)]:
+            optimizer.zero_grad()
+            ((layer(batch) ** 2).sum() / 2).backward()
+            optimizer.step()
 
     return run
 
@@ -126,12 +132,16 @@ def torch_run(rows: int, width: int, ids: np.ndarray, name: str, table: np.ndarr
 def contestants(
     settings: Benchmark, rows: int, ids: np.ndarray, name: str, with_torch: bool
 ) -> Iterator[tuple[str, Run, int]]:
-    """(kind, run, steps a round) of all that train with one rule."""
+    """(kind, run, steps a round) of all that train with one rule; ids are [rounds, steps, batch_size]."""
     table = np.random.default_rng(0).standard_normal((rows, settings.width), np.float32)
     yield "rows", jax_run(rows, settings.width, ids, ROWS[name], table, True), settings.steps
     if name in DENSE and rows <= settings.dense_up_to:
         steps = settings.steps if rows <= 100_000 else max(settings.steps // 10, 1)
-        yield "dense", jax_run(rows, settings.width, ids, DENSE[name], table, False), steps
+        yield (
+            "dense",
+            jax_run(rows, settings.width, ids[:, :steps], DENSE[name], table, False),
+            steps,
+        )
     if with_torch and name in DENSE and rows <= settings.torch_up_to:
         yield "torch", torch_run(rows, settings.width, ids, name, table), settings.steps
 
@@ -140,15 +150,12 @@ def measure(settings: Benchmark, rows: int, ids: np.ndarray, name: str, with_tor
     """Milliseconds a step of each kind of contestant."""
     everyone = list(contestants(settings, rows, ids, name, with_torch))
     times: dict[str, list[float]] = {kind: [] for kind, _, _ in everyone}
-    taken = 0
     for round_number in range(settings.repeats + 1):
         for kind, run, steps in everyone:
             start = time.perf_counter()
-            for number in range(taken, taken + steps):
-                run(number)
+            run(round_number)
             if round_number:  # the first warms up
                 times[kind].append(1000 * (time.perf_counter() - start) / steps)
-            taken += steps
     medians = {kind: statistics.median(each) for kind, each in times.items()}
     if settings.tensorflow_python and name in DENSE and rows <= settings.torch_up_to:
         del everyone
@@ -163,7 +170,7 @@ def tensorflow_step(settings: Benchmark, rows: int, ids: np.ndarray, name: str) 
     with tempfile.TemporaryDirectory() as folder:
         table = np.random.default_rng(0).standard_normal((rows, settings.width), np.float32)
         np.save(Path(folder) / "table.npy", table)
-        np.save(Path(folder) / "ids.npy", ids[: settings.steps])
+        np.save(Path(folder) / "ids.npy", ids[0])
         arguments = [str(part) for part in (script, folder, name, steps, settings.repeats)]
         said = subprocess.run(
             [str(settings.tensorflow_python), *arguments],
@@ -201,6 +208,7 @@ def main(settings: Benchmark) -> None:
             for name in ROWS:
                 for rows in settings.table_rows:
                     ids = draw(kind, rows, batch_size, 4 * settings.steps)
+                    ids = ids.reshape(4, settings.steps, batch_size)
                     found = measure(settings, rows, ids, name, with_torch)
                     cells = [
                         f"{found[k]:.3f}" if k in found else ""
