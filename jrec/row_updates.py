@@ -8,12 +8,20 @@ from jrec.row_optimizers import RowOptimizer
 
 TableState = dict[str, dict[str, jax.Array] | jax.Array]
 
-WHOLE_TABLE_ROWS = 3
-"""A table of at most this many rows for each id read in a step is updated as a whole.
 
-Measured with Adagrad and Adam, width 64, 1,024 and 16,384 ids on two busy cores: at twice as many rows as
-ids the whole table was as fast or faster, at four times slower by up to two times.
-"""
+WHOLE_TABLE_ROWS = 2
+"""Rows for each id read up to which a table without state of its own width is updated as a whole."""
+
+
+def updated_whole(rows: int, ids: int, state: TableState) -> bool:
+    """Whether a step that reads so many ids updates a table of so many rows as a whole.
+
+    At most 2, 4 or 8 rows an id, for a rule that keeps 0, 1 or 2 arrays of the table's size: reading rows here
+    and there costs more than going over an array once, and the more so the more arrays there are. Measured
+    on 2 CPU cores with 1,024 and 16,384 ids, width 64 (row-wise Adagrad, Adagrad, Adam).
+    """
+    arrays = sum(leaf.ndim == 2 for leaf in jax.tree.leaves(state["rule"]))
+    return rows <= WHOLE_TABLE_ROWS * 2**arrays * ids
 
 
 def init_table(optimizer: RowOptimizer, table_VD: jax.Array) -> TableState:
@@ -40,9 +48,9 @@ def update_table(
     """The table after one step; the same, whichever of three ways is the fastest for its size.
 
     Linear optimizers (SGD) add each position's part to its row: duplicates add up by themselves. Others
-    need the sum of a row's gradients first: a table of V <= WHOLE_TABLE_ROWS * N rows adds them up in
-    an array of its own size and updates all rows that were touched, as dense training would; a larger
-    one never does anything of its own size.
+    need the sum of a row's gradients first: a small table (`updated_whole`) adds them up in an array of its
+    own size and updates all rows that were touched, as dense training would; a larger one never does
+    anything of its own size.
 
     Args:
         table_VD: float32 [V, D]. state: from `init_table`.
@@ -56,7 +64,7 @@ def update_table(
     if optimizer.linear is not None:
         move_ND = -optimizer.linear(step) * gradient_ND
         return table_VD.at[ids_N].add(move_ND, mode="drop"), state
-    if len(table_VD) <= WHOLE_TABLE_ROWS * len(ids_N):
+    if updated_whole(len(table_VD), len(ids_N), state):
         return _update_whole(optimizer, table_VD, state, ids_N, gradient_ND, step)
     owner_V, ids_U, gradient_UD = sum_duplicates(state["owner"], ids_N, gradient_ND)
     # Slots without a row read some row, and are dropped when written. The barrier: or XLA finds each

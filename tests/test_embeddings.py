@@ -425,6 +425,25 @@ def test_embed_is_flax_embed_with_masks_and_pools():
         Embed(V, D).apply(params, ids, mask[0])
 
 
+@pytest.mark.parametrize(
+    ("rule", "rows_an_id"),
+    [
+        (row_optimizers.rowwise_adagrad(0.1), 2),
+        (row_optimizers.adagrad(0.1), 4),
+        (row_optimizers.adam(0.1), 8),
+    ],
+)
+def test_tables_are_updated_whole_up_to_a_size(rule, rows_an_id):
+    """Only a step that does not update the table as a whole writes who owns a row."""
+    for rows, whole in ((3 * rows_an_id, True), (3 * rows_an_id + 1, False)):
+        table = jnp.zeros((rows, D))
+        ids, gradient = jnp.array([1, 2, 2]), jnp.ones((3, D))
+        state = init_table(rule, table)
+        new, after = update_table(rule, table, state, ids, gradient, jnp.int32(0))
+        assert (after["owner"] == 0).all() == whole
+        assert (new != 0).any(1).tolist() == [False, True, True] + [False] * (rows - 3)
+
+
 def test_a_gradient_of_the_whole_table_is_an_error_and_not_lost():
     def tied(params, batch, key, apply=nn.Module.apply):
         total, count = loss(params, batch, key, apply)
