@@ -4,6 +4,9 @@
     python -m experiments.candidates train --dataset click-log --data-dir prepared --run-dir DIR
     python -m experiments.candidates train --dataset ml-1m-sas --data-dir ml-1m_sas.txt.gz --seed 0 --run-dir DIR
     python -m experiments.candidates evaluate --run-dir DIR
+    python -m experiments.candidates vectors --run-dir DIR --out vectors
+    python -m experiments.candidates search --run-dir DIR --user 1
+    python -m experiments.candidates mine --run-dir DIR --lists personal --out lists.tsv
 
 Times and scores, with their commands, stand in BUILD_NOTES.md.
 """
@@ -23,8 +26,11 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from experiments.candidates_evaluation import KS, make_evaluate, write_test
+from experiments.candidates_export import export_run
+from experiments.candidates_mining import Mine, mine
 from experiments.candidates_presets import TABLE_WIDTHS
 from experiments.candidates_report import finish_candidates_run, popularity_metrics, show_split
+from experiments.candidates_search import Search, Vectors, search, vectors
 from experiments.candidates_settings import Data, Train, load, with_preset
 from experiments.candidates_system import (
     build_optimizers,
@@ -223,6 +229,7 @@ def train(settings: Train) -> None:
     chosen, saved = best.restore(template._replace(opt_state=()))
     means, by_example = measure["test"](chosen.params)
     write_test(run_dir, held_out["test"], by_example)
+    export_run(run_dir / "export", model, chosen.params, clicks, counts, settings.length)
     results = saved["metrics"] | {f"test_{name}": value for name, value in means.items()}
     results |= {
         "best_epoch": saved["epoch"] - 1,
@@ -303,8 +310,10 @@ def prepare(settings: Prepare) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line; `arguments` are the process's own by default."""
-    settings = parse_command((Prepare, Train, Evaluate), __doc__, arguments)
-    {Prepare: prepare, Train: train, Evaluate: evaluate}[type(settings)](settings)
+    commands = {Prepare: prepare, Train: train, Evaluate: evaluate}
+    commands |= {Vectors: vectors, Search: search, Mine: mine}
+    settings = parse_command(list(commands), __doc__, arguments)
+    commands[type(settings)](settings)
 
 
 if __name__ == "__main__":

@@ -45,8 +45,14 @@ def save_export(folder: Path, function: Callable, arrays: Any, *examples: Any) -
         program_file.write_bytes(content)
 
 
-def load_export(folder: Path) -> Callable[..., Any]:
+def load_export(
+    folder: Path,
+    change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | None = None,
+) -> Callable[..., Any]:
     """The exported function, with its arrays bound: call it with the inputs alone.
+
+    Args:
+        change: given the arrays by name (as `flatten` names them), others of the same shapes to bind.
 
     Raises InputError where the folder is no export or a file is damaged.
     """
@@ -61,6 +67,7 @@ def load_export(folder: Path) -> Callable[..., Any]:
     if hashlib.sha256(content).digest() != digest.tobytes():
         raise InputError(f"{folder / _PROGRAM} is damaged or of another run; train again.")
     program = jax.export.deserialize(bytearray(content))
+    flat = flat if change is None else change(flat)
     flat = {name: jax.numpy.asarray(value) for name, value in flat.items()}
     call = jax.jit(program.call)
     return lambda *inputs: call(flat, *inputs)

@@ -52,7 +52,7 @@ class Lstm(nn.Module):
             hidden_BH = jax.nn.sigmoid(o) * jnp.tanh(cell_BH)
             return (hidden_BH, cell_BH), hidden_BH
 
-        zeros_BH = jnp.zeros((len(inputs_BLE), width), ahead_LBG.dtype)
+        zeros_BH = jnp.zeros((inputs_BLE.shape[0], width), ahead_LBG.dtype)
         _, hidden_LBH = jax.lax.scan(step, (zeros_BH, zeros_BH), ahead_LBG, unroll=2)
         return jnp.swapaxes(hidden_LBH, 0, 1)
 

@@ -20,6 +20,8 @@ from jrec.retrieval.simple_lsh import largest_norm
 
 _HIGHEST = jax.lax.Precision.HIGHEST  # a GPU's TF32 would move scores by 1e-3
 _SPARE_GROUPS = 16  # beyond K, so that rounding hardly ever leaves the choice of groups in doubt
+SEEN_LENGTHS = tuple(8 * 4**power for power in range(12))
+"""Lengths to pad seen items to, so that few shapes are compiled."""
 _PADDING = 64  # item rows come in multiples of it; any group size divides it
 
 

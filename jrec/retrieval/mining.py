@@ -14,11 +14,9 @@ import scipy.sparse
 
 from jrec.data.ragged import Ragged, pad
 from jrec.errors import InputError
-from jrec.retrieval.exact import ItemTable, exact_top_k, item_table
+from jrec.retrieval.exact import SEEN_LENGTHS, ItemTable, exact_top_k, item_table
 from jrec.retrieval.list_files import Lists, ListSource
 from jrec.retrieval.simple_lsh import unit_rows
-
-_SEEN_LENGTHS = tuple(8 * 4**power for power in range(12))
 
 
 class Fallback(NamedTuple):
@@ -151,7 +149,7 @@ def personal_lists(
             some = own[first : first + batch]
             # A short batch repeats its last user: one shape, one compilation.
             some = np.pad(some, (0, batch - len(some)), mode="edge")
-            left_out = pad(seen, some, _SEEN_LENGTHS) if seen_N[some].any() else (None, None)
+            left_out = pad(seen, some, SEEN_LENGTHS) if seen_N[some].any() else (None, None)
             queries = jnp.asarray(user_SD[some - start])
             found.append((some - start, exact_top_k(table, queries, count, *left_out)))
         for places, ranked in found:

@@ -1,0 +1,129 @@
+"""Ranked items out of an exported candidate model, exactly or with an index; needs no model code."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jrec.candidate_export import CandidateModel, catalogue_rows, encode_histories
+from jrec.data.ragged import Ragged, pad
+from jrec.data.vocabulary import FIRST
+from jrec.errors import InputError
+from jrec.retrieval.ann import AnnIndex, Kind, build_index, search_index
+from jrec.retrieval.ann_files import load_index, save_index
+from jrec.retrieval.exact import SEEN_LENGTHS, exact_top_k
+from jrec.retrieval.mining import hottest, item_counts
+from jrec.retrieval.simple_lsh import item_vectors, user_vectors
+
+
+class Recommended(NamedTuple):
+    """A ranked list.
+
+    Attributes:
+        items: raw ids, best first. scores: w.u + b of each, or its clicks under the rule `popular`.
+        rule: `personal`, or `popular` where nothing is known of the user.
+        notes: sentences for what was asked for and is not known.
+    """
+
+    items: list[int | str]
+    scores: list[float]
+    rule: str
+    notes: list[str]
+
+
+def recommend(
+    model: CandidateModel,
+    count: int,
+    user: int | str | None = None,
+    history: Sequence[int | str] | None = None,
+    include_seen: bool = False,
+    index: AnnIndex | None = None,
+    effort: int = 200,
+) -> Recommended:
+    """The items of the highest w.u + b for a user, or for anybody with a history.
+
+    Args:
+        count: K. user: raw id, whose features and clicks are read. history: raw item ids, the oldest
+            first, to read in the place of the user's own clicks.
+        include_seen: also items of the history.
+        index: from `load_model_index` or `build_model_index`; else all items are looked at.
+        effort: see `jrec.retrieval.ann.search_index`.
+
+    Raises InputError for a count or effort below 1, and where neither user nor history is given.
+    """
+    for flag, value in (("count", count), ("effort", effort)):
+        if value < 1:
+            raise InputError(f"--{flag} must be 1 or more, but is {value}.")
+    if user is None and history is None:
+        raise InputError("Say for whom: give --user, or --history with items.")
+    notes, place = [], len(model.user_rows)
+    if user is not None:
+        row = catalogue_rows(model.users, [user])[0]
+        found = np.flatnonzero(model.user_rows == row + FIRST) if row >= 0 else []
+        if len(found):
+            place = int(found[0])
+        else:
+            notes.append(f"user {user} is not in the data: taken for an unknown user")
+    if history is not None:
+        rows = catalogue_rows(model.items, history)
+        if (rows < 0).any():
+            first = history[int(np.argmax(rows < 0))]
+            notes.append(
+                f"{(rows < 0).sum()} of {len(rows)} items of the history are not in the catalogue and "
+                f"are read as unknown ({first})"
+            )
+    else:
+        rows = model.histories[place] if place < len(model.user_rows) else np.zeros(0, np.int32)
+    seen = np.unique(rows[rows >= 0]).astype(np.int32)
+    if len(seen) == 0:
+        notes.append("there is no known click to go by: the most clicked items")
+        popular = hottest(item_counts(model.histories.values, len(model.biases)), count)
+        return _named(model, popular.rows[0][popular.mask[0]], popular.scores[0], "popular", notes)
+
+    one = Ragged(rows.astype(np.int32), np.array([0, len(rows)]))
+    vector_1D = encode_histories(model, one, np.array([place]), batch=1)
+    left_out = Ragged(seen, np.array([0, len(seen)]))
+    if include_seen:
+        left_out = None
+    if index is None:
+        padded = (None, None) if left_out is None else pad(left_out, lengths=SEEN_LENGTHS)
+        ranked = exact_top_k(model.table, vector_1D, count, *padded)
+        kept = np.asarray(ranked.mask[0])
+        return _named(
+            model,
+            np.asarray(ranked.rows[0])[kept],
+            np.asarray(ranked.scores[0])[kept],
+            "personal",
+            notes,
+        )
+    found, _, mask = search_index(index, user_vectors(vector_1D), count, effort, left_out)
+    found = found[0][mask[0]]
+    scores = model.weights[found] @ vector_1D[0] + model.biases[found]
+    order = np.lexsort((found, -scores))  # cosines round otherwise than scores
+    return _named(model, found[order], scores[order], "personal", notes)
+
+
+def build_model_index(model: CandidateModel, folder: Path, kind: Kind = "hnsw") -> AnnIndex:
+    """An index of the model's items, written to a folder; raises InputError where faiss is missing."""
+    vectors = item_vectors(model.weights, model.biases)
+    index = build_index(vectors, model.items.values, model.name, kind)
+    save_index(index, folder)
+    return index
+
+
+def load_model_index(model: CandidateModel, folder: Path) -> AnnIndex:
+    """An index from disk; raises InputError where it is missing, damaged or of another model or catalogue."""
+    index = load_index(folder, model.fingerprint)
+    if not np.array_equal(index.ids, model.items.values):
+        raise InputError(
+            f"{folder} holds this model's items in another order; build the index again."
+        )
+    return index
+
+
+def _named(
+    model: CandidateModel, rows: np.ndarray, scores: np.ndarray, rule: str, notes: list[str]
+) -> Recommended:
+    ids = model.items.values[rows].tolist()
+    return Recommended(ids, scores[: len(ids)].astype(float).tolist(), rule, notes)
