@@ -241,9 +241,11 @@ def _group_arrays(
             rows, lengths = rows.values, rows.lengths
         known = rows >= FIRST
         item = np.repeat(np.arange(len(items)), lengths)[known]
+        # An item may bear a tag twice, but stands in its list once.
+        item, group = np.unique(np.stack([item, rows[known] - FIRST]), axis=1)
         counts = np.bincount(item, minlength=len(items))
         arrays[f"group_ids:{name}"] = _plain_ids(vocabularies[column.vocabulary].values)
-        arrays[f"group_rows:{name}"] = (rows[known] - FIRST).astype(np.int32)
+        arrays[f"group_rows:{name}"] = group.astype(np.int32)
         arrays[f"group_offsets:{name}"] = np.concatenate([[0], np.cumsum(counts)])
     return arrays
 

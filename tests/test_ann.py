@@ -19,7 +19,13 @@ from jrec.retrieval.ann import (
 )
 from jrec.retrieval.ann_files import fingerprint, index_fingerprint, load_index, save_index
 from jrec.retrieval.exact import exact_top_k, item_table
-from jrec.retrieval.recall import SearchPoint, draw_recall, mean_recall, measure_search
+from jrec.retrieval.recall import (
+    SearchPoint,
+    draw_recall,
+    mean_recall,
+    measure_alone,
+    measure_search,
+)
 from jrec.retrieval.simple_lsh import item_vectors, largest_norm, user_vectors
 
 D, M, N, K = 9, 1200, 20, 10
@@ -253,3 +259,9 @@ def test_speed_and_picture(tmp_path):
     assert all(point.queries_per_s > 0 for point in points)
     draw_recall(tmp_path / "recall.png", [*points, SearchPoint("exact", 0, 1, 10)], 3)
     assert (tmp_path / "recall.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_one_query_alone():
+    asked = []
+    assert 0 <= measure_alone(asked.append, queries=3, warm=2) < 1000
+    assert asked == [0, 1, 2, 3, 4]

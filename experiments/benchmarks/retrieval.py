@@ -8,8 +8,8 @@
 All but `memory` need the extra `ann`, and `mine` also `parquet`. Vectors are drawn from a
 standard normal distribution, which has no structure and is the hardest case for an approximate search;
 or, with `--like FOLDER`, items from the normal distribution with the mean and covariance of a trained
-model's (`items.npy` and `users.npy` as `jrec.retrieval.vector_files` writes them) and users from its
-own. Sides alternate; medians.
+model's (`items.npy` and `users.npy` as `python -m experiments.candidates vectors` writes them) and users
+from its own. Sides alternate; medians. All sides use all cores, in batches and for one query alone.
 """
 
 import json
@@ -32,11 +32,19 @@ from jrec.command_line import parse_command
 from jrec.data.ragged import Ragged
 from jrec.errors import run_command
 from jrec.report import markdown_table
-from jrec.retrieval.ann import KINDS, build_index, import_faiss, search_index
+from jrec.retrieval.ann import (
+    KINDS,
+    AnnIndex,
+    Kind,
+    build_index,
+    import_faiss,
+    search_index,
+)
+from jrec.retrieval.ann_files import fingerprint, load_index, save_index
 from jrec.retrieval.exact import approximate_top_k, exact_top_k, item_table
 from jrec.retrieval.list_files import watch_lists, write_lists
 from jrec.retrieval.mining import Fallback, hottest, personal_lists
-from jrec.retrieval.recall import draw_recall, mean_recall, measure_search
+from jrec.retrieval.recall import draw_recall, mean_recall, measure_alone, measure_search
 from jrec.retrieval.simple_lsh import item_vectors, user_vectors
 from jrec.retrieval.vector_files import load_vectors
 
@@ -80,6 +88,8 @@ class Approximate:
     """Folder of a trained model's vectors."""
     kinds: tuple[str, ...] = KINDS
     """Indexes to build."""
+    indexes: Path | None = None
+    """Folder to keep the built indexes in, and to take them from."""
     figure: Path = Path("recall.png")
     """Where the figure goes."""
 
@@ -177,6 +187,20 @@ def exact(settings: Exact) -> None:
     print(markdown_table(["search", "ms a query", "times faiss flat"], lines))
 
 
+def kept_index(settings: Approximate, vectors: np.ndarray, kind: Kind) -> AnnIndex:
+    """The index from --indexes, or a new one."""
+    ids = np.arange(len(vectors))
+    folder = None if settings.indexes is None else settings.indexes / kind
+    if folder is not None and (folder / "index.json").exists():
+        return load_index(folder, fingerprint("made", ids, vectors))
+    start = time.perf_counter()
+    index = build_index(vectors, ids, "made", kind)
+    print(f"{kind}: built in {time.perf_counter() - start:.0f} s", flush=True)
+    if folder is not None:
+        save_index(index, folder)
+    return index
+
+
 def approximate(settings: Approximate) -> None:
     faiss = import_faiss()
     users, weights, biases = make_vectors(settings.like, settings.items, settings.queries)
@@ -188,33 +212,41 @@ def approximate(settings: Approximate) -> None:
         parts = [users[first : first + 64] for first in range(0, len(users), 64)]
         return np.concatenate([exact_top_k(table, part, settings.count).rows for part in parts])
 
+    indexes = {kind: kept_index(settings, vectors, kind) for kind in settings.kinds}
     truth = exact_rows(0)
     flat = faiss.IndexFlatIP(vectors.shape[1])
     flat.add(vectors)
-    points, lines = [], []
-    points += measure_search("jrec exact", exact_rows, [0], truth, settings.repeats)
-    points += measure_search(
-        "faiss flat",
-        lambda _: flat.search(queries, settings.count)[1],
-        [0],
-        truth,
-        settings.repeats,
-    )
-    for kind in settings.kinds:
-        start = time.perf_counter()
-        index = build_index(vectors, np.arange(len(vectors)), "made", kind)
-        print(f"{kind}: built in {time.perf_counter() - start:.0f} s", flush=True)
-
-        def search(effort: int, index=index) -> np.ndarray:
-            return search_index(index, queries, settings.count, effort)[0]
-
-        points += measure_search(kind, search, _EFFORTS[kind], truth, settings.repeats)
-    ours, theirs = (point.queries_per_s for point in points[:2])
-    for name, effort, recall, rate in points:
-        ratios = (f"{rate / ours:.1f}", f"{rate / theirs:.1f}")
-        lines.append([name, effort, recall, f"{rate:,.0f}", *ratios])
-    header = ["search", "effort", f"recall@{settings.count}", "queries/s"]
-    header += ["times jrec exact", "times faiss flat"]
+    searches = {
+        "jrec exact": (
+            exact_rows,
+            lambda k, _: np.asarray(exact_top_k(table, users[k : k + 1], settings.count).rows),
+        ),
+        "faiss flat": (
+            lambda _: flat.search(queries, settings.count)[1],
+            lambda k, _: flat.search(queries[k : k + 1], settings.count),
+        ),
+    }
+    for kind, index in indexes.items():
+        searches[kind] = (
+            lambda effort, index=index: search_index(index, queries, settings.count, effort)[0],
+            lambda k, effort, index=index: search_index(
+                index, queries[k : k + 1], settings.count, effort
+            ),
+        )
+    points, alone = [], []
+    for name, (whole, one) in searches.items():
+        efforts = _EFFORTS.get(name, (0,))
+        points += measure_search(name, whole, efforts, truth, settings.repeats)
+        alone += [
+            measure_alone(lambda k, one=one, effort=effort: one(k, effort)) for effort in efforts
+        ]
+    lines = []
+    for (name, effort, recall, rate), ms in zip(points, alone, strict=True):
+        times = [f"{rate / point.queries_per_s:.1f}" for point in points[:2]]
+        times += [f"{theirs / ms:.1f}" for theirs in alone[:2]]
+        lines.append([name, effort, recall, f"{rate:,.0f}", f"{ms:.2f}", *times])
+    header = ["search", "effort", f"recall@{settings.count}", "queries/s", "ms alone"]
+    header += ["times jrec exact", "times faiss flat", "alone: jrec exact", "alone: faiss flat"]
     print(f"\n{settings.items:,} items, vectors like {settings.like}, batch {settings.queries}\n")
     print(markdown_table(header, lines))
     draw_recall(settings.figure, points, settings.count)

@@ -56,6 +56,16 @@ def measure_search(
     return points
 
 
+def measure_alone(search: Callable[[int], object], queries: int = 64, warm: int = 8) -> float:
+    """Median milliseconds of `search(k)` for one query alone, k from `warm` on; what it gives is on the host."""
+    times = []
+    for k in range(warm + queries):
+        start = time.perf_counter()
+        search(k)
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times[warm:])
+
+
 def draw_recall(path: Path, points: Sequence[SearchPoint], count: int) -> None:
     """Queries per second (logarithmic) over recall@count as a PNG, one line for each name."""
     from matplotlib.figure import Figure  # slow to import
