@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from experiments import candidates
+from jrec.candidate_export import load_candidate_model
+from jrec.candidate_serving import recommend
 from jrec.data.click_maker import make_click_log
 from jrec.data.click_truth import ClickSize
 from jrec.errors import InputError, run_command
@@ -26,7 +28,7 @@ def run_dir(tmp_path_factory):
 def test_a_run_directory_explains_itself(run_dir):
     names = {path.name for path in run_dir.iterdir()}
     assert names >= {"settings.json", "metrics.jsonl", "curves.png", "report.md", "results.json"}
-    assert names >= {"environment.json", "last", "best", "per_user.npz"}
+    assert names >= {"environment.json", "last", "best", "export", "per_user.npz"}
     results = json.loads((run_dir / "results.json").read_text())
     assert {"test_ndcg@10", "test_hr@10", "test_recall@100", "valid_ndcg@10"} <= results.keys()
     assert {"popularity", "seed", "split", "remove_seen"} <= results.keys()
@@ -44,6 +46,20 @@ def test_evaluate_measures_the_same_again(run_dir, capsys):
     candidates.main(["evaluate", "--run-dir", str(run_dir), "--no-remove-seen"])
     kept = json.loads((run_dir / "evaluation-test-seen-kept.json").read_text())
     assert kept["hr@10"] <= again["hr@10"]
+
+
+def test_the_export_serves_what_the_run_was_measured_with(run_dir):
+    model = load_candidate_model(run_dir / "export")
+    gains = []
+    for place, row in enumerate(model.user_rows):
+        *history, target = model.items.values[model.histories[place]].tolist()
+        assert target not in history
+        found = recommend(model, 10, user=model.users.values[row - 2], history=history)
+        gains.append(
+            sum(1 / np.log2(2 + k) for k, item in enumerate(found.items) if item == target)
+        )
+    results = json.loads((run_dir / "results.json").read_text())
+    np.testing.assert_allclose(np.mean(gains), results["test_ndcg@10"], atol=1e-4)
 
 
 def test_a_click_log_from_file_to_metrics(tmp_path):

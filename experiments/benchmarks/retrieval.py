@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -120,6 +120,8 @@ class Mine:
     """Mean number of seen items a user."""
     batch: int = 256
     """Users searched for together."""
+    first: int | None = None
+    """Stop after the parts (of 8,192) that hold so many users, with all users in memory."""
     folder: Path | None = None
     """Where the file goes; a temporary folder by default."""
 
@@ -275,7 +277,7 @@ def search_many(items: int, batch: int, count: int) -> dict[str, float]:
 
 
 def mine_lists(
-    users: int, items: int, count: int, seen: int, batch: int, folder: str
+    users: int, items: int, count: int, seen: int, batch: int, first: int | None, folder: str
 ) -> dict[str, float]:
     vectors, weights, biases = make_vectors(None, items, users)
     lengths = np.random.default_rng(1).poisson(seen, users)
@@ -295,9 +297,19 @@ def mine_lists(
     start = time.perf_counter()
     path = Path(folder) / "lists.parquet"
     done = write_lists(path, "user", np.arange(users), np.arange(items), source, {"made": True})
-    watch_lists(done, users, "users", Console(stderr=True))
+    reached = 0
+
+    def counted() -> Iterator[int]:
+        nonlocal reached
+        for reached in done:
+            yield reached
+            if first is not None and first <= reached < users:
+                return
+
+    watch_lists(counted(), users, "users", Console(stderr=True))
     seconds = time.perf_counter() - start
-    return {"users_per_s": users / seconds, "file_mb": path.stat().st_size / 1e6}
+    size = sum(file.stat().st_size for file in Path(folder).rglob("*.parquet"))
+    return {"users_per_s": reached / seconds, "listed": reached, "file_mb": size / 1e6}
 
 
 def memory(settings: Memory) -> None:
@@ -318,7 +330,7 @@ def mine(settings: Mine) -> None:
     queries = user_vectors(users)
     seconds = alternate({"": lambda: flat.search(queries, settings.count)}, 3)[""]
     print(f"{settings.users:,} users x {settings.items:,} items, lists of {settings.count}\n")
-    jrec = f"jrec, seen removed, {result['file_mb']:,.0f} MB of Parquet written"
+    jrec = f"jrec, seen removed, {result['listed']:,} lists, {result['file_mb']:,.0f} MB of Parquet"
     lines = [
         [jrec, f"{result['users_per_s']:,.0f}", f"{result['peak_gib']:.2f}"],
         [f"faiss flat search alone ({some:,} users)", f"{some / seconds:,.0f}", ""],
