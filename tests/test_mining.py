@@ -318,3 +318,4 @@ def test_the_bar_is_drained(tmp_path):
     done = write_lists(tmp_path / "x.tsv", "user", ids, np.arange(M), personal(), {}, 10)
     watch_lists(done, N, "users", console)
     assert len(read_lists(tmp_path / "x.tsv")) == N * K
+    assert console.file.getvalue() == ""  # no terminal

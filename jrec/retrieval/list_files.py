@@ -131,6 +131,7 @@ def watch_lists(done: Iterable[int], total: int, what: str, console: Console) ->
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        disable=not console.is_terminal,  # elsewhere it would leave an empty line
     )
     with bar:
         task = bar.add_task("", total=total)
