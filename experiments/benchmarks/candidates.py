@@ -7,7 +7,9 @@ items, its maximum over time and the other vectors' means go through the tower (
 noise items are scored (NCE with its own noise for each example, or a sampled softmax with shared
 negatives), and Adagrad updates: tables by the rows read. Clicks are drawn at random, items Zipf-like.
 jrec gathers its windows on the device in the same step; PyTorch, eager, with `sparse=True` tables, is
-handed batches that are ready. They run in turns, round after round, in one process; given are medians.
+handed batches that are ready. "prefix" is jrec's other form of the same network: a run of 20 clicks is read
+once and trains all its positions, as many examples a step as the others (their histories have 1 to 20
+clicks, the windows' all 20). They run in turns, round after round, in one process; given are medians.
 PyTorch is left out where it is not installed.
 """
 
@@ -27,11 +29,11 @@ import numpy as np
 import tyro
 
 from experiments.candidates_presets import TABLE_WIDTHS
-from experiments.candidates_system import build_optimizers, build_step, loss
+from experiments.candidates_system import FormName, build_optimizers, build_step, loss
 from jrec.errors import run_command
 from jrec.models.candidates import CandidateNetwork, FeatureColumn
 from jrec.sampling import frequency
-from jrec.train.click_batches import make_window_gather
+from jrec.train.click_batches import make_segment_gather, make_window_gather
 from jrec.train.stream import epoch_order, make_chunk
 
 Run = Callable[[int], None]
@@ -64,9 +66,9 @@ class Benchmark:
 
 
 def draw(items: int, batch_size: int, batches: int) -> dict[str, Any]:
-    """Clicks, items' and users' features, examples; ids from 2 on, as row 0 is padding, 1 unknown."""
+    """`batches` + 1 batches: clicks, items' and users' features, examples; ids from 2 on, as row 0 is padding, 1 unknown."""
     g = np.random.default_rng(0)
-    examples, rows = batch_size * batches, items + 2
+    examples, rows = batch_size * (batches + 1), items + 2
     weight = 1 / np.arange(1, items + 1)
     cumulative = np.cumsum(weight) / weight.sum()
     shuffled = g.permutation(items) + 2
@@ -89,7 +91,9 @@ def draw(items: int, batch_size: int, batches: int) -> dict[str, Any]:
     }
 
 
-def ours(world: dict[str, Any], settings: Benchmark, name: LossName, items: int) -> Run:
+def ours(
+    world: dict[str, Any], settings: Benchmark, name: LossName, items: int, form: FormName
+) -> Run:
     """jrec's own experiment: its network, loss, row step and chunk."""
     columns = [FeatureColumn(n, "user", "categorical", n) for n in world["user_features"]]
     columns += [FeatureColumn("category", "item", "categorical", "category")]
@@ -111,25 +115,37 @@ def ours(world: dict[str, Any], settings: Benchmark, name: LossName, items: int)
             "leads": np.zeros(len(world["user"]), bool),
             "age": np.zeros(len(world["user"]), np.float32),
         },
+        "segments": {
+            "user": world["user"][::WINDOW],
+            "start": 1 + world["start"][::WINDOW],
+            "end": 1 + world["start"][::WINDOW] + WINDOW,
+        },
+        "begins": np.zeros(len(world["item"]), bool),
+        "age": np.zeros(len(world["item"]), np.float32),
     }
     data = jax.tree.map(jnp.asarray, data) | {"sampler": sampler}
     window = make_window_gather(WINDOW)
+    inner = window if form == "window" else make_segment_gather(WINDOW)
+    count, batch_size = len(world["user"]), settings.batch_size
+    if form == "prefix":
+        count, batch_size = len(data["segments"]["user"]), -(-batch_size // WINDOW)
 
     def gather(data: Any, positions: jax.Array, mask: jax.Array) -> dict[str, Any]:
-        return window(data, positions, mask) | {"sampler": data["sampler"]}
+        return inner(data, positions, mask) | {"sampler": data["sampler"]}
 
     batch = window(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
     params = jax.jit(model.init)(jax.random.key(0), batch)
     negatives = settings.noise if name == "nce" else settings.shared
-    each = partial(loss, model, name, "window", negatives, name != "nce", 0.0)
+    each = partial(loss, model, name, form, negatives, name != "nce", 0.0)
     optimizers = build_optimizers("adagrad", RATE, 0.0, 0)
     state, step = build_step(each, model, params, optimizers, True, False, jax.random.key(1))
-    count = len(world["user"])
-    chunk = make_chunk(step, gather, count, settings.batch_size)
-    order = epoch_order(jax.random.key(2), 0, count, settings.batch_size)
+    chunk = make_chunk(step, gather, count, batch_size)
+    order = epoch_order(jax.random.key(2), 0, count, batch_size)
+    whole_steps = count // batch_size  # a last, unfilled batch would be a cheaper step
 
     def run(steps: int) -> None:
         nonlocal state
+        assert steps <= whole_steps
         state, sums, bad = chunk(state, data, order, jnp.int32(0), jnp.int32(steps))
         assert int(bad) < 0 and np.isfinite(float(sums["loss_sum"]))
 
@@ -238,12 +254,15 @@ def main(settings: Benchmark) -> None:
         versions += f", torch {torch.__version__} ({torch.get_num_threads()} threads)"
     load = f"load {os.getloadavg()[0]:.1f}"
     print(f"{versions}; {jax.devices()[0].device_kind}, {os.cpu_count()} cores, {load}")
-    print("| loss | items | jrec, examples/s | PyTorch, examples/s | ratio |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| loss | items | jrec, examples/s | PyTorch, examples/s | ratio | jrec, prefix form |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for name in settings.losses:
         for items in settings.items:
             world = draw(items, settings.batch_size, settings.steps)
-            everyone = {"jrec": ours(world, settings, name, items)}
+            everyone = {
+                "jrec": ours(world, settings, name, items, "window"),
+                "prefix": ours(world, settings, name, items, "prefix"),
+            }
             if with_torch:
                 everyone["torch"] = torch_run(world, settings, name, items)
             times: dict[str, list[float]] = {each: [] for each in everyone}
@@ -253,13 +272,16 @@ def main(settings: Benchmark) -> None:
                     run(settings.steps)
                     if round_number:
                         times[each].append(time.perf_counter() - start)
+            size = dict.fromkeys(everyone, settings.batch_size)
+            size["prefix"] = -(-settings.batch_size // WINDOW) * WINDOW
             pace = {
-                each: settings.batch_size * settings.steps / statistics.median(taken)
+                each: size[each] * settings.steps / statistics.median(taken)
                 for each, taken in times.items()
             }
             cells = [name, f"{items:,}", f"{pace['jrec']:,.0f}"]
             there = "torch" in pace
-            cells += [f"{pace['torch']:,.0f}", f"{pace['jrec'] / pace['torch']:.2f}"] * there
+            ratio = f"{pace['jrec'] / pace['torch']:.2f}" if there else ""
+            cells += [f"{pace['torch']:,.0f}" if there else "", ratio, f"{pace['prefix']:,.0f}"]
             print("| " + " | ".join(cells) + " |", flush=True)
 
 
