@@ -161,17 +161,10 @@ def loss(
 def build_optimizers(
     name: OptimizerName, rate: float, weight_decay: float, warmup: int
 ) -> tuple[optax.GradientTransformation, RowOptimizer]:
-    """Of the network, and of the rows of its tables; L2 on both, on tables for what a step reads.
-
-    Adagrad's sums of squares start at 0, as the source's: at the usual 0.1 a row, whose gradient is that
-    of a few examples of a mean, would hardly move.
-    """
+    """Of the network, and of the rows of its tables; L2 on both, on tables for what a step reads."""
     schedule = optax.linear_schedule(rate / max(warmup, 1), rate, warmup) if warmup else rate
     rule, rows = {
-        "adagrad": (
-            partial(optax.adagrad, initial_accumulator_value=0.0),
-            partial(row_optimizers.adagrad, initial=0.0),
-        ),
+        "adagrad": (optax.adagrad, row_optimizers.adagrad),
         "adam": (optax.adam, row_optimizers.adam),
     }[name]
     network, tables = rule(schedule), rows(schedule)
