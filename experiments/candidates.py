@@ -25,11 +25,12 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
+from experiments.candidates_baselines import reference_metrics
 from experiments.candidates_evaluation import KS, make_evaluate, write_test
 from experiments.candidates_export import export_run
 from experiments.candidates_mining import Mine, mine
 from experiments.candidates_presets import TABLE_WIDTHS
-from experiments.candidates_report import finish_candidates_run, popularity_metrics, show_split
+from experiments.candidates_report import finish_candidates_run, show_split
 from experiments.candidates_search import Search, Vectors, search, vectors
 from experiments.candidates_settings import Data, Train, load, with_preset
 from experiments.candidates_system import (
@@ -38,6 +39,7 @@ from experiments.candidates_system import (
     build_step,
     feature_columns,
     loss,
+    start_biases,
 )
 from jrec.command_line import parse_command
 from jrec.data.click_examples import (
@@ -167,6 +169,15 @@ def train(settings: Train) -> None:
     if settings.form == "prefix":
         first = first | {"age": first["age"][:, 0]}
     params = jax.jit(model.init)(init_key, {k: v for k, v in first.items() if k not in constants})
+    if settings.bias_start == "level":
+        params = start_biases(
+            params,
+            settings.loss,
+            counts,
+            constants["sampler"],
+            settings.negatives,
+            settings.calibration,
+        )
     each = partial(
         loss,
         model,
@@ -186,15 +197,16 @@ def train(settings: Train) -> None:
     held_out = {part: held_out_examples(clicks, split, part) for part in ("valid", "test")}
     measure = {
         part: make_evaluate(
-            settings.length, model, clicks, held_data, held_out[part], settings.remove_seen
+            settings.length, model, clicks, held_data, held_out[part], settings.remove_seen, counts
         )
         for part in held_out
     }
+    measure_valid, (measure_test, make_up) = measure["valid"][0], measure["test"]
 
     def evaluate(state: TrainState) -> dict[str, float]:
         if not len(held_out["valid"]):
             return {}
-        means, _ = measure["valid"](state.params)
+        means, _ = measure_valid(state.params)
         return {f"valid_{name}": means[name] for name in ("ndcg@10", "hr@10", "mrr", "recall@100")}
 
     schedule = Schedule(
@@ -227,7 +239,8 @@ def train(settings: Train) -> None:
         sys.exit(130)
 
     chosen, saved = best.restore(template._replace(opt_state=()))
-    means, by_example = measure["test"](chosen.params)
+    means, by_example = measure_test(chosen.params)
+    means |= make_up(chosen.params)
     write_test(run_dir, held_out["test"], by_example)
     export_run(run_dir / "export", model, chosen.params, clicks, counts, settings.length)
     results = saved["metrics"] | {f"test_{name}": value for name, value in means.items()}
@@ -241,9 +254,18 @@ def train(settings: Train) -> None:
         "split": settings.data.split,
         "remove_seen": settings.remove_seen,
     }
-    popular = popularity_metrics(clicks, counts, held_out["test"], settings.remove_seen, KS)
+    made = settings.data.dataset == "synthetic"
+    references = reference_metrics(
+        clicks,
+        split,
+        counts,
+        held_out["test"],
+        settings.remove_seen,
+        KS,
+        (settings.data.synthetic, settings.data.split_seed) if made else None,
+    )
     kept = dataclasses.asdict(settings) | {"data_source": dataclasses.asdict(clicks.source)}
-    finish_candidates_run(run_dir, kept, environment(), results, popular, clicks, console)
+    finish_candidates_run(run_dir, kept, environment(), results, references, clicks, console)
 
 
 def record(settings: Train, clicks: Clicks) -> dict[str, Any]:
@@ -278,8 +300,12 @@ def evaluate(settings: Evaluate) -> None:
     params = jax.eval_shape(model.init, jax.random.key(0), batch)
     template = TrainState(jnp.zeros((), jnp.int32), jax.random.key(0), params, ())
     chosen, _ = Checkpoints(settings.run_dir / "best", keep=1).restore(template)
-    measure = make_evaluate(again.length, model, clicks, held_data, examples, settings.remove_seen)
+    counts = count_items(clicks, split.train)
+    measure, make_up = make_evaluate(
+        again.length, model, clicks, held_data, examples, settings.remove_seen, counts
+    )
     means, _ = measure(chosen.params)
+    means |= make_up(chosen.params)
     seen = "removed" if settings.remove_seen else "kept"
     print(f"{settings.part}, whole catalogue, seen items {seen}")
     for name, value in means.items():

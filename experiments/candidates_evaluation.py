@@ -1,5 +1,6 @@
 """Held-out clicks of the candidate experiment, ranked against the whole catalogue."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.candidates_baselines import (
+    empty_histories,
+    popular_lists,
+    popularity_ranks,
+)
 from jrec.data.click_examples import Examples
 from jrec.data.clicks import Clicks
 from jrec.data.ragged import Ragged, pad
 from jrec.data.vocabulary import FIRST
-from jrec.evaluate.next_item import make_next_item_evaluator
+from jrec.evaluate.next_item import make_next_item_evaluator, make_recommender
 from jrec.evaluate.per_user import write_per_user
+from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
+from jrec.evaluate.recommended_items import coverage, exposure, gini, popularity_bias
 from jrec.models.candidates import CandidateNetwork
 from jrec.train.click_batches import make_window_gather, window_data
 from jrec.train.stream import Gather
 
 KS = (10, 50, 100)
+LISTED = 10
+"""Length of the lists whose make-up is measured."""
 
 
 def evaluation_data(
@@ -59,20 +69,73 @@ def make_evaluate(
     data: dict[str, Any],
     examples: Examples,
     remove_seen: bool,
-) -> Callable[[Any], tuple[dict[str, float], dict[str, np.ndarray]]]:
-    """params -> (mean metrics, metrics by example); the examples are put on the device once.
+    counts: np.ndarray,
+) -> tuple[Callable[[Any], tuple[dict[str, float], dict[str, np.ndarray]]], Callable]:
+    """Two functions of the parameters; the examples are put on the device once.
+
+    Users without any click before the held-out one get the list of most clicked items.
 
     Args:
         length: clicks of a history. data: from `jrec.train.click_batches.device_clicks`.
+        counts: [V], training clicks of each item row.
+
+    Returns:
+        params -> (mean metrics, metrics by example), and params -> what the lists are made of, see
+        `list_metrics`.
     """
-    evaluator = make_next_item_evaluator(
-        lambda params, batch: model.apply(params, batch, method="last_vectors"),
-        lambda params: model.apply(params, jnp.arange(model.item_rows), method="outputs"),
-        evaluation_gather(length),
-        KS,
-    )
+
+    def user_vectors(params: Any, batch: Any) -> jax.Array:
+        return model.apply(params, batch, method="last_vectors")
+
+    def item_vectors(params: Any) -> tuple[jax.Array, jax.Array]:
+        return model.apply(params, jnp.arange(model.item_rows), method="outputs")
+
+    gather = evaluation_gather(length)
+    evaluator = make_next_item_evaluator(user_vectors, item_vectors, gather, KS)
+    recommender = make_recommender(user_vectors, item_vectors, gather, LISTED)
     ready = evaluation_data(data, clicks, examples, remove_seen)
-    return lambda params: evaluator(params, ready)
+    empty = np.flatnonzero(empty_histories(clicks, examples))
+    without = take_examples(examples, empty)
+    ranks = popularity_ranks(clicks, counts, without, remove_seen)[:, None]
+    popular = ranking_metrics(ranks, np.ones_like(ranks, bool), KS)
+    popular_list = popular_lists(clicks, counts, without, remove_seen, LISTED)
+
+    def evaluate(params: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        _, by_example = evaluator(params, ready)
+        for name, values in by_example.items():
+            values[empty] = popular[name]
+        return mean_metrics(by_example), by_example
+
+    def lists(params: Any) -> dict[str, float]:
+        ids, _, mask = recommender(params, ready)
+        ids, mask = ids.copy(), mask.copy()
+        ids[empty], mask[empty] = popular_list
+        return list_metrics(ids, mask, counts) | {"empty_histories": len(empty)}
+
+    return evaluate, lists
+
+
+def take_examples(examples: Examples, rows: np.ndarray) -> Examples:
+    """Some of the examples."""
+    names = ("user", "start", "end", "target", "starts_with_unknown", "age_days")
+    return dataclasses.replace(examples, **{name: getattr(examples, name)[rows] for name in names})
+
+
+def list_metrics(ids: np.ndarray, mask: np.ndarray, counts: np.ndarray) -> dict[str, float]:
+    """Coverage, Gini and mean popularity of lists: `jrec.evaluate.recommended_items`.
+
+    Args:
+        ids: int [E, K] item rows, a list for each held-out click. mask: bool, false where there is none.
+        counts: [V], training clicks of each item row.
+    """
+    recommendable = np.arange(len(counts)) >= FIRST
+    shown = exposure(ids, mask, len(counts))
+    bias = popularity_bias(ids, mask, counts)
+    K = ids.shape[1]
+    return {
+        f"coverage@{K}": coverage(shown, recommendable),
+        f"gini@{K}": gini(shown, recommendable),
+    } | {f"{name}@{K}": float(np.nanmean(values)) for name, values in bias.items()}
 
 
 def write_test(run_dir: Path, examples: Examples, by_example: dict[str, np.ndarray]) -> None:

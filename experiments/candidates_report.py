@@ -1,19 +1,17 @@
 """What the candidate experiment prints and writes beside the model."""
 
+import math
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jrec.data.click_examples import ClickSplit, Examples
+from jrec.data.click_examples import ClickSplit
 from jrec.data.clicks import Clicks
 from jrec.data.vocabulary import FIRST
-from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
 from jrec.files import replacing, write_json
 from jrec.report import draw_curves, markdown_table, read_metrics
 
@@ -34,50 +32,35 @@ def show_split(clicks: Clicks, split: ClickSplit, console: Console) -> None:
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
 
 
-def popularity_metrics(
-    clicks: Clicks,
-    counts: np.ndarray,
-    examples: Examples,
-    remove_seen: bool,
-    ks: Sequence[int],
-) -> dict[str, float]:
-    """What the list of most clicked items reaches; ties stand before the target."""
-    counts = counts.astype(np.int64)
-    items = np.arange(FIRST, len(counts))
-    by_count = np.sort(counts[FIRST:])
-    target = clicks.item[examples.target]
-    ahead = (
-        len(items) - np.searchsorted(by_count, counts[target]) - 1
-    )  # as many or more, not itself
-    if remove_seen:
-        for k, user in enumerate(examples.user):
-            seen = np.unique(clicks.item[clicks.offsets[user] : examples.end[k]])
-            seen = seen[seen != target[k]]
-            ahead[k] -= (counts[seen] >= counts[target[k]]).sum()
-    ranks = (ahead + 1)[:, None]
-    return mean_metrics(ranking_metrics(ranks, np.ones_like(ranks, bool), ks))
-
-
 def finish_candidates_run(
     run_dir: Path,
     settings: dict[str, Any],
     environment: dict[str, Any],
     results: dict[str, Any],
-    popular: dict[str, float],
+    references: dict[str, dict[str, float]],
     clicks: Clicks,
     console: Console,
 ) -> None:
     """Writes `results.json`, `environment.json`, `curves.png` and `report.md`; prints the table."""
     rows = [
-        ["popularity", *(popular[name] for name in SHOWN)],
-        ["candidates", *(results[f"test_{name}"] for name in SHOWN)],
+        [title, *(numbers.get(name, math.nan) for name in SHOWN)]
+        for title, numbers in references.items()
     ]
+    rows.append(["candidates", *(results[f"test_{name}"] for name in SHOWN)])
     seen = "removed" if settings["remove_seen"] else "kept"
     title = f"test, whole catalogue, seen items {seen}"
     table = Table(title, *SHOWN)
-    for name, *values in rows:
-        table.add_row(name, *(f"{value:.4f}" for value in values))
+    shown = [[n, *("" if math.isnan(v) else f"{v:.4f}" for v in values)] for n, *values in rows]
+    for row in shown:
+        table.add_row(*row)
     console.print(table)
+    if results["test_empty_histories"]:
+        console.print(
+            f"{results['test_empty_histories']:,} test clicks are their users' first: those users got "
+            "the popular list.",
+            highlight=False,
+            soft_wrap=True,
+        )
     curve = read_metrics(run_dir)
     series = {
         name: [(line["epoch"], line[name]) for line in curve if line.get(name) is not None]
@@ -89,7 +72,7 @@ def finish_candidates_run(
         [
             f"# candidates on {clicks.name}",
             f"Command: `{command}`",
-            markdown_table([title, *SHOWN], rows),
+            markdown_table([title, *SHOWN], shown),
             "![validation by epoch](curves.png)",
             "## Results",
             markdown_table(["what", "value"], [[k, v] for k, v in results.items()]),
@@ -104,7 +87,7 @@ def finish_candidates_run(
     with replacing(run_dir / "report.md") as temporary:
         temporary.write_text(report + "\n", encoding="utf-8")
     write_json(run_dir / "environment.json", environment)
-    whole = results | {"popularity": popular, "command": command, "run_settings": settings}
+    whole = results | {"references": references, "command": command, "run_settings": settings}
     write_json(run_dir / "results.json", whole)
     speed = results["examples_per_second"]
     pace = f"; {speed:,.0f} examples/s from the second epoch on" if speed else ""

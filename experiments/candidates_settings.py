@@ -16,7 +16,7 @@ from jrec.data.click_examples import ClickSplit, leave_one_out, time_cut
 from jrec.data.click_sources import CLICK_DATASETS, load_clicks_dataset
 from jrec.data.click_truth import ClickSize
 from jrec.data.clicks import Clicks
-from jrec.data.kuairand import Watched
+from jrec.data.kuairand import Watched, china_midnight
 from jrec.errors import InputError
 from jrec.models.candidates import EncoderName
 
@@ -42,7 +42,7 @@ class Data:
     split: Literal["leave-one-out", "time-cut"] = "leave-one-out"
     """Hold out each user's last clicks, or everything from a moment on."""
     valid_from: str = ""
-    """With time-cut: the day (YYYY-MM-DD, UTC) on which validation begins."""
+    """With time-cut: the day (YYYY-MM-DD) on which validation begins; kuairand-pure: in China, else in UTC."""
     test_from: str = ""
     """With time-cut: the day on which the test begins."""
     split_seed: int = 0
@@ -99,6 +99,8 @@ class Train:
     """Of the frequencies of `--noise frequency`."""
     calibration: float = 0.75
     """t of gBCE."""
+    bias_start: Literal["level", "zero"] = "level"
+    """Items' biases under nce, bce and gbce: the loss's best without knowing users, or 0."""
     cap: int | None = None
     """The most training examples a user gives (window form)."""
     whole_histories: bool = True
@@ -188,10 +190,15 @@ def load(data: Data) -> tuple[Clicks, ClickSplit]:
     )
     if data.split == "leave-one-out":
         return clicks, leave_one_out(clicks)
+    midnight = china_midnight if data.dataset == "kuairand-pure" else _utc_midnight
     moments = []
     for flag, day in (("valid-from", data.valid_from), ("test-from", data.test_from)):
         try:
-            moments.append(int(datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp()))
-        except ValueError:
+            moments.append(midnight(day))
+        except (ValueError, InputError):
             raise InputError(f"--{flag} must be a day as 2022-05-01, but is {day!r}.") from None
     return clicks, time_cut(clicks, *moments)
+
+
+def _utc_midnight(day: str) -> int:
+    return int(datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp())

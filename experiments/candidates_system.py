@@ -12,12 +12,14 @@ import optax
 
 from jrec import row_optimizers
 from jrec.data.clicks import Bag, Categorical, Clicks, Continuous
+from jrec.data.vocabulary import FIRST
 from jrec.full_softmax import full_softmax
 from jrec.models.candidates import CandidateNetwork, FeatureColumn
 from jrec.retrieval_losses import (
     binary_cross_entropy,
     gbce_beta,
     in_batch_softmax,
+    level_logits,
     nce,
     sampled_softmax,
 )
@@ -60,6 +62,32 @@ def build_sampler(noise: NoiseName, power: float, counts: np.ndarray) -> Sampler
     if noise == "log-uniform":
         return log_uniform(counts)
     return frequency(counts, power)
+
+
+def start_biases(
+    params: Any,
+    name: LossName,
+    counts: np.ndarray,
+    sampler: Sampler,
+    negatives: int,
+    calibration: float,
+) -> Any:
+    """The parameters with biases at the level that a loss asks for (see `level_logits`)."""
+    if name not in ("nce", "bce", "gbce"):
+        return params
+    if name == "nce":
+        level_V = level_logits(counts)
+    else:
+        log_q_V = np.asarray(sampler.log_q(jnp.arange(len(counts))))
+        beta = _beta(name, negatives, len(counts) - FIRST, calibration)
+        level_V = level_logits(counts, log_q_V, negatives, beta)
+    level_V[:FIRST] = 0  # padding and unknown are no items
+    table = {"embedding": jnp.asarray(level_V)[:, None]}
+    return {"params": params["params"] | {"bias_table": table}}
+
+
+def _beta(name: LossName, negatives: int, items: int, calibration: float) -> float:
+    return gbce_beta(negatives, items, calibration) if name == "gbce" else 1.0
 
 
 def loss(
@@ -126,8 +154,7 @@ def loss(
     if name.startswith("sampled-softmax"):
         correction = None if name.endswith("no-logq") else log_q
         return sampled_softmax(true, noise, target, ids, correction, counted)
-    items = model.item_rows - 2
-    beta = gbce_beta(negatives, items, calibration) if name == "gbce" else 1.0
+    beta = _beta(name, negatives, model.item_rows - FIRST, calibration)
     return binary_cross_entropy(true, noise, target, ids, counted, None, beta)
 
 

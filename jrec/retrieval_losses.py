@@ -11,6 +11,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def nce(
@@ -161,6 +162,31 @@ def gbce_beta(negatives: int, items: int, calibration: float) -> float:
         )
     rate = negatives / (items - 1)
     return rate * (calibration * (1 - 1 / rate) + 1 / rate)
+
+
+def level_logits(
+    count_V: np.ndarray, log_q_V: np.ndarray | None = None, negatives: int = 1, beta: float = 1.0
+) -> np.ndarray:
+    """The logits of least loss for a model that knows items alone: where biases start, float32 [V].
+
+    `nce` and `binary_cross_entropy` fix the level of logits, not only their differences, and it lies far
+    from 0: for NCE at s_i = log p_i, for K negatives of q and a power beta at s_i = log(beta p_i /
+    (K q_i)). Biases that start at 0 must first travel there by all steps together, through user vectors
+    that become one constant direction on the way. Softmax losses have no level, and start at 0.
+
+    Args:
+        count_V: [V], how often each row is a target; p = (count + 1) / their sum, as any row may be one.
+        log_q_V: float [V], the negatives' of `binary_cross_entropy`; None for `nce`. What is never drawn
+            (-inf) starts at the highest level of what is.
+        negatives: K. beta: of gBCE.
+    """
+    p_V = np.asarray(count_V, np.float64) + 1
+    level_V = np.log(p_V / p_V.sum())
+    if log_q_V is not None:
+        drawn_V = np.isfinite(log_q_V)
+        level_V = level_V + math.log(beta / negatives) - np.where(drawn_V, log_q_V, 0)
+        level_V = np.where(drawn_V, level_V, level_V[drawn_V].max())
+    return level_V.astype(np.float32)
 
 
 def _kept(values: jax.Array, kept: jax.Array) -> jax.Array:

@@ -7,24 +7,43 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.candidates_report import popularity_metrics
+from experiments.candidates_baselines import (
+    empty_histories,
+    item_neighbour_ranks,
+    popular_lists,
+    popularity_ranks,
+    rank_metrics,
+    reference_metrics,
+)
+from experiments.candidates_evaluation import list_metrics, make_evaluate
 from experiments.candidates_system import (
     build_optimizers,
     build_sampler,
     build_step,
     feature_columns,
     loss,
+    start_biases,
 )
+from jrec.baselines.neighbours import shrunk_cosine
 from jrec.data.click_examples import (
     count_items,
+    held_out_examples,
     history_of,
     leave_one_out,
+    time_cut,
     training_examples,
 )
 from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
 from jrec.models.candidates import CandidateNetwork
-from jrec.models.sequences import Lstm, SelfAttention, running_max, running_mean
+from jrec.models.sequences import (
+    Lstm,
+    SelfAttention,
+    running_max,
+    running_mean,
+    whole_max,
+    whole_mean,
+)
 from jrec.sampling import frequency
 from jrec.train.click_batches import (
     device_clicks,
@@ -74,6 +93,17 @@ def test_running_mean_and_max_read_no_later_position():
             )
 
 
+def test_whole_means_and_maxima_are_the_running_ones_at_the_end():
+    generator = np.random.default_rng(0)
+    values = jnp.asarray(generator.normal(size=(3, 5, 2)) - 3, jnp.float32)
+    mask = jnp.asarray([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0] * 5], bool)
+    for counted in (mask, 2 * mask.astype(jnp.int32)):
+        np.testing.assert_allclose(
+            whole_mean(values, counted), running_mean(values, counted)[:, -1], rtol=1e-6
+        )
+    np.testing.assert_array_equal(whole_max(values, mask), running_max(values, mask)[:, -1])
+
+
 def test_the_lstm_is_its_equations():
     x = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
     model = Lstm(5)
@@ -91,6 +121,28 @@ def test_the_lstm_is_its_equations():
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
         h = sigmoid(o) * np.tanh(c)
         np.testing.assert_allclose(out[:, t], h, atol=1e-5)
+
+
+def test_the_lstms_gradient_is_that_of_a_plain_loop():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 3)), jnp.float32)
+    model = Lstm(4)
+    params = model.init(jax.random.key(0), x)
+    weight = jnp.asarray(np.random.default_rng(1).normal(size=(2, 5, 4)), jnp.float32)
+
+    def plain(params, x):
+        p, h, c, out = params["params"], jnp.zeros((2, 4)), jnp.zeros((2, 4)), []
+        for t in range(5):
+            gates = x[:, t] @ p["kernel"] + h @ p["recurrent"] + p["bias"][None]
+            i, f, o, g = jnp.split(gates, 4, -1)
+            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            h = jax.nn.sigmoid(o) * jnp.tanh(c)
+            out.append(h)
+        return (jnp.stack(out, 1) * weight).sum()
+
+    found = jax.grad(lambda p, x: (model.apply(p, x) * weight).sum(), argnums=(0, 1))(params, x)
+    expected = jax.grad(plain, argnums=(0, 1))(params, x)
+    for one, two in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
 
 
 def test_attention_is_causal_and_knows_order():
@@ -242,8 +294,6 @@ def test_both_forms_have_one_loss(clicks):
 
 @pytest.mark.parametrize("remove_seen", [True, False])
 def test_popularity_by_hand(clicks, remove_seen):
-    from jrec.data.click_examples import held_out_examples
-
     split = leave_one_out(clicks)
     counts, examples = count_items(clicks, split.train), held_out_examples(clicks, split, "test")
     hits = []
@@ -252,5 +302,137 @@ def test_popularity_by_hand(clicks, remove_seen):
         seen = set(clicks.item[clicks.offsets[user] : examples.end[k]]) if remove_seen else set()
         rivals = [i for i in range(2, len(counts)) if i != target and i not in seen]
         hits.append(sum(counts[i] >= counts[target] for i in rivals) < 10)
-    found = popularity_metrics(clicks, counts, examples, remove_seen, (10,))
+    found = rank_metrics(popularity_ranks(clicks, counts, examples, remove_seen), (10,))
     np.testing.assert_allclose(found["hr@10"], np.mean(hits))
+
+
+def cut(clicks):
+    """A cut in time before which some users have clicked nothing."""
+    moments = np.quantile(clicks.timestamp, [0.1, 0.2]).astype(int)
+    return time_cut(clicks, *moments)
+
+
+def test_first_clicks_are_ranked_by_popularity(clicks):
+    split = cut(clicks)
+    counts, examples = count_items(clicks, split.train), held_out_examples(clicks, split, "test")
+    empty = empty_histories(clicks, examples)
+    first = clicks.offsets[:-1][np.diff(clicks.offsets) > 0]
+    assert 0 < empty.sum() < len(empty)
+    np.testing.assert_array_equal(
+        np.sort(examples.target[empty]), np.intersect1d(first, split.test)
+    )
+    model = network(clicks, encoder="mean")
+    data = all_data(clicks, ())
+    evaluate, lists = make_evaluate(8, model, clicks, data, examples, True, counts)
+    batch = make_window_gather(8)(
+        window_data(data, examples), jnp.zeros(1, jnp.int32), jnp.ones(1, bool)
+    )
+    params = model.init(jax.random.key(0), batch)
+    means, by_example = evaluate(params)
+    ranks = popularity_ranks(clicks, counts, examples, True)
+    np.testing.assert_allclose(by_example["mrr"][empty], 1 / ranks[empty])
+    assert (by_example["mrr"][~empty] != 1 / ranks[~empty]).any()
+    np.testing.assert_allclose(means["mrr"], by_example["mrr"].mean())
+    made_of = lists(params)
+    assert made_of["empty_histories"] == empty.sum()
+    assert 0 < made_of["coverage@10"] <= 1 and 0 <= made_of["gini@10"] < 1
+
+
+@pytest.mark.parametrize("remove_seen", [True, False])
+def test_popular_lists_by_hand(clicks, remove_seen):
+    split = leave_one_out(clicks)
+    counts, examples = count_items(clicks, split.train), held_out_examples(clicks, split, "test")
+    ids, mask = popular_lists(clicks, counts, examples, remove_seen, 38)
+    for k in range(len(examples)):
+        user = examples.user[k]
+        seen = set(clicks.item[clicks.offsets[user] : examples.end[k]]) if remove_seen else set()
+        rows = [i for i in range(2, len(counts)) if i not in seen]
+        rows = sorted(rows, key=lambda i: (-counts[i], i))[:38]
+        assert ids[k][mask[k]].tolist() == rows
+        assert (ids[k][~mask[k]] == -1).all()
+    assert mask.all() == (not remove_seen)
+
+
+def test_what_lists_are_made_of():
+    counts = np.array([0, 0, 5, 3, 0, 1])  # rows 2 to 5 are items
+    ids, mask = np.array([[2, 3], [2, -1]]), np.array([[True, True], [True, False]])
+    found = list_metrics(ids, mask, counts)
+    assert found["coverage@2"] == 0.5
+    np.testing.assert_allclose(found["gini@2"], (0 * -3 + 0 * -1 + 1 * 1 + 2 * 3) / (4 * 3))
+    np.testing.assert_allclose(found["popularity@2"], (4 + 5) / 2)
+
+
+@pytest.mark.parametrize("remove_seen", [True, False])
+def test_item_neighbours_by_hand(clicks, remove_seen):
+    split = leave_one_out(clicks)
+    examples, rows = held_out_examples(clicks, split, "test"), clicks.vocabularies["item"].rows
+    found = item_neighbour_ranks(clicks, split, examples, remove_seen)
+    met = np.zeros((clicks.users, rows), np.float32)
+    met[clicks.user_of_event[split.train], clicks.item[split.train]] = 1
+    from scipy import sparse
+
+    similarity = shrunk_cosine(sparse.csr_array(met.T), np.arange(rows), 0.0)
+    for row in similarity:  # the ten nearest stay
+        row[np.argsort(row)[:-10]] = 0
+    exact = 0
+    for k in range(len(examples)):
+        history = clicks.item[clicks.offsets[examples.user[k]] : examples.end[k]]
+        score, target = similarity[np.unique(history)].sum(0), clicks.item[examples.target[k]]
+        rivals = set(range(2, rows)) - {target} - (set(history) if remove_seen else set())
+        exact += found[k] == 1 + sum(score[i] >= score[target] for i in rivals)
+    # Which of equal neighbours are kept is not said, so a few ranks may differ.
+    assert exact >= 0.7 * len(examples)
+
+
+def test_references_of_a_made_up_log_name_its_optimum():
+    made = (ClickSize(users=60, items=40, clicks=8, categories=4, groups=3), 0)
+    clicks = make_clicks(*made)[0]
+    split = leave_one_out(clicks)
+    counts, examples = count_items(clicks, split.train), held_out_examples(clicks, split, "test")
+    found = reference_metrics(clicks, split, counts, examples, True, (10,), made)
+    assert list(found)[:2] == ["popularity", "item neighbours"] and len(found) == 4
+    best = found["planted: best from the log alone"]
+    assert best["recall@10"] == best["hr@10"] > found["popularity"]["hr@10"]
+    assert len(reference_metrics(clicks, split, counts, examples, False, (10,), made)) == 2
+
+
+@pytest.mark.parametrize("name", ["nce", "bce", "gbce"])
+def test_biases_start_where_the_loss_of_no_users_is_least(clicks, name):
+    split = leave_one_out(clicks)
+    counts = count_items(clicks, split.train)
+    model, data = network(clicks, encoder="mean"), all_data(clicks, ())
+    examples = training_examples(clicks, split, 8)
+    count = len(examples)
+    # A full batch, and every click as often as its (count + 1) says.
+    sampler = build_sampler("uniform", 1.0, counts)
+    target = jnp.asarray(np.repeat(np.arange(2, len(counts)), counts[2:] + 1))
+    batch = make_window_gather(8)(
+        window_data(data, examples),
+        jnp.zeros(len(target), jnp.int32),
+        jnp.ones(len(target), bool),
+    )
+    batch |= {"target": target, "sampler": sampler}
+    params = model.init(jax.random.key(0), {k: v for k, v in batch.items() if k != "sampler"})
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    started = start_biases(zeros, name, counts, sampler, 16, 0.75)
+    assert count and (started["params"]["bias_table"]["embedding"][2:] < 0).all()
+
+    def mean_loss(params, shift):
+        table = params["params"]["bias_table"]["embedding"]
+        moved = {"params": params["params"] | {"bias_table": {"embedding": table + shift}}}
+        keys = jax.random.split(jax.random.key(3), 50)
+        sums, number = jax.vmap(
+            lambda key: loss(model, name, "window", 16, False, 0.75, moved, batch, key)
+        )(keys)
+        return sums.sum() / number.sum()
+
+    at_level = float(mean_loss(started, 0.0))
+    assert at_level < float(mean_loss(started, 0.5)) and at_level < float(mean_loss(started, -0.5))
+    assert at_level < float(mean_loss(zeros, 0.0)) - 0.02
+    slope = jax.grad(lambda shift: mean_loss(started, shift))(0.0)
+    assert abs(float(slope)) < 0.02 * float(jax.grad(lambda s: mean_loss(zeros, s))(0.0))
+
+
+def test_softmax_losses_start_as_they_were(clicks):
+    params = {"params": {"bias_table": {"embedding": jnp.zeros((5, 1))}}}
+    assert start_biases(params, "full-softmax", np.arange(5), None, 4, 0.75) is params

@@ -1,14 +1,16 @@
 """The candidate experiment on small made-up logs: prepare, train, evaluate, resume, bad settings."""
 
+import dataclasses
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
-from experiments import candidates
+from experiments import candidates, candidates_losses, candidates_settings
 from jrec.candidate_export import load_candidate_model
 from jrec.candidate_serving import recommend
-from jrec.data.click_maker import make_click_log
+from jrec.data.click_maker import make_click_log, make_clicks
 from jrec.data.click_truth import ClickSize
 from jrec.errors import InputError, run_command
 from jrec.evaluate.per_user import read_per_user
@@ -31,7 +33,12 @@ def test_a_run_directory_explains_itself(run_dir):
     assert names >= {"environment.json", "last", "best", "export", "per_user.npz"}
     results = json.loads((run_dir / "results.json").read_text())
     assert {"test_ndcg@10", "test_hr@10", "test_recall@100", "valid_ndcg@10"} <= results.keys()
-    assert {"popularity", "seed", "split", "remove_seen"} <= results.keys()
+    assert {"references", "seed", "split", "remove_seen"} <= results.keys()
+    assert {"test_coverage@10", "test_gini@10", "test_log_popularity@10"} <= results.keys()
+    assert results["test_empty_histories"] == 0
+    report = (run_dir / "report.md").read_text()
+    for name in ("popularity", "item neighbours", "planted: best from the log alone"):
+        assert name in results["references"] and f"| {name} | " in report
     users, by_user = read_per_user(run_dir)
     assert len(users) == 60
     np.testing.assert_allclose(np.mean(by_user["ndcg@10"]), results["test_ndcg@10"], rtol=1e-5)
@@ -129,6 +136,41 @@ def test_bad_settings_give_one_sentence(flags, sentence, capsys, tmp_path, monke
     said = capsys.readouterr().err
     assert stopped.value.code == 1
     assert sentence in said and "Traceback" not in said and said.count("\n") == 1
+
+
+def test_the_table_of_losses(tmp_path, monkeypatch, capsys):
+    size = ClickSize(users=60, items=40, clicks=8, categories=4, groups=3)
+    make_click_log(tmp_path / "click.log", size, 0)
+    small = {"item_width": 8, "state_width": 8, "length": 8, "tower": (8, 8), "negatives": 8}
+    monkeypatch.setattr(candidates_losses, "PROTOCOL", candidates_losses.PROTOCOL | small)
+    data = ["--dataset", "click-log", "--data-dir", str(tmp_path / "click.log")]
+    flags = [*data, "--run-dir", str(tmp_path / "table"), "--losses", "nce", "gbce"]
+    flags += ["--encoders", "mean", "--epochs", "1"]
+    candidates_losses.main(flags)
+    said = capsys.readouterr().out
+    assert "| NDCG@10, 1 epochs | nce | gbce |" in said and "| popularity | " in said
+    assert "| item neighbours | " in said and (tmp_path / "table" / "table.md").exists()
+    monkeypatch.setattr(candidates_losses, "train", None)  # nothing is trained twice
+    candidates_losses.main(flags)
+    with pytest.raises(InputError, match="with epochs = 1, but now it is 2"):
+        candidates_losses.main([*flags[:-1], "2"])
+
+
+@pytest.mark.parametrize("name,hours", [("kuairand-pure", 8), ("click-log", 0)])
+def test_a_cuts_days_begin_where_the_log_was_written(name, hours, monkeypatch):
+    clicks = make_clicks(ClickSize(users=60, items=40, clicks=8, categories=4, groups=3), 0)[0]
+    day = int(clicks.timestamp.min()) // 86_400 * 86_400
+    times = np.where(np.arange(len(clicks)) % 2, day + 86_400, day + 86_400 - 4 * 3600)
+    clicks = dataclasses.replace(clicks, timestamp=np.sort(times))
+    monkeypatch.setattr(candidates_settings, "load_clicks_dataset", lambda *a, **k: clicks)
+    morning = str(datetime.fromtimestamp(day + 86_400, UTC).date())
+    given = {"dataset": name, "split": "time-cut", "valid_from": morning, "test_from": morning}
+    if hours:  # everything lies after the midnight in China
+        with pytest.raises(InputError, match="leaves train 0"):
+            candidates_settings.load(candidates_settings.Data(**given))
+        return
+    _, split = candidates_settings.load(candidates_settings.Data(**given))
+    assert len(split.train) == (times < day + 86_400).sum()
 
 
 def test_evaluate_wants_a_finished_run(tmp_path):

@@ -9,7 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from jrec.embeddings import Embed
-from jrec.models.sequences import Lstm, SelfAttention, running_max, running_mean
+from jrec.models.sequences import (
+    Lstm,
+    SelfAttention,
+    running_max,
+    running_mean,
+    whole_max,
+    whole_mean,
+)
 
 EncoderName = Literal["lstm-max", "mean", "lstm", "attention"]
 
@@ -111,13 +118,8 @@ class CandidateNetwork(nn.Module):
 
     def last_vectors(self, batch: Mapping[str, Any], train: bool = False) -> jax.Array:
         """User vectors after the whole history, float [B, D]; `age` is float [B] here."""
-        last_B = jnp.maximum(batch["mask"].sum(1) - 1, 0)
-
-        def last(values_BLE: jax.Array) -> jax.Array:
-            return jnp.take_along_axis(values_BLE, last_B[:, None, None], 1)[:, 0]
-
-        parts = [last(self._states(batch, train))]
-        parts += [last(part_BLE) for part_BLE in self._history_features(batch)]
+        parts = [self._states(batch, train, last=True)]
+        parts += self._history_features(batch, last=True)
         parts += self._user_features(batch)
         if self.example_age:
             parts.append(_age_parts(batch["age"]))
@@ -132,34 +134,41 @@ class CandidateNetwork(nn.Module):
         """All that has parameters, once: for `init`."""
         return self.last_vectors(batch), self.outputs(batch["item"])[0]
 
-    def _states(self, batch: Mapping[str, Any], train: bool) -> jax.Array:
+    def _states(self, batch: Mapping[str, Any], train: bool, last: bool = False) -> jax.Array:
+        """The encoder's states [B, L, H], or those after the whole history, [B, H]."""
         items_BLE = self.items(batch["item"], batch["mask"])
         if self.encoder == "attention":  # tables start small; a sum of parts wants unit size
             items_BLE = items_BLE * self.item_width**0.5
         items_BLE = self.drop(items_BLE, deterministic=not train)
         if self.encoder == "mean":
-            return running_mean(items_BLE, batch["mask"])
+            return (whole_mean if last else running_mean)(items_BLE, batch["mask"])
         if self.encoder == "attention":
-            return self.attention(items_BLE, batch["mask"], train)
-        states_BLH = self.lstm(items_BLE)
-        return running_max(states_BLH, batch["mask"]) if self.encoder == "lstm-max" else states_BLH
+            states_BLH = self.attention(items_BLE, batch["mask"], train)
+        else:
+            states_BLH = self.lstm(items_BLE)
+        if self.encoder == "lstm-max":
+            return (whole_max if last else running_max)(states_BLH, batch["mask"])
+        if not last:
+            return states_BLH
+        last_B = jnp.maximum(batch["mask"].sum(1) - 1, 0)
+        return jnp.take_along_axis(states_BLH, last_B[:, None, None], 1)[:, 0]
 
-    def _history_features(self, batch: Mapping[str, Any]) -> list[jax.Array]:
-        """Running means [B, L, E] over the values of all items read so far."""
-        parts = []
+    def _history_features(self, batch: Mapping[str, Any], last: bool = False) -> list[jax.Array]:
+        """Means over the values of all items read so far [B, L, E], or of the whole history [B, E]."""
+        parts, mean = [], whole_mean if last else running_mean
         for column in self.columns:
             if column.of == "user":
                 continue
             feature = batch["item_features"][column.name]
             if column.kind == "continuous":
                 values_BL, known_BL = feature
-                parts.append(running_mean(values_BL[..., None], known_BL & batch["mask"]))
+                parts.append(mean(values_BL[..., None], known_BL & batch["mask"]))
                 continue
             ids, mask = feature if column.kind == "bag" else (feature[..., None], None)
             counted = jnp.broadcast_to(batch["mask"][..., None], ids.shape)
             counted = counted if mask is None else counted & mask
             sums_BLE = self._table(column.vocabulary)(ids, counted).sum(2)
-            parts.append(running_mean(sums_BLE, counted.sum(2)))
+            parts.append(mean(sums_BLE, counted.sum(2)))
         return parts
 
     def _user_features(self, batch: Mapping[str, Any]) -> list[jax.Array]:

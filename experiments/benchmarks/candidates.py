@@ -1,0 +1,289 @@
+"""Examples a second of the source's candidate network, beside the same network in PyTorch.
+
+    python -m experiments.benchmarks.candidates [--items 10000 100000 1000000]
+
+A step: the window's items, categories and tags and the user's features are looked up, an LSTM reads the
+items, its maximum over time and the other vectors' means go through the tower (256-31), the target and
+noise items are scored (NCE with its own noise for each example, or a sampled softmax with shared
+negatives), and Adagrad updates: tables by the rows read. Clicks are drawn at random, items Zipf-like.
+jrec gathers its windows on the device in the same step; PyTorch, eager, with `sparse=True` tables, is
+handed batches that are ready. "prefix" is jrec's other form of the same network: a run of 20 clicks is read
+once and trains all its positions, as many examples a step as the others (their histories have 1 to 20
+clicks, the windows' all 20). They run in turns, round after round, in one process; given are medians.
+PyTorch is left out where it is not installed.
+"""
+
+import importlib.util
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from experiments.candidates_presets import TABLE_WIDTHS
+from experiments.candidates_system import FormName, build_optimizers, build_step, loss
+from jrec.errors import run_command
+from jrec.models.candidates import CandidateNetwork, FeatureColumn
+from jrec.sampling import frequency
+from jrec.train.click_batches import make_segment_gather, make_window_gather
+from jrec.train.stream import epoch_order, make_chunk
+
+Run = Callable[[int], None]
+"""Takes so many steps."""
+LossName = Literal["nce", "sampled-softmax"]
+WINDOW, TAGS, RATE = 20, 3, 0.1
+ROWS = {"user": 100_000, "category": 200, "tag": 20_000, "province": 36, "city": 400, "phone": 300}
+
+
+@dataclass
+class Benchmark:
+    """Print examples a second."""
+
+    items: list[int] = field(default_factory=lambda: [10_000, 100_000, 1_000_000])
+    """Items of the catalogue."""
+    losses: list[LossName] = field(default_factory=lambda: ["nce", "sampled-softmax"])
+    """Losses."""
+    batch_size: int = 512
+    """Examples a step."""
+    noise: int = 5
+    """Noise items of each example (nce)."""
+    shared: int = 256
+    """Negatives that all examples of a step share (sampled-softmax)."""
+    repeats: int = 5
+    """Rounds, after one that warms up."""
+    steps: int = 20
+    """Steps of one contestant in a round."""
+    torch: bool = True
+    """Run PyTorch too; without it jrec runs alone."""
+
+
+def draw(items: int, batch_size: int, batches: int) -> dict[str, Any]:
+    """`batches` + 1 batches: clicks, items' and users' features, examples; ids from 2 on, as row 0 is padding, 1 unknown."""
+    g = np.random.default_rng(0)
+    examples, rows = batch_size * (batches + 1), items + 2
+    weight = 1 / np.arange(1, items + 1)
+    cumulative = np.cumsum(weight) / weight.sum()
+    shuffled = g.permutation(items) + 2
+    clicks = shuffled[np.searchsorted(cumulative, g.random(examples + WINDOW))].astype(np.int32)
+    count = np.zeros(rows)
+    count[shuffled] = weight
+
+    def column(name: str, length: int) -> np.ndarray:
+        return g.integers(2, ROWS[name], length).astype(np.int32)
+
+    users = {name: column(name, ROWS["user"]) for name in ("province", "city", "phone")}
+    return {
+        "item": clicks,
+        "user": g.integers(2, ROWS["user"], examples).astype(np.int32),
+        "start": np.arange(examples, dtype=np.int32),
+        "user_features": {"user": np.arange(ROWS["user"], dtype=np.int32)} | users,
+        "category": column("category", rows),
+        "tag": column("tag", rows * TAGS).reshape(rows, TAGS),
+        "count": count,
+    }
+
+
+def ours(
+    world: dict[str, Any], settings: Benchmark, name: LossName, items: int, form: FormName
+) -> Run:
+    """jrec's own experiment: its network, loss, row step and chunk."""
+    columns = [FeatureColumn(n, "user", "categorical", n) for n in world["user_features"]]
+    columns += [FeatureColumn("category", "item", "categorical", "category")]
+    columns += [FeatureColumn("tag", "item", "bag", "tag")]
+    model = CandidateNetwork(items + 2, ROWS, TABLE_WIDTHS, tuple(columns))
+    sampler = frequency(world["count"])
+    data = {
+        "item": world["item"],
+        "user_features": world["user_features"],
+        "item_features": {
+            "category": world["category"],
+            "tag": (world["tag"], np.ones_like(world["tag"], bool)),
+        },
+        "examples": {
+            "user": world["user"],
+            "start": world["start"],
+            "end": world["start"] + WINDOW,
+            "target": world["start"] + WINDOW,
+            "leads": np.zeros(len(world["user"]), bool),
+            "age": np.zeros(len(world["user"]), np.float32),
+        },
+        "segments": {
+            "user": world["user"][::WINDOW],
+            "start": 1 + world["start"][::WINDOW],
+            "end": 1 + world["start"][::WINDOW] + WINDOW,
+        },
+        "begins": np.zeros(len(world["item"]), bool),
+        "age": np.zeros(len(world["item"]), np.float32),
+    }
+    data = jax.tree.map(jnp.asarray, data) | {"sampler": sampler}
+    window = make_window_gather(WINDOW)
+    inner = window if form == "window" else make_segment_gather(WINDOW)
+    count, batch_size = len(world["user"]), settings.batch_size
+    if form == "prefix":
+        count, batch_size = len(data["segments"]["user"]), -(-batch_size // WINDOW)
+
+    def gather(data: Any, positions: jax.Array, mask: jax.Array) -> dict[str, Any]:
+        return inner(data, positions, mask) | {"sampler": data["sampler"]}
+
+    batch = window(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+    params = jax.jit(model.init)(jax.random.key(0), batch)
+    negatives = settings.noise if name == "nce" else settings.shared
+    each = partial(loss, model, name, form, negatives, name != "nce", 0.0)
+    optimizers = build_optimizers("adagrad", RATE, 0.0, 0)
+    state, step = build_step(each, model, params, optimizers, True, False, jax.random.key(1))
+    chunk = make_chunk(step, gather, count, batch_size)
+    order = epoch_order(jax.random.key(2), 0, count, batch_size)
+    whole_steps = count // batch_size  # a last, unfilled batch would be a cheaper step
+
+    def run(steps: int) -> None:
+        nonlocal state
+        assert steps <= whole_steps
+        state, sums, bad = chunk(state, data, order, jnp.int32(0), jnp.int32(steps))
+        assert int(bad) < 0 and np.isfinite(float(sums["loss_sum"]))
+
+    return run
+
+
+def torch_run(world: dict[str, Any], settings: Benchmark, name: LossName, items: int) -> Run:
+    """The same as a PyTorch program."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    user_names = list(world["user_features"])
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+
+            def table(rows: int, width: int) -> nn.Embedding:
+                made = nn.Embedding(rows, width, sparse=True)
+                nn.init.normal_(made.weight, std=0.001)
+                return made
+
+            self.item = table(items + 2, 64)
+            self.users = nn.ModuleDict({n: table(ROWS[n], TABLE_WIDTHS[n]) for n in user_names})
+            self.category = table(ROWS["category"], TABLE_WIDTHS["category"])
+            width = TABLE_WIDTHS["tag"]
+            self.tag = nn.EmbeddingBag(ROWS["tag"], width, mode="mean", sparse=True)
+            nn.init.normal_(self.tag.weight, std=0.001)
+            self.lstm = nn.LSTM(64, 64, batch_first=True)
+            wide = 64 + 8 + 64 + sum(TABLE_WIDTHS[n] for n in user_names)
+            self.tower = nn.Sequential(
+                nn.Linear(wide, 256), nn.ReLU(), nn.Linear(256, 31), nn.ReLU()
+            )
+            self.output, self.bias = table(items + 2, 31), table(items + 2, 1)
+
+        def forward(self, batch: dict[str, Any]) -> Any:
+            states, _ = self.lstm(self.item(batch["item"]))
+            parts = [states.max(1).values, self.category(batch["category"]).mean(1)]
+            parts += [self.tag(batch["tag"])]
+            parts += [self.users[n](batch[n]) for n in user_names]
+            return self.tower(torch.cat(parts, 1))
+
+        def score(self, user: Any, ids: Any) -> Any:
+            """ids [B]: one each; [B, K]: their own; "shared" ones go through `score_shared`."""
+            rows, bias = self.output(ids), self.bias(ids)[..., 0]
+            return torch.einsum("bd,b...d->b...", user, rows) + bias
+
+        def score_shared(self, user: Any, ids: Any) -> Any:
+            return user @ self.output(ids).T + self.bias(ids)[:, 0]
+
+    network = Network()
+    optimizer = torch.optim.Adagrad(network.parameters(), lr=RATE)
+    probability = torch.from_numpy(world["count"] / world["count"].sum())
+    cumulative, log_q = probability.cumsum(0).float(), probability.log().float()
+    tag_rows, category = torch.from_numpy(world["tag"]), torch.from_numpy(world["category"])
+    batches = []
+    for first in range(0, len(world["user"]), settings.batch_size):
+        place = world["start"][first : first + settings.batch_size]
+        history = torch.from_numpy(world["item"][place[:, None] + np.arange(WINDOW)]).long()
+        user = world["user"][place]
+        batch = {"item": history, "category": category[history]}
+        batch["tag"] = tag_rows[history].reshape(len(place), WINDOW * TAGS)
+        batch["target"] = torch.from_numpy(world["item"][place + WINDOW]).long()
+        batch |= {n: torch.from_numpy(world["user_features"][n][user]) for n in user_names}
+        batches.append(batch)
+
+    def sample(*shape: int) -> Any:
+        return torch.searchsorted(cumulative, torch.rand(shape)).clamp_(max=items + 1)
+
+    def nce(user: Any, target: Any) -> Any:
+        ids = sample(len(target), settings.noise)
+        log_k = float(np.log(settings.noise))
+        true = network.score(user, target) - log_q[target] - log_k
+        noise = network.score(user, ids) - log_q[ids] - log_k
+        return (functional.softplus(-true) + functional.softplus(noise).sum(1)).mean()
+
+    def sampled_softmax(user: Any, target: Any) -> Any:
+        ids = sample(settings.shared)
+        negative = network.score_shared(user, ids) - log_q[ids] - float(np.log(settings.shared))
+        negative = negative.masked_fill(target[:, None] == ids[None], -torch.inf)
+        logits = torch.cat([network.score(user, target)[:, None], negative], 1)
+        return functional.cross_entropy(logits, torch.zeros(len(target), dtype=torch.long))
+
+    objective = nce if name == "nce" else sampled_softmax
+
+    def run(steps: int) -> None:
+        for number in range(steps):
+            batch = batches[number % len(batches)]
+            optimizer.zero_grad()
+            cost = objective(network(batch), batch["target"])
+            cost.backward()
+            optimizer.step()
+        assert np.isfinite(cost.item())
+
+    return run
+
+
+def main(settings: Benchmark) -> None:
+    """Prints one line a loss and catalogue."""
+    with_torch = settings.torch and importlib.util.find_spec("torch") is not None
+    versions = f"python {platform.python_version()}, jax {jax.__version__}"
+    if with_torch:
+        import torch
+
+        versions += f", torch {torch.__version__} ({torch.get_num_threads()} threads)"
+    load = f"load {os.getloadavg()[0]:.1f}"
+    print(f"{versions}; {jax.devices()[0].device_kind}, {os.cpu_count()} cores, {load}")
+    print("| loss | items | jrec, examples/s | PyTorch, examples/s | ratio | jrec, prefix form |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name in settings.losses:
+        for items in settings.items:
+            world = draw(items, settings.batch_size, settings.steps)
+            everyone = {
+                "jrec": ours(world, settings, name, items, "window"),
+                "prefix": ours(world, settings, name, items, "prefix"),
+            }
+            if with_torch:
+                everyone["torch"] = torch_run(world, settings, name, items)
+            times: dict[str, list[float]] = {each: [] for each in everyone}
+            for round_number in range(settings.repeats + 1):
+                for each, run in everyone.items():
+                    start = time.perf_counter()
+                    run(settings.steps)
+                    if round_number:
+                        times[each].append(time.perf_counter() - start)
+            size = dict.fromkeys(everyone, settings.batch_size)
+            size["prefix"] = -(-settings.batch_size // WINDOW) * WINDOW
+            pace = {
+                each: size[each] * settings.steps / statistics.median(taken)
+                for each, taken in times.items()
+            }
+            cells = [name, f"{items:,}", f"{pace['jrec']:,.0f}"]
+            there = "torch" in pace
+            ratio = f"{pace['jrec'] / pace['torch']:.2f}" if there else ""
+            cells += [f"{pace['torch']:,.0f}" if there else "", ratio, f"{pace['prefix']:,.0f}"]
+            print("| " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    run_command(lambda: main(tyro.cli(Benchmark, description=__doc__)))

@@ -1,0 +1,142 @@
+"""What candidates are compared with: popularity, item neighbours, and a made-up log's own optimum."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import sparse
+
+from jrec.baselines.neighbours import fit_item_neighbours
+from jrec.data.click_examples import ClickSplit, Examples
+from jrec.data.click_maker import make_clicks
+from jrec.data.click_optimum import planted_optimum
+from jrec.data.click_truth import ClickSize
+from jrec.data.clicks import Clicks
+from jrec.data.vocabulary import FIRST
+from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
+
+NEIGHBOURS = 10  # chosen on the validation items of ml-1m-sas, without shrinkage
+MOST_ITEMS = 50_000
+"""Item neighbours are left out of larger catalogues: they take time with its square."""
+_BLOCK = 512
+
+
+def empty_histories(clicks: Clicks, examples: Examples) -> np.ndarray:
+    """bool [E], examples of users who had clicked nothing yet."""
+    return examples.end == clicks.offsets[examples.user]
+
+
+def popularity_ranks(
+    clicks: Clicks, counts: np.ndarray, examples: Examples, remove_seen: bool
+) -> np.ndarray:
+    """int64 [E], each target's rank in the list of most clicked items; ties stand before the target.
+
+    Args:
+        counts: [V], training clicks of each item row.
+    """
+    counts = counts.astype(np.int64)
+    by_count = np.sort(counts[FIRST:])
+    target = clicks.item[examples.target]
+    ahead = len(by_count) - np.searchsorted(by_count, counts[target]) - 1  # itself left out
+    if remove_seen:
+        for k, user in enumerate(examples.user):
+            seen = np.unique(clicks.item[clicks.offsets[user] : examples.end[k]])
+            seen = seen[seen != target[k]]
+            ahead[k] -= (counts[seen] >= counts[target[k]]).sum()
+    return ahead + 1
+
+
+def popular_lists(
+    clicks: Clicks, counts: np.ndarray, examples: Examples, remove_seen: bool, K: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each example's K most clicked items, equals by row: (ids int32 [E, K], mask bool [E, K]).
+
+    Never clicked ones are on it, too, at its end. Where fewer than K are left: id -1, mask false.
+    """
+    order = FIRST + np.argsort(-counts[FIRST:].astype(np.int64), kind="stable")
+    ids = np.full((len(examples), K), -1, np.int32)
+    for k, user in enumerate(examples.user):
+        seen = clicks.item[clicks.offsets[user] : examples.end[k]] if remove_seen else ()
+        head = order[: K + len(seen)]
+        head = head[~np.isin(head, seen)][:K]
+        ids[k, : len(head)] = head
+    return ids, ids >= 0
+
+
+def item_neighbour_ranks(
+    clicks: Clicks, split: ClickSplit, examples: Examples, remove_seen: bool
+) -> np.ndarray:
+    """int64 [E], each target's rank by item neighbours; ties stand before the target.
+
+    Similarities are of training clicks; a score adds those to everything that the user had clicked.
+    """
+    rows = clicks.vocabularies["item"].rows
+    user = clicks.user_of_event[split.train]
+    model = fit_item_neighbours(
+        user, clicks.item[split.train], clicks.users, rows, NEIGHBOURS, shrinkage=0.0
+    )
+    target = clicks.item[examples.target]
+    ranks = []
+    for first in range(0, len(examples), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        seen_BV = _histories(clicks, examples, part, rows)
+        score_BV = (seen_BV @ model.similarity).toarray()
+        number_B = np.arange(len(score_BV))
+        ahead_BV = score_BV >= score_BV[number_B, target[part]][:, None]
+        ahead_BV[:, :FIRST] = False
+        if remove_seen:
+            ahead_BV[seen_BV.nonzero()] = False
+        ahead_BV[number_B, target[part]] = False
+        ranks.append(1 + ahead_BV.sum(1))
+    return np.concatenate(ranks)
+
+
+def rank_metrics(ranks: np.ndarray, ks: Sequence[int]) -> dict[str, float]:
+    """Means of `ranking_metrics` for one target an example."""
+    ranks = ranks[:, None]
+    return mean_metrics(ranking_metrics(ranks, np.ones_like(ranks, bool), ks))
+
+
+def reference_metrics(
+    clicks: Clicks,
+    split: ClickSplit,
+    counts: np.ndarray,
+    examples: Examples,
+    remove_seen: bool,
+    ks: Sequence[int],
+    planted: tuple[ClickSize, int] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Metrics by name of what the same held-out clicks allow without a network.
+
+    Args:
+        planted: size and seed of a made-up log, whose best rankings (`planted_optimum`) are then given,
+            too; they are of users' last clicks, seen items removed.
+    """
+    found = {
+        "popularity": rank_metrics(popularity_ranks(clicks, counts, examples, remove_seen), ks)
+    }
+    if clicks.vocabularies["item"].rows <= MOST_ITEMS:
+        ranks = item_neighbour_ranks(clicks, split, examples, remove_seen)
+        found["item neighbours"] = rank_metrics(ranks, ks)
+    if planted is not None and remove_seen and split.name == "leave-one-out":
+        best = planted_optimum(*make_clicks(*planted), ks)
+        for name, title in (
+            ("from_history", "planted: best from the log alone"),
+            ("knowing_taste", "planted: knowing each user's taste"),
+        ):
+            numbers = best[name]  # one item is held out: its recall is its hit rate
+            found[title] = numbers | {f"recall@{k}": numbers[f"hr@{k}"] for k in ks}
+    return found
+
+
+def _histories(clicks: Clicks, examples: Examples, part: slice, rows: int) -> sparse.csr_array:
+    """float32 [B, V], 1 for what an example's user had clicked."""
+    begin, end = clicks.offsets[examples.user[part]], examples.end[part]
+    lengths = end - begin
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    place = np.repeat(begin - offsets[:-1], lengths) + np.arange(offsets[-1])
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    ones = np.ones(len(place), np.float32)
+    history = sparse.coo_array((ones, (row, clicks.item[place])), shape=(len(lengths), rows))
+    history = history.tocsr()  # adds repeats up
+    history.data[:] = 1
+    return history
