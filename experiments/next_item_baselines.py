@@ -188,8 +188,8 @@ def fit_next_item_baseline(
 
 def evaluate(
     score: Score, events: Events, seen: np.ndarray, held: np.ndarray, K: int = 10
-) -> dict[str, float]:
-    """Hit rate and NDCG of held-out items among the whole catalogue, less what was seen.
+) -> dict[str, np.ndarray]:
+    """Hit rate and NDCG of each held-out item among the whole catalogue, less what was seen.
 
     The rank of a target is 1 + the number of other items that do not score below it (ties count against
     it), so constant scores find nothing.
@@ -206,7 +206,7 @@ def evaluate(
     )
     found = rank <= K
     gain = np.where(found, 1 / np.log2(1 + rank), 0)
-    return {f"hr@{K}": float(found.mean()), f"ndcg@{K}": float(gain.mean())}
+    return {f"hr@{K}": found.astype(np.float64), f"ndcg@{K}": gain}
 
 
 def _ranks(score_BM: np.ndarray, target_B: np.ndarray, seen_BM: sparse.csr_array) -> np.ndarray:
