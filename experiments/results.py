@@ -121,10 +121,14 @@ def do(run: Run) -> None:
     # A terminal's width, so that tables in the log are not cut.
     environment = os.environ | {"COLUMNS": "120", "TERM": "dumb"}
     with path.open("w", encoding="utf-8") as log:
-        code = subprocess.run(
-            command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False
-        ).returncode
-    if code == 130:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        code, stopped = None, False
+        while code is None:
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                stopped = True  # so has the command been: it saves, and ends by itself
+    if stopped or code == 130:
         raise KeyboardInterrupt
     if code:
         said = path.read_text("utf-8", "replace").strip().splitlines()

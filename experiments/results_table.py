@@ -20,7 +20,7 @@ class Result:
 
     Attributes:
         metrics: [seeds] by name. user [N], by_user [N]: the paired metric, averaged over seeds.
-        seconds: of training, the fastest run's. parameters: numbers that the model keeps.
+        seconds: of training, the fastest run's; NaN where all were resumed. parameters: numbers that the model keeps.
         command: of each of its runs, S for the seed. machine: packages and devices of the first.
     """
 
@@ -56,7 +56,7 @@ def collect(row: Row, task: Task, run_dirs: list[Path], command: str) -> Result:
             },
             users[0],
             np.mean(values, 0),
-            float(min(one["seconds"] for one in results)),
+            min((one["seconds"] for one in results if not _resumed(one)), default=float("nan")),
             int(results[0]["parameters"]),
             command,
             _machine(read_json(run_dirs[0] / "environment.json")),
@@ -65,6 +65,11 @@ def collect(row: Row, task: Task, run_dirs: list[Path], command: str) -> Result:
         raise InputError(
             f"A results.json in {run_dirs[0].parent} has no {error}; run it again."
         ) from error
+
+
+def _resumed(results: dict[str, Any]) -> bool:
+    """Then its seconds are those of the last part alone."""
+    return "--resume" in results["command"].split()
 
 
 def _machine(environment: dict[str, Any]) -> str:
