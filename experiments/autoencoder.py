@@ -26,7 +26,12 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.autoencoder_presets import PRESETS, PresetName
-from experiments.autoencoder_report import finish_autoencoder_run, show_parts, write_predictions
+from experiments.autoencoder_report import (
+    finish_autoencoder_run,
+    show_parts,
+    write_predictions,
+    write_whole_test,
+)
 from experiments.autoencoder_system import (
     FormName,
     OptimizerName,
@@ -39,8 +44,9 @@ from experiments.autoencoder_system import (
 from jrec.centring import Centre, fit_centre
 from jrec.command_line import parse_command
 from jrec.data.rating_parts import RatingParts, RatingRows, load_rating_parts, rating_parts
+from jrec.data.ratings import Ratings
 from jrec.data.sources import DATASETS, load_ratings
-from jrec.data.splits import SplitName, split_ratings
+from jrec.data.splits import Split, SplitName, split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError, run_command
 from jrec.evaluate.held_out import make_held_out_predictor, star_errors
@@ -83,6 +89,10 @@ class Train:
     """How ratings are held out (see jrec.data.splits); converted Netflix folders have their own."""
     split_seed: int = 0
     """Seed of the split; the same for all training seeds, so that their scores compare."""
+    test_fraction: float = 0.1
+    """Share of the ratings that is test; `user-70-30` and the netflix splits have their own."""
+    valid_fraction: float = 0.05
+    """Share of the rest that is validation; again not in the splits that have their own."""
     hidden: tuple[int, ...] | None = None
     """Widths of the encoder's layers; the decoder mirrors them."""
     activation: Literal[tuple(ACTIVATIONS)] | None = None  # type: ignore[valid-type]
@@ -190,14 +200,21 @@ def check(settings: Train) -> None:
         )
 
 
-def load_parts(settings: Train) -> RatingParts:
-    """The data set's train, validation and test ratings by user."""
+def load_parts(settings: Train) -> tuple[RatingParts, tuple[Ratings, Split] | None]:
+    """The data set's train, validation and test ratings by user, and as they were before (not Netflix)."""
     if settings.dataset == "netflix":
-        return load_rating_parts(settings.data_dir)
+        return load_rating_parts(settings.data_dir), None
     ratings = load_ratings(
         settings.dataset, settings.data_dir, settings.synthetic, settings.split_seed
     )
-    return rating_parts(ratings, split_ratings(ratings, settings.split, settings.split_seed))
+    split = split_ratings(
+        ratings,
+        settings.split,
+        settings.split_seed,
+        settings.test_fraction,
+        settings.valid_fraction,
+    )
+    return rating_parts(ratings, split), (ratings, split)
 
 
 def record(settings: Train, parts: RatingParts) -> dict[str, Any]:
@@ -219,7 +236,7 @@ def train(settings: Train) -> None:
     """Runs the experiment from data to export."""
     settings = with_preset(settings)
     console = Console()
-    parts = load_parts(settings)
+    parts, whole = load_parts(settings)
     items, users = len(parts.items), len(parts.users)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"autoencoder-{settings.dataset}-{stamp}"
@@ -295,6 +312,7 @@ def train(settings: Train) -> None:
         state, saved = last.restore(template)
         progress = Progress(**saved)
     first_step = int(state.step)
+    started = time.perf_counter()
     order = partial(epoch_order, order_key, count=users, batch_size=settings.batch_size)
     chunk = make_chunk(step, gather_users, users, settings.batch_size)
     with closing(MetricsLog(run_dir, first_step)) as log, stop_on_signals() as should_stop:
@@ -308,6 +326,7 @@ def train(settings: Train) -> None:
         )
         sys.exit(130)
 
+    seconds = time.perf_counter() - started
     chosen, saved = best.restore(template._replace(opt_state=()))
     arrays = {
         "params": chosen.params,
@@ -321,9 +340,12 @@ def train(settings: Train) -> None:
     test = predicted("test", chosen.params)
     write_predictions(run_dir / "predictions.tsv", parts, parts.test, test)
     results = saved["metrics"] | errors("test", chosen.params)
+    if whole is not None:
+        results |= write_whole_test(run_dir, *whole, test)
     results |= {
         "best_epoch": saved["epoch"] - 1,
         "epochs": progress.epoch - 1,
+        "seconds": seconds,
         "examples_per_second": _users_per_second(progress, len(parts.train) / users),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(chosen.params)),
         "form": "dense" if dense else "rated",

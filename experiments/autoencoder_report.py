@@ -10,10 +10,16 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.autoencoder_presets import PUBLISHED
+from jrec.baselines.biases import fit_biases
 from jrec.centring import fit_centre
 from jrec.data.parts_table import parts_table
 from jrec.data.rating_parts import RatingParts, RatingRows
+from jrec.data.ratings import Ratings
+from jrec.data.splits import Split
+from jrec.data.vocabulary import FIRST
 from jrec.evaluate.held_out import star_errors
+from jrec.evaluate.per_user import write_per_user
+from jrec.evaluate.rating_errors import errors_by_user
 from jrec.files import replacing, write_json
 from jrec.report import draw_curves, markdown_table, read_metrics
 
@@ -55,6 +61,33 @@ def write_predictions(
         file.write("user\titem\tprediction\trating\n")
         for line in zip(user, item, predicted, rating, strict=True):
             file.write("{}\t{}\t{:.4f}\t{:g}\n".format(*line))
+
+
+def write_whole_test(
+    run_dir: Path, ratings: Ratings, split: Split, predicted: np.ndarray
+) -> dict[str, float]:
+    """`per_user.npz` and errors over every test rating, as the other rating systems count them.
+
+    The network has no row for users and items without training ratings; biases predict theirs.
+
+    Args:
+        predicted: of the ratings that `jrec.data.rating_parts` kept, user by user in time order.
+    """
+    columns = [(c[split.train], c[split.test]) for c in (ratings.user, ratings.film)]
+    kept = np.all([(test >= FIRST) & np.isin(test, train) for train, test in columns], 0)
+    (train_user, user), (train_film, film) = columns
+    rows = (ratings.vocabularies[name].rows for name in ("user", "film"))
+    biases = fit_biases(train_user, train_film, ratings.rating[split.train], *rows)
+    everything = biases.predict(user, film)
+    by_user = np.lexsort((ratings.timestamp[split.test], user))
+    everything[by_user[kept[by_user]]] = predicted
+    write_per_user(run_dir, *errors_by_user(user, everything, ratings.rating[split.test]))
+    errors = star_errors(everything, ratings.rating[split.test])
+    return {
+        "whole_test_rmse": errors["rmse"],
+        "whole_test_mae": errors["mae"],
+        "test_from_biases": int((~kept).sum()),
+    }
 
 
 def finish_autoencoder_run(

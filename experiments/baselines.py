@@ -34,13 +34,14 @@ from experiments.rating_baselines import (
     fit_rating_baseline,
     settings_used,
 )
-from experiments.rating_report import show_ratings
+from experiments.rating_report import show_ratings, write_rating_errors
 from jrec.command_line import parse_command
 from jrec.data.ratings import Ratings
 from jrec.data.sources import DATASETS, load_ratings
 from jrec.data.splits import SplitName, split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError, run_command
+from jrec.evaluate.per_user import write_per_user
 from jrec.files import replacing, write_json
 from jrec.report import environment, markdown_table, open_run_directory
 
@@ -148,7 +149,18 @@ def rate(command: Rate) -> None:
         for error, value in rating_errors(predict, ratings, positions, command.clip).items()
     }
     results |= {"split": command.split, "split_seed": command.split_seed}
+    write_rating_errors(
+        run_dir, ratings, split.test, predict_stars(predict, ratings, split.test, command.clip)
+    )
     finish(run_dir, command, kept, results, model, seconds, console)
+
+
+def predict_stars(
+    predict: Predict, ratings: Ratings, positions: np.ndarray, clip: bool
+) -> np.ndarray:
+    """Stars [n] of the ratings at `positions`, clipped to the data set's range on demand."""
+    predicted = predict(ratings.user[positions], ratings.film[positions])
+    return np.clip(predicted, *ratings.rating_range) if clip else predicted
 
 
 def rating_errors(
@@ -157,10 +169,7 @@ def rating_errors(
     """RMSE and MAE in stars over the ratings at `positions`; NaN without any."""
     if len(positions) == 0:
         return {"rmse": float("nan"), "mae": float("nan")}
-    predicted = predict(ratings.user[positions], ratings.film[positions])
-    if clip:
-        predicted = np.clip(predicted, *ratings.rating_range)
-    error = predicted - ratings.rating[positions]
+    error = predict_stars(predict, ratings, positions, clip) - ratings.rating[positions]
     return {"rmse": float(np.sqrt((error**2).mean())), "mae": float(np.abs(error).mean())}
 
 
@@ -193,7 +202,10 @@ def rank(command: Rank) -> None:
         )
         seconds = time.perf_counter() - start
         found = evaluate(score, events, train, held)
-        results |= {f"{name}_{metric}": value for metric, value in found.items()}
+        results |= {f"{name}_{metric}": float(value.mean()) for metric, value in found.items()}
+    # Users are numbered from 0 as the candidate experiment numbers them, so that the two compare.
+    number = np.searchsorted(np.unique(events.user), events.user[split.test])
+    write_per_user(run_dir, number, found)
     finish(run_dir, command, kept, results, model, seconds, console)
 
 

@@ -27,8 +27,8 @@ from rich.console import Console
 
 from experiments.embedding_mlp_improved import Improved, check_improved, improved_system
 from experiments.embedding_mlp_source import Source, check_source, source_system
-from experiments.fusion_system import System
 from experiments.rating_report import finish_rating_run, show_ratings, show_recommendations
+from experiments.rating_system import System
 from jrec.command_line import parse_command
 from jrec.data.ratings import Ratings
 from jrec.data.sources import DATASETS, load_ratings
@@ -208,6 +208,7 @@ def train(settings: Train) -> None:
         state, saved = last.restore(template)
         progress = Progress(**saved)
     first_step = int(state.step)
+    started = time.perf_counter()
     with closing(MetricsLog(run_dir, first_step)) as log, stop_on_signals() as should_stop:
         reports = fit(
             state,
@@ -228,6 +229,7 @@ def train(settings: Train) -> None:
         )
         sys.exit(130)
 
+    seconds = time.perf_counter() - started
     chosen, saved = best.restore(template._replace(opt_state=()))
     arrays = system.predictor(chosen.params)
     export_rating_model(run_dir / "export", system.predict, arrays, ratings, split.train)
@@ -235,6 +237,7 @@ def train(settings: Train) -> None:
     results |= {
         "best_epoch": saved["epoch"] - 1,
         "epochs": progress.epoch - 1,
+        "seconds": seconds,
         "examples_per_second": progress.examples / progress.seconds if progress.seconds else None,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(chosen.params)),
         "seed": settings.seed,

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from experiments.embedding_mlp_source import gather_pairs, mean_rating, training_pairs
-from experiments.fusion_system import System
+from experiments.rating_system import System
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
 from jrec.errors import InputError

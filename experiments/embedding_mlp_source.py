@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.fusion_system import System
+from experiments.rating_system import System
 from jrec import row_optimizers
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.fusion_system import System
+from experiments.rating_system import System
 from jrec.baselines.biases import fit_biases
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split

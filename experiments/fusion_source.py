@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.fusion_system import System
+from experiments.rating_system import System
 from jrec import row_optimizers
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split

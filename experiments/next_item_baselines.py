@@ -1,15 +1,11 @@
 """Baselines of the next item: their data, their settings, how each is fitted and evaluated."""
 
-import gzip
-import hashlib
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
 from jrec.baselines.content import content_vectors, fit_content, score_content
@@ -23,12 +19,14 @@ from jrec.baselines.neighbours import (
     score_user_neighbours,
 )
 from jrec.baselines.popularity import fit_popularity, score_popularity
+from jrec.data.click_sources import read_pairs
+from jrec.data.clicks import Clicks
 from jrec.data.ragged import Ragged
 from jrec.data.ratings import Source
 from jrec.data.sources import DATASETS, load_ratings
 from jrec.data.splits import Split, split_ratings
 from jrec.data.synthetic import SyntheticSize
-from jrec.data.vocabulary import FIRST, Vocabulary
+from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError
 
 SEQUENCE_DATASETS = (*DATASETS, "ml-1m-sas")
@@ -67,7 +65,9 @@ def load_events(name: str, data_dir: Path | None, size: SyntheticSize, seed: int
             time order. size, seed: of the synthetic data.
     """
     if name == "ml-1m-sas":
-        return _read_pairs(name, data_dir)
+        if data_dir is None:
+            raise InputError(f"--dataset {name} is not fetched; give its file with --data-dir.")
+        return _last_held_out(read_pairs(name, data_dir))
     ratings = load_ratings(name, data_dir, size, seed)
     split = split_ratings(ratings, "leave-one-out")
     users, items = (ratings.vocabularies[key].rows for key in ("user", "film"))
@@ -75,32 +75,16 @@ def load_events(name: str, data_dir: Path | None, size: SyntheticSize, seed: int
     return Events(name, ratings.source, ratings.user, ratings.film, users, items, split, content)
 
 
-def _read_pairs(name: str, path: Path | None) -> Events:
-    if path is None:
-        raise InputError(f"--dataset {name} is not fetched; give its file with --data-dir.")
-    try:
-        pairs = pd.read_csv(path, sep=" ", header=None, dtype=np.int64).to_numpy()
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; give the file with --data-dir.") from error
-    except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(
-            f"{path} is no file of 'user item' lines ({error}); fetch it again."
-        ) from error
-    if pairs.shape[1] != 2:
-        raise InputError(f"{path} has {pairs.shape[1]} columns; write 'user item' in each line.")
-    users, items = (Vocabulary.of(column) for column in pairs.T)
-    user, item = users.encode(pairs[:, 0]), items.encode(pairs[:, 1])
-    order = np.argsort(user, kind="stable")
-    user, item = user[order], item[order]
-    count = np.bincount(user)
-    left = np.cumsum(count)[user] - np.arange(len(user))  # 1 for a user's last event
-    held = np.where(count[user] < 3, 0, left)
-    split = Split(
-        *(np.flatnonzero(part) for part in ((held == 0) | (held > 2), held == 2, held == 1))
-    )
-    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
-    source = Source("file", str(path), f"sha256:{checksum}")
-    return Events(name, source, user, item, users.rows, items.rows, split, [])
+def _last_held_out(clicks: Clicks) -> Events:
+    """Clicks as events; users of one or two stay in train."""
+    user = clicks.user_of_event
+    count = np.diff(clicks.offsets)[user]
+    left = clicks.offsets[1:][user] - np.arange(len(user))  # 1 for a user's last event
+    held = np.where(count < 3, 0, np.where(left > 2, 0, left))
+    split = Split(*(np.flatnonzero(held == part) for part in (0, 2, 1)))
+    users, items = (clicks.vocabularies[key].rows for key in ("user", "item"))
+    user = clicks.user_row[user]
+    return Events(clicks.name, clicks.source, user, clicks.item, users, items, split, [])
 
 
 @dataclass
@@ -143,8 +127,8 @@ class AlsSettings:
     """Of the vectors."""
     exponent: float = 1.0
     """1 scales the regularisation by frequency, 0 keeps it the same for all rows."""
-    solver_steps: int = 3
-    """Of conjugate gradients in each half sweep."""
+    solver_steps: int = 2
+    """Of preconditioned conjugate gradients in each half sweep."""
 
 
 @dataclass
@@ -204,8 +188,8 @@ def fit_next_item_baseline(
 
 def evaluate(
     score: Score, events: Events, seen: np.ndarray, held: np.ndarray, K: int = 10
-) -> dict[str, float]:
-    """Hit rate and NDCG of held-out items among the whole catalogue, less what was seen.
+) -> dict[str, np.ndarray]:
+    """Hit rate and NDCG of each held-out item among the whole catalogue, less what was seen.
 
     The rank of a target is 1 + the number of other items that do not score below it (ties count against
     it), so constant scores find nothing.
@@ -222,7 +206,7 @@ def evaluate(
     )
     found = rank <= K
     gain = np.where(found, 1 / np.log2(1 + rank), 0)
-    return {f"hr@{K}": float(found.mean()), f"ndcg@{K}": float(gain.mean())}
+    return {f"hr@{K}": found.astype(np.float64), f"ndcg@{K}": gain}
 
 
 def _ranks(score_BM: np.ndarray, target_B: np.ndarray, seen_BM: sparse.csr_array) -> np.ndarray:

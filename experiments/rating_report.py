@@ -12,6 +12,8 @@ from rich.table import Table
 from jrec.baselines.biases import fit_biases, fit_means
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
+from jrec.evaluate.per_user import write_per_user
+from jrec.evaluate.rating_errors import errors_by_user
 from jrec.files import replacing, write_json
 from jrec.rating_export import RatingModel, load_rating_model, rank_films
 from jrec.report import draw_curves, markdown_table, read_metrics
@@ -70,7 +72,8 @@ def finish_rating_run(
     console: Console,
     cost: str = "mean squared error of 2 x stars",
 ) -> None:
-    """Writes `results.json`, `environment.json`, `curves.png`, `report.md`; prints table and films.
+    """Writes `results.json`, `environment.json`, `curves.png`, `report.md`, `per_user.npz` (test errors);
+    prints table and films.
 
     `cost` says what the metrics `train_cost`, `valid_cost` and `test_cost` are, for the curves.
     """
@@ -83,6 +86,8 @@ def finish_rating_run(
     console.print(table)
 
     model = load_rating_model(run_dir / "export")
+    predicted = predict_in_blocks(model, ratings.user[split.test], ratings.film[split.test])
+    write_rating_errors(run_dir, ratings, split.test, predicted)
     user = int(model.users.decode(ratings.user[split.test[:1]].clip(min=2))[0])
     show_recommendations(model, user, 10, False, console)
 
@@ -116,6 +121,27 @@ def finish_rating_run(
     speed = results["examples_per_second"]
     pace = f"; {speed:,.0f} examples/s from the second epoch on" if speed else ""
     console.print(f"run directory: {run_dir}{pace}", highlight=False, soft_wrap=True)
+
+
+def predict_in_blocks(
+    model: RatingModel, user: np.ndarray, film: np.ndarray, size: int = 4096
+) -> np.ndarray:
+    """Stars float32 [n] for table rows [n]; blocks of one size, the last filled up, need one compilation."""
+    blocks = [np.zeros(0, np.float32)]
+    for start in range(0, len(user), size):
+        rows = [column[start : start + size] for column in (user, film)]
+        count = len(rows[0])
+        padded = (np.pad(column, (0, size - count), mode="edge") for column in rows)
+        blocks.append(np.asarray(model.predict(*padded))[:count])
+    return np.concatenate(blocks)
+
+
+def write_rating_errors(
+    run_dir: Path, ratings: Ratings, positions: np.ndarray, predicted: np.ndarray
+) -> None:
+    """`per_user.npz`: test errors of the ratings at `positions`, summed by user's table row."""
+    user, actual = ratings.user[positions], ratings.rating[positions]
+    write_per_user(run_dir, *errors_by_user(user, predicted, actual))
 
 
 def show_recommendations(

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 
 from experiments import autoencoder, autoencoder_ablations
+from experiments.autoencoder_report import write_whole_test
+from jrec.baselines.biases import fit_biases
 from jrec.data.rating_parts import rating_parts, save_rating_parts
 from jrec.data.sources import load_ratings
-from jrec.data.splits import split_ratings
+from jrec.data.splits import Split, split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError, run_command
+from jrec.evaluate.per_user import read_per_user
 from jrec.profile_export import load_profile_model, profile_of_user, rank_items
 
 SIZES = ["--synthetic.users", "60", "--synthetic.films", "40", "--synthetic.ratings", "1500"]
@@ -40,7 +43,14 @@ def run_dir(tmp_path_factory):
 def test_a_run_directory_explains_itself(run_dir):
     names = {path.name for path in run_dir.iterdir()}
     assert names >= {"settings.json", "metrics.jsonl", "curves.png", "report.md", "results.json"}
-    assert names >= {"environment.json", "last", "best", "export", "predictions.tsv"}
+    assert names >= {
+        "environment.json",
+        "last",
+        "best",
+        "export",
+        "predictions.tsv",
+        "per_user.npz",
+    }
     results = json.loads((run_dir / "results.json").read_text())
     keys = {"test_rmse", "test_rmse_rounded", "test_mae", "valid_rmse", "examples_per_second"}
     assert keys | {"seed", "split", "form"} <= results.keys()
@@ -48,6 +58,29 @@ def test_a_run_directory_explains_itself(run_dir):
     report = (run_dir / "report.md").read_text()
     for part in ("0.9373", "regularised biases", "curves.png", "experiments.autoencoder"):
         assert part in report
+
+
+def test_errors_over_the_whole_test_part_take_what_the_network_lacks_from_biases(tmp_path):
+    ratings = load_ratings("synthetic", None, SyntheticSize(60, 40, 1500), 0)
+    late = ratings.user % 5 == 0  # these users have test ratings only, and two films too
+    held = late | (ratings.film % 20 == 3) | (np.arange(len(ratings)) % 7 == 0)
+    split = Split(np.flatnonzero(~held), np.zeros(0, int), np.flatnonzero(held))
+    parts = rating_parts(ratings, split)
+    # Exact where the network could predict, so that any error is of the biases or of the order.
+    found = write_whole_test(tmp_path, ratings, split, parts.test.rating.astype(np.float32))
+    assert found["test_from_biases"] == len(split.test) - len(parts.test) > 0
+    columns = (ratings.user, ratings.film, ratings.rating)
+    sizes = (ratings.vocabularies[name].rows for name in ("user", "film"))
+    biases = fit_biases(*(column[split.train] for column in columns), *sizes)
+    user, film, stars = (column[split.test] for column in columns)
+    lacks = ~(np.isin(user, ratings.user[split.train]) & np.isin(film, ratings.film[split.train]))
+    error = np.where(lacks, biases.predict(user, film) - stars, 0)
+    assert found["whole_test_rmse"] == pytest.approx(np.sqrt(np.mean(error**2)))
+    users, by_user = read_per_user(tmp_path)
+    np.testing.assert_array_equal(users, np.unique(user))
+    assert by_user["squared_error"].sum() == pytest.approx((error**2).sum(), rel=1e-5)
+    exact = ~np.isin(users, user[lacks])
+    assert exact.any() and not by_user["squared_error"][exact].any()
 
 
 def test_predictions_are_in_original_ids_and_give_the_reported_error(run_dir):

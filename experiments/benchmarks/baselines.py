@@ -180,7 +180,8 @@ def measure(
                 times[key].append(seconds)
             else:
                 first[key] = seconds
-                quality[key] = evaluate(score, events, seen, events.split.test)
+                found = evaluate(score, events, seen, events.split.test)
+                quality[key] = {name: float(value.mean()) for name, value in found.items()}
     return [
         [
             *key,

@@ -1,9 +1,9 @@
 """Matrix factorisation of implicit feedback by alternating least squares, in JAX.
 
 The sum over all pairs that were not met costs one product of the item vectors with themselves. What
-remains, a system a user and then a system an item, is solved for many rows at once by a few steps of
-conjugate gradients from the last sweep's solution: they need products of the rows' histories with
-vectors only, never a matrix a row.
+remains, a system a user and then a system an item, is solved for many rows at once by a step or two of
+preconditioned conjugate gradients from the last sweep's solution: they need products of the rows'
+histories with vectors only, never a matrix a row.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jrec.baselines.interactions import interaction_matrix
 from jrec.errors import InputError
 
 
@@ -94,7 +95,7 @@ def half_sweep(
     old_VD: jax.Array,
     other_WD: jax.Array,
     histories: Histories,
-    others: int | jax.Array,
+    other_count_W: jax.Array,
     unobserved_weight: float | jax.Array,
     regularisation: float | jax.Array,
     exponent: float | jax.Array,
@@ -105,59 +106,80 @@ def half_sweep(
     For each row with history S: (sum_S h h' + a H'H + r I) w = sum_S h, r = regularisation *
     (|S| + a * others)^exponent. Rows without history become zero, which is their minimum.
 
+    All is done in the basis of H'H's eigenvectors, where its product is one with its eigenvalues. The
+    preconditioner is the diagonal that remains with |S| times the mean of h^2 over all interactions in the
+    place of the sum over S: on MovieLens-1M one step with it goes further than three without.
+
     Args:
-        old_VD: where the solver starts. other_WD: float32 [W, D], H; rows without history
-            must be zero. others: how many are not.
-        unobserved_weight: a. solver_steps: of conjugate gradients; the objective falls with each, and D
-            of them would be exact but for rounding.
+        old_VD: where the solver starts. other_WD: float32 [W, D], H; rows without history must be zero.
+        other_count_W: float32 [W], lengths of the other side's histories; `others` are not 0.
+        unobserved_weight: a. solver_steps: the objective falls with each, and D of them would be exact
+            but for rounding.
     """
-    V, D = old_VD.shape
-    R = histories.row.shape[1]
-    everywhere_DD = unobserved_weight * (other_WD.T @ other_WD)
-    zero = jnp.zeros((1, D), jnp.float32)
-    padded_WD = jnp.concatenate([other_WD, zero])  # what pads a piece adds nothing anywhere
+    with jax.default_matmul_precision("highest"):  # else a GPU may round the systems to 10 bits
+        everywhere_D, basis_DD = jnp.linalg.eigh(other_WD.T @ other_WD)
+        everywhere_D = unobserved_weight * jnp.maximum(everywhere_D, 0)
+        other_WD = other_WD @ basis_DD
+        mean_D = other_count_W @ other_WD**2 / jnp.maximum(other_count_W.sum(), 1)
+        others = (other_count_W > 0).sum()
+        zero = jnp.zeros((1, other_WD.shape[1]), jnp.float32)
+        tables = jnp.concatenate([old_VD @ basis_DD, zero]), jnp.concatenate([other_WD, zero])
 
-    def solve_block(new_VD: jax.Array, block: Histories) -> tuple[jax.Array, None]:
-        history_PLD = padded_WD[block.ids]
-        ridge_R1 = (regularisation * (block.count + unobserved_weight * others) ** exponent)[
-            :, None
-        ]
+        def solve_block(new_VD: jax.Array, block: Histories) -> tuple[jax.Array, None]:
+            weight_R = regularisation * (block.count + unobserved_weight * others) ** exponent
+            known_RD = everywhere_D[None] + weight_R[:, None]
+            guess_RD = known_RD + block.count[:, None] * mean_D[None]
+            guess_RD = jnp.maximum(guess_RD, 1e-30)  # slots without a row may have 0
+            w_RD = _solve(*tables, block, known_RD, guess_RD, solver_steps)
+            return new_VD.at[block.row].set(w_RD, mode="drop"), None
 
-        def by_row(piece_PD: jax.Array) -> jax.Array:
-            return jnp.zeros((R + 1, D)).at[block.slot].add(piece_PD)[:R]
+        new_VD, _ = jax.lax.scan(solve_block, jnp.zeros_like(old_VD), histories)
+        return new_VD @ basis_DD.T
 
-        def by_piece(vector_RD: jax.Array) -> jax.Array:
-            return jnp.concatenate([vector_RD, zero])[block.slot]
 
-        def from_history(weight_PL: jax.Array) -> jax.Array:
-            return by_row(jnp.einsum("pl,pld->pd", weight_PL, history_PLD))
+def _solve(
+    old_VD: jax.Array,
+    other_WD: jax.Array,
+    block: Histories,
+    known_RD: jax.Array,
+    guess_RD: jax.Array,
+    steps: int,
+) -> jax.Array:
+    """(sum_S h h' + diag(known)) w = sum_S h for each row of one block: float32 [R, D].
 
-        def with_history(vector_RD: jax.Array) -> jax.Array:
-            return jnp.einsum("pld,pd->pl", history_PLD, by_piece(vector_RD))
+    Args:
+        old_VD, other_WD: both with a row of zeros at their end, which padding reads.
+        guess_RD: a guess at the whole diagonal, to precondition with.
+    """
+    R, D = known_RD.shape
+    history_PLD = other_WD[block.ids]
 
-        def rest(vector_RD: jax.Array) -> jax.Array:
-            return vector_RD @ everywhere_DD + ridge_R1 * vector_RD
+    def from_history(weight_PL: jax.Array) -> jax.Array:
+        piece_PD = jnp.einsum("pl,pld->pd", weight_PL, history_PLD)
+        return jnp.zeros((R + 1, D)).at[block.slot].add(piece_PD)[:R]
 
-        start_RD = jnp.concatenate([old_VD, zero])[block.row]
-        residual_RD = from_history(1 - with_history(start_RD)) - rest(start_RD)
+    def with_history(vector_RD: jax.Array) -> jax.Array:
+        piece_PD = jnp.concatenate([vector_RD, jnp.zeros((1, D))])[block.slot]
+        return jnp.einsum("pld,pd->pl", history_PLD, piece_PD)
 
-        def step(_: jax.Array, carry: tuple) -> tuple:
-            w_RD, residual_RD, direction_RD, squares_R1 = carry
-            image_RD = from_history(with_history(direction_RD)) + rest(direction_RD)
-            curvature_R1 = (direction_RD * image_RD).sum(1, keepdims=True)
-            size_R1 = _quotient(squares_R1, curvature_R1)
-            w_RD = w_RD + size_R1 * direction_RD
-            residual_RD = residual_RD - size_R1 * image_RD
-            new_R1 = (residual_RD**2).sum(1, keepdims=True)
-            direction_RD = residual_RD + _quotient(new_R1, squares_R1) * direction_RD
-            return w_RD, residual_RD, direction_RD, new_R1
+    def step(_: jax.Array, carry: tuple) -> tuple:
+        w_RD, residual_RD, direction_RD, product_R1 = carry
+        image_RD = from_history(with_history(direction_RD)) + known_RD * direction_RD
+        curvature_R1 = (direction_RD * image_RD).sum(1, keepdims=True)
+        size_R1 = _quotient(product_R1, curvature_R1)
+        w_RD = w_RD + size_R1 * direction_RD
+        residual_RD = residual_RD - size_R1 * image_RD
+        scaled_RD = residual_RD / guess_RD
+        new_R1 = (residual_RD * scaled_RD).sum(1, keepdims=True)
+        direction_RD = scaled_RD + _quotient(new_R1, product_R1) * direction_RD
+        return w_RD, residual_RD, direction_RD, new_R1
 
-        squares_R1 = (residual_RD**2).sum(1, keepdims=True)
-        start = (start_RD, residual_RD, residual_RD, squares_R1)
-        w_RD = jax.lax.fori_loop(0, solver_steps, step, start)[0]
-        return new_VD.at[block.row].set(w_RD, mode="drop"), None
-
-    return jax.lax.scan(solve_block, jnp.zeros((V, D), jnp.float32), histories)[0]
+    start_RD = old_VD[block.row]
+    residual_RD = from_history(1 - with_history(start_RD)) - known_RD * start_RD
+    scaled_RD = residual_RD / guess_RD
+    product_R1 = (residual_RD * scaled_RD).sum(1, keepdims=True)
+    carry = (start_RD, residual_RD, scaled_RD, product_R1)
+    return jax.lax.fori_loop(0, steps, step, carry)[0]
 
 
 def _quotient(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
@@ -175,12 +197,16 @@ def _alternate(
     sweeps: int,
     solver_steps: int,
 ) -> tuple[jax.Array, jax.Array]:
+    user_count_N, item_count_M = (
+        jnp.zeros(len(table)).at[side.row].add(side.count, mode="drop")
+        for table, side in ((user_ND, by_user), (item_MD, by_item))
+    )
+
     def sweep(_: jax.Array, vectors: tuple) -> tuple:
         user_ND, item_MD = vectors
-        user_ND = half_sweep(user_ND, item_MD, by_user, items, *weights, solver_steps)
-        return user_ND, half_sweep(item_MD, user_ND, by_item, users, *weights, solver_steps)
+        user_ND = half_sweep(user_ND, item_MD, by_user, item_count_M, *weights, solver_steps)
+        return user_ND, half_sweep(item_MD, user_ND, by_item, user_count_N, *weights, solver_steps)
 
-    users, items = ((side.count > 0).sum() for side in (by_user, by_item))
     return jax.lax.fori_loop(0, sweeps, sweep, (user_ND, item_MD))
 
 
@@ -211,7 +237,7 @@ def fit_implicit_als(
     unobserved_weight: float = 1.0,
     regularisation: float = 0.003,
     exponent: float = 1.0,
-    solver_steps: int = 3,
+    solver_steps: int = 2,
     seed: int = 0,
 ) -> ImplicitALS:
     """Minimises, over all user rows u and item rows i that have interactions S,
@@ -242,8 +268,8 @@ def fit_implicit_als(
             f"Implicit ALS needs a regularisation above 0 and an unobserved weight of 0 or more, but "
             f"they are {regularisation} and {unobserved_weight}."
         )
-    pairs = np.unique(np.asarray(user, np.int64) * items + np.asarray(item))
-    user, item = pairs // items, pairs % items
+    once = interaction_matrix(user, item, users, items)
+    user, item = np.repeat(np.arange(users), np.diff(once.indptr)), once.indices
     vectors = initial_vectors(user, item, users, items, width, seed)
     by_user = pack_histories(user, item, users, items)
     by_item = pack_histories(item, user, items, users)

@@ -1,10 +1,11 @@
-"""RMSE and MAE of predicted ratings, in stars, computed on the device in fixed-size batches."""
+"""RMSE and MAE of predicted ratings, in stars, on the device in fixed-size batches; errors by user."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jrec.train.stream import Gather
 
@@ -46,3 +47,23 @@ def make_rating_errors(
         return {"rmse": float(squared / count) ** 0.5, "mae": float(absolute / count)}
 
     return evaluate
+
+
+def errors_by_user(
+    user: np.ndarray, predicted: np.ndarray, actual: np.ndarray
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Sums over each user's ratings, for paired tests in which the user is drawn, not the rating.
+
+    The mean over users of the difference of two models' `squared_error` is that of their mean squared
+    errors times the ratings a user has on average.
+
+    Args:
+        user, predicted, actual: [n], table rows and stars.
+
+    Returns:
+        Users [N], rising; `squared_error` and `absolute_error`, float64 [N] each.
+    """
+    users, place = np.unique(user, return_inverse=True)
+    error = np.asarray(predicted, np.float64) - actual
+    sums = {"squared_error": error**2, "absolute_error": np.abs(error)}
+    return users, {name: np.bincount(place, values, len(users)) for name, values in sums.items()}

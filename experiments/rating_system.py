@@ -1,4 +1,4 @@
-"""What the presets of the fusion experiment give its main, which runs them alike."""
+"""What a preset of a rating experiment gives its main, which runs all presets alike."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
