@@ -13,6 +13,7 @@ import optax
 from jrec import row_optimizers
 from jrec.data.clicks import Bag, Categorical, Clicks, Continuous
 from jrec.data.vocabulary import FIRST
+from jrec.errors import InputError
 from jrec.full_softmax import full_softmax
 from jrec.models.candidates import CandidateNetwork, FeatureColumn
 from jrec.retrieval_losses import (
@@ -87,7 +88,14 @@ def start_biases(
 
 
 def _beta(name: LossName, negatives: int, items: int, calibration: float) -> float:
-    return gbce_beta(negatives, items, calibration) if name == "gbce" else 1.0
+    if name != "gbce":
+        return 1.0
+    if negatives >= items:
+        raise InputError(
+            f"--loss gbce needs fewer --negatives than the {items - 1} other items of the catalogue, but "
+            f"was given {negatives}."
+        )
+    return gbce_beta(negatives, items, calibration)
 
 
 def loss(

@@ -139,7 +139,7 @@ def test_bad_settings_give_one_sentence(flags, sentence, capsys, tmp_path, monke
 
 
 def test_the_table_of_losses(tmp_path, monkeypatch, capsys):
-    size = ClickSize(users=60, items=40, clicks=8, categories=4, groups=3)
+    size = ClickSize(users=400, items=40, clicks=8, categories=4, groups=3)
     make_click_log(tmp_path / "click.log", size, 0)
     small = {"item_width": 8, "state_width": 8, "length": 8, "tower": (8, 8), "negatives": 8}
     monkeypatch.setattr(candidates_losses, "PROTOCOL", candidates_losses.PROTOCOL | small)
