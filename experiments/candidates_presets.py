@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-PresetName = Literal["source", "improved"]
+PresetName = Literal["source", "improved", "small"]
 
 # Widths of the source's tables; other vocabularies take --feature-width.
 TABLE_WIDTHS = {"user": 64, "category": 8, "tag": 64, "province": 8, "city": 16, "phone": 16}
@@ -54,4 +54,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "epochs": 60,
         "batch_size": 64,
     },
+}
+# For histories of some 20 clicks: minutes on two cores. Chosen on the planted log's validation clicks.
+PRESETS["small"] = PRESETS["improved"] | {
+    "length": 50,
+    "item_width": 64,
+    "state_width": 64,
+    "dropout": 0.1,
+    "learning_rate": 2e-3,
+    "epochs": 12,
+    "batch_size": 32,
 }

@@ -56,7 +56,7 @@ class Train:
     data: Annotated[Data, tyro.conf.arg(name="")] = field(default_factory=Data)
     """Which clicks, and which of them are held out."""
     preset: PresetName | None = None
-    """Fills in what is left open (left out: `improved` for ml-1m-sas, else `source`)."""
+    """Fills in what is left open (left out: `improved` for ml-1m-sas, else `small`)."""
     encoder: EncoderName | None = None
     """What reads the history."""
     form: FormName | None = None
@@ -137,7 +137,7 @@ class Train:
 
 def with_preset(settings: Train) -> Train:
     """The settings with what was left open filled in; raises InputError for what makes no sense."""
-    name = settings.preset or ("improved" if settings.data.dataset == "ml-1m-sas" else "source")
+    name = settings.preset or ("improved" if settings.data.dataset == "ml-1m-sas" else "small")
     missing = {k: v for k, v in PRESETS[name].items() if getattr(settings, k) is None}
     settings = dataclasses.replace(settings, preset=name, **missing)
     check(settings)

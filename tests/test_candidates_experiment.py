@@ -17,7 +17,7 @@ from jrec.evaluate.per_user import read_per_user
 
 SIZES = ["--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.clicks", "8"]
 SMALL = ["--item-width", "8", "--state-width", "8", "--tower", "16", "8", "--batch-size", "64"]
-TRAIN = ["train", *SIZES, *SMALL, "--epochs", "2"]
+TRAIN = ["train", "--preset", "source", *SIZES, *SMALL, "--epochs", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,18 @@ def test_a_run_directory_explains_itself(run_dir):
     users, by_user = read_per_user(run_dir)
     assert len(users) == 60
     np.testing.assert_allclose(np.mean(by_user["ndcg@10"]), results["test_ndcg@10"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "preset"),
+    [("synthetic", "small"), ("click-log", "small"), ("ml-1m-sas", "improved")],
+)
+def test_what_is_left_out_is_chosen_for_the_data(dataset, preset):
+    chosen = candidates_settings.with_preset(
+        candidates_settings.Train(candidates_settings.Data(dataset), epochs=1)
+    )
+    assert (chosen.preset, chosen.epochs, chosen.encoder) == (preset, 1, "attention")
+    assert chosen.length == {"small": 50, "improved": 200}[preset]
 
 
 def test_evaluate_measures_the_same_again(run_dir, capsys):
@@ -79,7 +91,18 @@ def test_a_click_log_from_file_to_metrics(tmp_path):
     data = ["--dataset", "click-log", "--data-dir", str(tmp_path / "out")]
     run = ["--encoder", "attention", "--form", "prefix", "--loss", "full-softmax"]
     candidates.main(
-        ["train", *data, *SMALL, *run, "--epochs", "1", "--run-dir", str(tmp_path / "run")]
+        [
+            "train",
+            *data,
+            *SMALL,
+            *run,
+            "--preset",
+            "source",
+            "--epochs",
+            "1",
+            "--run-dir",
+            str(tmp_path / "run"),
+        ]
     )
     assert (tmp_path / "run" / "results.json").exists()
 
