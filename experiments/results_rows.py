@@ -100,6 +100,7 @@ def rows_of(task: str, dataset: str) -> list[Row]:
     if task == "next-item":
         train = ("train", "--preset")
         network = "experiments.candidates"
+        attention = "improved" if dataset == "ml-1m-sas" else "small"  # the command's own choice
         rows = [
             Row("candidates, source", True, network, (*train, "source")),
             Row(
@@ -108,7 +109,7 @@ def rows_of(task: str, dataset: str) -> list[Row]:
                 network,
                 (*train, "source", *_FULL_SOFTMAX),
             ),
-            Row("candidates, attention", True, network, (*train, "improved")),
+            Row("candidates, attention", True, network, (*train, attention)),
         ]
         # Its items have neither genres nor titles.
         methods = [m for m in NextItemMethod.__args__ if (dataset, m) != ("ml-1m-sas", "content")]
