@@ -1,0 +1,203 @@
+"""Ranking of the YouTube paper: impressions in, an expected watch time for each out.
+
+    python -m experiments.ranking train --run-dir DIR
+    python -m experiments.ranking train --dataset kuairand-pure --data-dir KuaiRand-Pure.zip --seed 0 --run-dir DIR
+    python -m experiments.ranking evaluate --run-dir DIR
+
+KuaiRand-Pure: training on 25 to 30 April, of which the last --valid-days choose the epoch; test on
+1 to 8 May. The log names no pages: what a user was shown on one day in one tab counts as one.
+"""
+
+import dataclasses
+import math
+import sys
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from rich.console import Console
+
+from experiments.ranking_report import finish_ranking_run, show_impressions
+from experiments.ranking_settings import Data, Train, check, load
+from experiments.ranking_system import (
+    build_model,
+    extra_features,
+    loss,
+    measure,
+    popularity_scores,
+    watch_seconds_of,
+)
+from jrec import row_optimizers
+from jrec.command_line import parse_command
+from jrec.data.impression_maker import ImpressionSize
+from jrec.data.impressions import Impressions, ImpressionSplit
+from jrec.errors import InputError, run_command
+from jrec.evaluate.watch_time import calibration
+from jrec.files import read_json, write_json
+from jrec.models.ranking import RankingNetwork
+from jrec.progress import watch_training
+from jrec.report import MetricsLog, environment, open_run_directory
+from jrec.train.checkpoints import Checkpoints
+from jrec.train.impression_batches import device_impressions, gather_impressions, make_predict
+from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
+from jrec.train.row_step import init_row_state, make_row_step
+from jrec.train.step import TrainState, init_state, make_step
+from jrec.train.stream import epoch_order, make_chunk
+
+
+@dataclass
+class Evaluate:
+    """Measure a finished run again."""
+
+    run_dir: Path
+    """A finished run."""
+    part: Literal["valid", "test"] = "test"
+    """Which impressions to measure on."""
+
+
+def prepare(
+    settings: Train, impressions: Impressions, split: ImpressionSplit
+) -> tuple[dict[str, Any], RankingNetwork]:
+    """The impressions and their features on the device, and the network that reads them."""
+    extra = extra_features(impressions, settings.history, settings.watched)
+    weight = impressions.watch_seconds
+    if settings.weights == "equal":
+        weight = np.ones_like(weight)
+    data, ids, numbers = device_impressions(
+        impressions, extra, split.train, weight, settings.user_id
+    )
+    return data, build_model(settings, impressions, ids, numbers)
+
+
+def train(settings: Train) -> None:
+    """Runs the experiment from data to report."""
+    check(settings)
+    console = Console()
+    impressions, split = load(settings.data, settings.longest_watch)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    run_dir = settings.run_dir or Path("runs") / f"ranking-{settings.data.dataset}-{stamp}"
+    open_run_directory(run_dir, settings.resume, record(settings, impressions))
+    show_impressions(impressions, split, console)
+
+    init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
+    data, model = prepare(settings, impressions, split)
+    one = gather_impressions(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+    params = jax.jit(model.init)(init_key, one)
+    each = partial(loss, model, settings.unit, settings.click_weight, settings.completion_weight)
+    optimizer = optax.adam(settings.learning_rate)
+    if settings.tables == "rows":
+        row_optimizer = row_optimizers.adam(settings.learning_rate)
+        state = init_row_state(params, optimizer, row_optimizer, step_key)
+        step = make_row_step(each, optimizer, row_optimizer)
+    else:
+        state, step = init_state(params, optimizer, step_key), make_step(each, optimizer)
+    template = jax.eval_shape(lambda: state)
+    predict = make_predict(model.apply)
+
+    def evaluate(state: TrainState) -> dict[str, float]:
+        if not len(split.valid):
+            return {}
+        found = measure(impressions, split.valid, predict(state.params, data, split.valid))
+        return {f"valid_{name}": value for name, value in found.items()}
+
+    count = len(split.train)
+    schedule = Schedule(
+        epochs=settings.epochs,
+        steps_per_epoch=math.ceil(count / settings.batch_size),
+        chunk_steps=settings.chunk_steps,
+        checkpoint_steps=settings.checkpoint_steps,
+        watch="valid_weighted_loss" if len(split.valid) else None,
+        patience=settings.patience,
+    )
+    last, best = Checkpoints(run_dir / "last", keep=2), Checkpoints(run_dir / "best", keep=1)
+    progress = Progress()
+    if settings.resume and last.latest_step() is not None:
+        state, saved = last.restore(template)
+        progress = Progress(**saved)
+    first_step = int(state.step)
+    order = partial(epoch_order, order_key, count=count, batch_size=settings.batch_size)
+    chunk = make_chunk(step, gather_impressions, count, settings.batch_size)
+    with closing(MetricsLog(run_dir, first_step)) as log, stop_on_signals() as should_stop:
+        reports = fit(
+            state, data, chunk, order, evaluate, schedule, last, best, progress, should_stop
+        )
+        stopped = watch_training(reports, schedule, log, console, first_step)
+    if stopped:
+        console.print(
+            f"Stopped at step {stopped.step}, saved; go on with --resume --run-dir {run_dir}."
+        )
+        sys.exit(130)
+
+    chosen, saved = best.restore(template._replace(opt_state=()))
+    logits = predict(chosen.params, data, split.test)
+    found = measure(impressions, split.test, logits)
+    results = saved["metrics"] | {f"test_{name}": value for name, value in found.items()}
+    results |= {
+        "best_epoch": saved["epoch"] - 1,
+        "epochs": progress.epoch - 1,
+        "examples_per_second": progress.examples / progress.seconds if progress.seconds else None,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(chosen.params)),
+        "seed": settings.seed,
+    }
+    popular = popularity_scores(impressions, split.train, split.test)
+    popular = measure(impressions, split.test, {"watch": popular})
+    actual = impressions.expected_watch_seconds
+    if actual is None:
+        actual = np.where(impressions.clicked, impressions.watch_seconds, 0)
+    bins = calibration(watch_seconds_of(logits["watch"]), actual[split.test])
+    kept = dataclasses.asdict(settings) | {"data_source": dataclasses.asdict(impressions.source)}
+    finish_ranking_run(run_dir, kept, environment(), results, popular, bins, console)
+
+
+def record(settings: Train, impressions: Impressions) -> dict[str, Any]:
+    """What `settings.json` keeps, and a resumed run must agree with."""
+    free = ("resume", "run_dir")  # may differ between a run and its continuation
+    kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in free}
+    kept["data"] = {k: v for k, v in kept["data"].items() if k != "data_dir"}
+    source = dataclasses.asdict(impressions.source) | {"location": None}
+    return kept | {"data_source": source, "impressions": len(impressions)}
+
+
+def evaluate(settings: Evaluate) -> None:
+    """Prints and writes the metrics of a finished run's best checkpoint."""
+    written = read_json(settings.run_dir / "results.json")
+    if "run_settings" not in written or "calibration" not in written:
+        raise InputError(f"{settings.run_dir} holds no finished run of this experiment.")
+    given = dict(written["run_settings"])
+    data = dict(given.pop("data"))
+    data["synthetic"] = ImpressionSize(**data["synthetic"])
+    data["data_dir"] = None if data["data_dir"] is None else Path(data["data_dir"])
+    tower = given.pop("tower")
+    given = {k: v for k, v in given.items() if k not in ("run_dir", "resume", "data_source")}
+    again = Train(data=Data(**data), tower=tuple(tower), **given)
+    impressions, split = load(again.data, again.longest_watch)
+    rows = split.valid if settings.part == "valid" else split.test
+    if not len(rows):
+        raise InputError(f"{settings.run_dir} was run without a {settings.part} part.")
+    arrays, model = prepare(again, impressions, split)
+    one = gather_impressions(arrays, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+    params = jax.eval_shape(model.init, jax.random.key(0), one)
+    template = TrainState(jnp.zeros((), jnp.int32), jax.random.key(0), params, ())
+    chosen, _ = Checkpoints(settings.run_dir / "best", keep=1).restore(template)
+    found = measure(impressions, rows, make_predict(model.apply)(chosen.params, arrays, rows))
+    print(f"{settings.part}, {len(rows):,} impressions")
+    for name, value in found.items():
+        print(f"{name:>24}  {value:.4f}")
+    write_json(settings.run_dir / f"evaluation-{settings.part}.json", found)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; `arguments` are the process's own by default."""
+    settings = parse_command((Train, Evaluate), __doc__, arguments)
+    {Train: train, Evaluate: evaluate}[type(settings)](settings)
+
+
+if __name__ == "__main__":
+    run_command(main)

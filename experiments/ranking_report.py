@@ -1,0 +1,103 @@
+"""What the ranking experiment prints and writes beside the model."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from jrec.data.impressions import Impressions, ImpressionSplit
+from jrec.files import replacing, write_json
+from jrec.report import draw_curves, markdown_table, read_metrics
+
+SHOWN = (
+    "weighted_loss",
+    "click_gauc",
+    "completion_auc",
+    "completion_gauc",
+    "watch_mae",
+    "watch_bias",
+)
+
+
+def show_impressions(impressions: Impressions, split: ImpressionSplit, console: Console) -> None:
+    """Prints which data a run uses, and how much."""
+    source = impressions.source
+    real = ~impressions.history_only
+    lines = [
+        f"{impressions.name}: {int(real.sum()):,} impressions of {len(impressions.user_row):,} users "
+        f"from {source.kind} {source.location}; {impressions.clicked[real].mean():.1%} clicked, "
+        f"{int((~real).sum()):,} earlier watches as history",
+        f"train {len(split.train):,}, validation {len(split.valid):,}, test {len(split.test):,}",
+    ]
+    lines += [f"note: {source.note}"] if source.note else []
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def finish_ranking_run(
+    run_dir: Path,
+    settings: dict[str, Any],
+    environment: dict[str, Any],
+    results: dict[str, Any],
+    popular: dict[str, float],
+    bins: dict[str, np.ndarray],
+    console: Console,
+) -> None:
+    """Writes `results.json`, `environment.json`, two figures and `report.md`; prints the table.
+
+    Args:
+        bins: from `jrec.evaluate.watch_time.calibration`, of the test part.
+    """
+    rows = [
+        ["popularity", *(popular[name] for name in SHOWN)],
+        ["ranking", *(results[f"test_{name}"] for name in SHOWN)],
+    ]
+    table = Table("test", *SHOWN)
+    for name, *values in rows:
+        table.add_row(name, *(f"{value:.4f}" for value in values))
+    console.print(table)
+    curve = read_metrics(run_dir)
+    series = {
+        name: [(line["epoch"], line[name]) for line in curve if line.get(name) is not None]
+        for name in ("valid_weighted_loss", "valid_click_gauc")
+    }
+    draw_curves(run_dir / "curves.png", series, "epoch", "validation")
+    pairs = list(zip(bins["predicted"].tolist(), bins["actual"].tolist(), strict=True))
+    diagonal = [(predicted, predicted) for predicted, _ in pairs]
+    lines = {"tenths of the test impressions": pairs, "calibrated": diagonal}
+    draw_curves(
+        run_dir / "calibration.png", lines, "predicted watch time, s", "actual watch time, s"
+    )
+    command = shlex.join(["python", "-m", "experiments.ranking", *sys.argv[1:]])
+    tenths = zip(*(column.tolist() for column in bins.values()), strict=True)
+    report = "\n\n".join(
+        [
+            f"# ranking on {settings['data']['dataset']}",
+            f"Command: `{command}`",
+            markdown_table(["test", *SHOWN], rows),
+            "![validation by epoch](curves.png)",
+            "## Calibration",
+            "![predicted and actual watch time](calibration.png)",
+            markdown_table(list(bins), [list(line) for line in tenths]),
+            "## Results",
+            markdown_table(["what", "value"], [[k, v] for k, v in results.items()]),
+            "## Settings",
+            markdown_table(
+                ["setting", "value"], [[f"`{k}`", f"`{v}`"] for k, v in settings.items()]
+            ),
+            "## Environment",
+            markdown_table(["what", "value"], list(environment.items())),
+        ]
+    )
+    with replacing(run_dir / "report.md") as temporary:
+        temporary.write_text(report + "\n", encoding="utf-8")
+    write_json(run_dir / "environment.json", environment)
+    whole = results | {"popularity": popular, "command": command, "run_settings": settings}
+    whole |= {"calibration": {name: column.tolist() for name, column in bins.items()}}
+    write_json(run_dir / "results.json", whole)
+    speed = results["examples_per_second"]
+    pace = f"; {speed:,.0f} examples/s from the second epoch on" if speed else ""
+    console.print(f"run directory: {run_dir}{pace}", highlight=False, soft_wrap=True)
