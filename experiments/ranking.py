@@ -91,9 +91,12 @@ def train(settings: Train) -> None:
     one = gather_impressions(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
     params = jax.jit(model.init)(init_key, one)
     each = partial(loss, model, settings.unit, settings.click_weight, settings.completion_weight)
-    optimizer = optax.adam(settings.learning_rate)
+    count = len(split.train)
+    steps_per_epoch = math.ceil(count / settings.batch_size)
+    rate = optax.linear_schedule(settings.learning_rate, 0.0, settings.epochs * steps_per_epoch)
+    optimizer = optax.adam(rate)
     if settings.tables == "rows":
-        row_optimizer = row_optimizers.adam(settings.learning_rate)
+        row_optimizer = row_optimizers.adam(rate)
         state = init_row_state(params, optimizer, row_optimizer, step_key)
         step = make_row_step(each, optimizer, row_optimizer)
     else:
@@ -107,10 +110,9 @@ def train(settings: Train) -> None:
         found = measure(impressions, split.valid, predict(state.params, data, split.valid))
         return {f"valid_{name}": value for name, value in found.items()}
 
-    count = len(split.train)
     schedule = Schedule(
         epochs=settings.epochs,
-        steps_per_epoch=math.ceil(count / settings.batch_size),
+        steps_per_epoch=steps_per_epoch,
         chunk_steps=settings.chunk_steps,
         checkpoint_steps=settings.checkpoint_steps,
         watch="valid_weighted_loss" if len(split.valid) else None,

@@ -51,11 +51,8 @@ def finish_ranking_run(
     Args:
         bins: from `jrec.evaluate.watch_time.calibration`, of the test part.
     """
-    rows = [
-        ["popularity", *(popular[name] for name in SHOWN)],
-        ["ranking", *(results[f"test_{name}"] for name in SHOWN)],
-    ]
-    table = Table("test", *SHOWN)
+    rows = [[name, popular[name], results[f"test_{name}"]] for name in SHOWN]
+    table = Table("test", "popularity", "ranking")
     for name, *values in rows:
         table.add_row(name, *(f"{value:.4f}" for value in values))
     console.print(table)
@@ -77,7 +74,7 @@ def finish_ranking_run(
         [
             f"# ranking on {settings['data']['dataset']}",
             f"Command: `{command}`",
-            markdown_table(["test", *SHOWN], rows),
+            markdown_table(["test", "popularity", "ranking"], rows),
             "![validation by epoch](curves.png)",
             "## Calibration",
             "![predicted and actual watch time](calibration.png)",

@@ -71,7 +71,7 @@ class Train:
     tables: Literal["rows", "dense"] = "rows"
     """Update the rows of tables that a batch reads, or whole tables."""
     learning_rate: float = 0.001
-    """Of Adam."""
+    """Of Adam at the beginning; it falls to 0 along a line."""
     epochs: int = 3
     """Passes over the training impressions."""
     batch_size: int = 512

@@ -133,7 +133,7 @@ def test_the_command_trains_and_evaluates(tmp_path):
     assert {"click_log_loss", "completion_log_loss", "click_gauc", "planted_mae"} <= set(again)
     assert sum(results["calibration"]["count"]) > 0 and "valid_weighted_loss" in results
     report = (run / "report.md").read_text()
-    assert "--click-weight 0.5" in report and "| ranking |" in report
+    assert "--click-weight 0.5" in report and "| weighted_loss |" in report
     assert {"curves.png", "calibration.png", "metrics.jsonl"} <= {p.name for p in run.iterdir()}
 
 

@@ -85,6 +85,9 @@ def test_calibration_with_equal_predictions_keeps_them_together():
     assert found["count"].tolist() == [97, 3]
     assert found["predicted"].tolist() == [1, 2] and found["actual"].tolist() == [0, 4]
     assert np.isnan(found["ratio"][0]) and found["ratio"][1] == 0.5
+    # A value goes to the bin of its middle example.
+    found = calibration(np.array([1.0] * 30 + [2.0] * 70), np.ones(100), bins=2)
+    assert found["count"].tolist() == [30, 70]
     assert calibration(np.array([3.0, 1.0]), np.array([1, 0]))["count"].tolist() == [1, 1]
 
 
