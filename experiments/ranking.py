@@ -39,7 +39,9 @@ from jrec.command_line import parse_command
 from jrec.data.impression_maker import ImpressionSize
 from jrec.data.impressions import Impressions, ImpressionSplit
 from jrec.errors import InputError, run_command
-from jrec.evaluate.watch_time import calibration
+from jrec.evaluate.auc import group_auc
+from jrec.evaluate.per_user import write_per_user
+from jrec.evaluate.watch_time import calibration, group_losses
 from jrec.files import read_json, write_json
 from jrec.models.ranking import RankingNetwork
 from jrec.progress import watch_training
@@ -148,6 +150,7 @@ def train(settings: Train) -> None:
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(chosen.params)),
         "seed": settings.seed,
     }
+    write_users(run_dir, impressions, split.test, logits["watch"])
     popular = popularity_scores(impressions, split.train, split.test)
     popular = measure(impressions, split.test, {"watch": popular})
     actual = impressions.expected_watch_seconds
@@ -156,6 +159,17 @@ def train(settings: Train) -> None:
     bins = calibration(watch_seconds_of(logits["watch"]), actual[split.test])
     kept = dataclasses.asdict(settings) | {"data_source": dataclasses.asdict(impressions.source)}
     finish_ranking_run(run_dir, kept, environment(), results, popular, bins, console)
+
+
+def write_users(
+    run_dir: Path, impressions: Impressions, rows: np.ndarray, score: np.ndarray
+) -> None:
+    """Writes each user's losses and AUCs, for `python -m jrec.evaluate.significance`."""
+    user, clicked = impressions.user[rows], impressions.clicked[rows]
+    ids, losses = group_losses(score, clicked, impressions.watch_seconds[rows], user)
+    by_label = {"click_auc": clicked, "completion_auc": impressions.completed[rows]}
+    metrics = {name: group_auc(score, label, user)[1] for name, label in by_label.items()}
+    write_per_user(run_dir, ids, metrics | {"weighted_loss": losses})
 
 
 def record(settings: Train, impressions: Impressions) -> dict[str, Any]:

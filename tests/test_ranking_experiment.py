@@ -20,6 +20,7 @@ from jrec.data.impression_maker import ImpressionSize, make_impressions
 from jrec.data.quantiles import Quantiles
 from jrec.data.ragged import Ragged
 from jrec.errors import InputError, run_command
+from jrec.evaluate.per_user import read_per_user
 from jrec.train.impression_batches import device_impressions, gather_impressions, make_predict
 
 SIZE = ImpressionSize(users=150, items=40, pages=10, slots=4)
@@ -132,6 +133,9 @@ def test_the_command_trains_and_evaluates(tmp_path):
         assert results[f"test_{name}"] == pytest.approx(value, rel=1e-4), name
     assert {"click_log_loss", "completion_log_loss", "click_gauc", "planted_mae"} <= set(again)
     assert sum(results["calibration"]["count"]) > 0 and "valid_weighted_loss" in results
+    users, by_user = read_per_user(run)
+    assert set(by_user) == {"weighted_loss", "click_auc", "completion_auc"} and len(users) > 100
+    assert 0 <= np.nanmin(by_user["weighted_loss"]) < np.nanmax(by_user["weighted_loss"]) <= 1
     report = (run / "report.md").read_text()
     assert "--click-weight 0.5" in report and "| weighted_loss |" in report
     assert {"curves.png", "calibration.png", "metrics.jsonl"} <= {p.name for p in run.iterdir()}

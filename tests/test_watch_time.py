@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from jrec.evaluate.watch_time import (
     calibration,
+    group_losses,
     log_loss,
-    page_losses,
     watch_time_errors,
     weighted_user_loss,
 )
@@ -40,7 +40,7 @@ def test_the_weighted_loss_is_the_papers_sum_over_pairs(rows):
         assert np.isnan(found)
     else:
         assert found == pytest.approx(sum(lost.values()) / sum(total.values()))
-    ids, losses = page_losses(score.astype(float), clicked, watch, page)
+    ids, losses = group_losses(score.astype(float), clicked, watch, page)
     assert ids.tolist() == sorted(lost)
     expected = [lost[p] / total[p] if total[p] else np.nan for p in ids]
     np.testing.assert_allclose(losses, expected)

@@ -27,7 +27,7 @@ def weighted_user_loss(
     return float(lost.sum() / total.sum())
 
 
-def page_losses(
+def group_losses(
     score: np.ndarray, clicked: np.ndarray, watch: np.ndarray, group: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(group ids [G], rising; `weighted_user_loss` of each, NaN where a group has none)."""
