@@ -181,8 +181,8 @@ def draw_bars(path: Path, tables: dict[tuple[str, str], list[Result]]) -> None:
         colours = ["tab:blue" if one.row.system else "0.7" for one in shown]
         names = [one.row.name for one in shown]
         axis.barh(names, means - start, left=start, xerr=spread, color=colours)
-        for place, mean in enumerate(means):
-            axis.text(mean, place, f" {mean:.4f}", va="center", fontsize=7)
+        for place, (mean, beside) in enumerate(zip(means, means + spread, strict=True)):
+            axis.text(beside, place, f" {mean:.4f}", va="center", fontsize=7)
         begins = f", bars begin at {start:g}" if start else ""
         metric = task.metrics[0].removeprefix("test_").upper()
         axis.set(title=f"{dataset}: {task.title}", xlabel=f"test {metric}{begins}")
