@@ -444,6 +444,16 @@ def test_tables_are_updated_whole_up_to_a_size(rule, rows_an_id):
         assert (new != 0).any(1).tolist() == [False, True, True] + [False] * (rows - 3)
 
 
+@pytest.mark.parametrize("width", [1, 2, 7, 64])
+def test_any_number_but_zero_touches_a_row(width):
+    """Also NaN, the smallest number and both ends of a row; -0 is a zero."""
+    values = np.zeros((7, width), np.float32)
+    values[1, 0], values[2, -1], values[3, width // 2] = 1.0, -1e-30, np.nan
+    values[4, 0], values[5, -1] = -0.0, np.inf
+    found = row_updates._nonzero_rows(jnp.array(values))
+    assert found.tolist() == [False, True, True, True, False, True, False]
+
+
 def test_a_gradient_of_the_whole_table_is_an_error_and_not_lost():
     def tied(params, batch, key, apply=nn.Module.apply):
         total, count = loss(params, batch, key, apply)
