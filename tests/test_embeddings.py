@@ -454,6 +454,24 @@ def test_any_number_but_zero_touches_a_row(width):
     assert found.tolist() == [False, True, True, True, False, True, False]
 
 
+@pytest.mark.parametrize("few", [0, 4096])
+@pytest.mark.parametrize(
+    ("rows", "touched"),
+    [
+        ([[1.0, 0.0], [2.0, 3.0]], [1, 2]),  # all that was read, by their first numbers
+        ([[0.0, 1.0], [2.0, 3.0]], [1, 2]),  # a first number that is zero
+        ([[0.0, 0.0], [2.0, 3.0]], [2]),  # a masked example: read, without gradient
+        ([[1.0, 2.0], [-1.0, -2.0]], []),  # duplicates that cancel
+    ],
+)
+def test_rows_are_touched_by_their_sum(monkeypatch, few, rows, touched):
+    monkeypatch.setattr(row_updates, "FEW_IDS", few)
+    ids = jnp.array([1, 1 if touched == [] else 2, 8])  # 8: masked
+    sums = jnp.zeros((8, 2)).at[ids].add(jnp.array([*rows, [5.0, 5.0]]), mode="drop")
+    found = row_updates._touched_rows(sums, ids)
+    assert np.flatnonzero(found).tolist() == touched
+
+
 def test_a_gradient_of_the_whole_table_is_an_error_and_not_lost():
     def tied(params, batch, key, apply=nn.Module.apply):
         total, count = loss(params, batch, key, apply)
