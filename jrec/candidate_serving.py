@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jrec.candidate_export import CandidateModel, catalogue_rows, encode_histories
+from jrec.data.clicks import Bag, take
 from jrec.data.ragged import Ragged, pad
 from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError
@@ -15,6 +16,8 @@ from jrec.retrieval.ann_files import load_index, save_index
 from jrec.retrieval.exact import SEEN_LENGTHS, exact_top_k
 from jrec.retrieval.mining import hottest, item_counts
 from jrec.retrieval.simple_lsh import item_vectors, user_vectors
+
+_SAMPLE = 4096  # users whose vectors an index is made for
 
 
 class Recommended(NamedTuple):
@@ -105,9 +108,13 @@ def recommend(
 
 
 def build_model_index(model: CandidateModel, folder: Path, kind: Kind = "hnsw") -> AnnIndex:
-    """An index of the model's items, written to a folder; raises InputError where faiss is missing."""
+    """An index of the model's items, made for its users; written to a folder.
+
+    Raises InputError where faiss is missing.
+    """
     vectors = item_vectors(model.weights, model.biases)
-    index = build_index(vectors, model.items.values, model.name, kind)
+    queries = user_vectors(_some_users(model))
+    index = build_index(vectors, model.items.values, model.name, kind, query_ND=queries)
     save_index(index, folder)
     return index
 
@@ -120,6 +127,15 @@ def load_model_index(model: CandidateModel, folder: Path) -> AnnIndex:
             f"{folder} holds this model's items in another order; build the index again."
         )
     return index
+
+
+def _some_users(model: CandidateModel) -> np.ndarray:
+    """u float32 [at most 4,096, D] of users with clicks, evenly out of all."""
+    clicked = np.flatnonzero(np.diff(model.histories.offsets) > 0)
+    chosen = clicked[:: max(len(clicked) // _SAMPLE, 1)][:_SAMPLE]
+    if len(chosen) == 0:
+        return np.zeros((0, model.weights.shape[1]), np.float32)
+    return encode_histories(model, take(Bag(model.histories, ""), chosen).rows, chosen)
 
 
 def _named(

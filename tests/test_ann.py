@@ -55,10 +55,13 @@ def exact_lists(model, count=K, allowed_M=None, seen=None):
     return np.asarray(exact_top_k(table, users.astype(np.float32), count, seen, mask).rows)
 
 
+@pytest.mark.parametrize("sample", [None, 20])
 @pytest.mark.parametrize("kind", KINDS)
-def test_search_finds_the_exact_lists(faiss, model, kind):
+def test_search_finds_the_exact_lists(faiss, model, kind, sample):
     users, weights, biases = model
-    index = build_index(item_vectors(weights, biases), ids_of(), "m", kind)
+    queries = None if sample is None else user_vectors(users[:sample])
+    index = build_index(item_vectors(weights, biases), ids_of(), "m", kind, query_ND=queries)
+    assert (index.metric is None) == (sample is None)
     rows, cosines, mask = search_index(index, user_vectors(users), K, effort=200)
     assert rows.shape == (N, K) and mask.all() and cosines.dtype == np.float32
     assert mean_recall(rows, exact_lists(model)) > (0.99 if kind == "ivf_flat" else 0.95)
@@ -69,11 +72,12 @@ def test_search_finds_the_exact_lists(faiss, model, kind):
     assert all(len(set(row)) == K for row in rows.tolist())
 
 
+@pytest.mark.parametrize("sample", [0, 20])
 @pytest.mark.parametrize("kind", KINDS)
-def test_added_and_removed_items(faiss, model, kind):
+def test_added_and_removed_items(faiss, model, kind, sample):
     users, weights, biases = model
     vectors, queries = item_vectors(weights, biases), user_vectors(users)
-    old = build_index(vectors[:1000], ids_of()[:1000], "m", kind)
+    old = build_index(vectors[:1000], ids_of()[:1000], "m", kind, query_ND=queries[:sample])
     index = add_items(old, vectors[1000:], ids_of()[1000:])
     assert index_fingerprint(index) == fingerprint("m", ids_of(), vectors)
     assert mean_recall(search_index(index, queries, K, 200)[0], exact_lists(model)) > 0.9
@@ -140,7 +144,20 @@ assert not [name for name in sys.modules if name.startswith(("jrec.models", "jax
     wanted = index.ids[search_index(index, user_vectors(users), K)[0]]
     assert np.array_equal(np.load(tmp_path / "found.npy"), wanted)
     save_index(index, tmp_path / "index")  # replaces
-    assert len(list((tmp_path / "index").iterdir())) == 5
+    assert len(list((tmp_path / "index").iterdir())) == 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_saved_index_keeps_its_metric(faiss, model, tmp_path, kind):
+    users, weights, biases = model
+    queries = user_vectors(users)
+    index = build_index(item_vectors(weights, biases), ids_of(), "m", kind, query_ND=queries)
+    save_index(index, tmp_path)
+    loaded = load_index(tmp_path, index_fingerprint(index))
+    for found, wanted in zip(
+        search_index(loaded, queries, K), search_index(index, queries, K), strict=True
+    ):
+        assert np.array_equal(found, wanted)
 
 
 def refusal(function, *arguments):
@@ -171,7 +188,9 @@ def test_an_index_of_another_model_or_catalogue_is_refused(faiss, model, tmp_pat
         assert "of model candidates with 300 items" in text and "build it again" in text
 
 
-@pytest.mark.parametrize("name", ["index.faiss", "vectors.npy", "ids.npy", "removed.npy"])
+@pytest.mark.parametrize(
+    "name", ["index.faiss", "vectors.npy", "ids.npy", "removed.npy", "metric.npy"]
+)
 def test_damaged_and_missing_files_are_refused(faiss, model, tmp_path, name):
     index = build_index(item_vectors(*model[1:])[:100], ids_of(100), "m")
     save_index(index, tmp_path)

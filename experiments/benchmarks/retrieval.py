@@ -88,6 +88,8 @@ class Approximate:
     """Folder of a trained model's vectors."""
     kinds: tuple[str, ...] = KINDS
     """Indexes to build."""
+    metric: bool = True
+    """Place items by how a sample of users scores them; --no-metric: by their own distance."""
     indexes: Path | None = None
     """Folder to keep the built indexes in, and to take them from."""
     figure: Path = Path("recall.png")
@@ -189,14 +191,17 @@ def exact(settings: Exact) -> None:
     print(markdown_table(["search", "ms a query", "times faiss flat"], lines))
 
 
-def kept_index(settings: Approximate, vectors: np.ndarray, kind: Kind) -> AnnIndex:
-    """The index from --indexes, or a new one."""
+def kept_index(
+    settings: Approximate, vectors: np.ndarray, kind: Kind, sample: np.ndarray
+) -> AnnIndex:
+    """The index from --indexes, or a new one; it is made for the users of a sample."""
     ids = np.arange(len(vectors))
     folder = None if settings.indexes is None else settings.indexes / kind
     if folder is not None and (folder / "index.json").exists():
         return load_index(folder, fingerprint("made", ids, vectors))
     start = time.perf_counter()
-    index = build_index(vectors, ids, "made", kind)
+    query_ND = sample if settings.metric else None
+    index = build_index(vectors, ids, "made", kind, query_ND=query_ND)
     print(f"{kind}: built in {time.perf_counter() - start:.0f} s", flush=True)
     if folder is not None:
         save_index(index, folder)
@@ -205,7 +210,9 @@ def kept_index(settings: Approximate, vectors: np.ndarray, kind: Kind) -> AnnInd
 
 def approximate(settings: Approximate) -> None:
     faiss = import_faiss()
-    users, weights, biases = make_vectors(settings.like, settings.items, settings.queries)
+    users, weights, biases = make_vectors(settings.like, settings.items, settings.queries + 4096)
+    # The index is made for other users than those who search.
+    users, others = users[: settings.queries], user_vectors(users[settings.queries :])
     vectors, queries = item_vectors(weights, biases), user_vectors(users)
     table = item_table(weights, biases)
 
@@ -214,7 +221,7 @@ def approximate(settings: Approximate) -> None:
         parts = [users[first : first + 64] for first in range(0, len(users), 64)]
         return np.concatenate([exact_top_k(table, part, settings.count).rows for part in parts])
 
-    indexes = {kind: kept_index(settings, vectors, kind) for kind in settings.kinds}
+    indexes = {kind: kept_index(settings, vectors, kind, others) for kind in settings.kinds}
     truth = exact_rows(0)
     flat = faiss.IndexFlatIP(vectors.shape[1])
     flat.add(vectors)

@@ -71,7 +71,7 @@ def quality(settings: Quality) -> None:
         "exact, cosine of SIMPLE-LSH": exactly(queries, item_table(unit_rows(vectors))),
     }
     for kind, effort in {"hnsw": settings.effort, "ivf_flat": 32, "ivf_pq": 32}.items():
-        index = build_index(vectors, model.items.values, model.name, kind)
+        index = build_index(vectors, model.items.values, model.name, kind, query_ND=queries[::2])
         rows = search_index(index, queries, settings.count, effort, before)[0]
         found[f"{kind}, effort {effort}"] = rows
     truth, lines = found["exact, w.u + b"], []

@@ -8,10 +8,12 @@ import numpy as np
 
 from jrec.data.ragged import Ragged
 from jrec.errors import InputError
+from jrec.retrieval.score_metric import fitted_to, mapped_items, mapped_queries, score_metric
 
 Kind = Literal["hnsw", "ivf_flat", "ivf_pq"]
 KINDS: tuple[Kind, ...] = ("hnsw", "ivf_flat", "ivf_pq")
 
+_LINKS, _EFFORT = 32, 100
 _SUBVECTOR = 2  # numbers that one byte of a product quantiser stands for
 _FEWEST_FOR_PQ = 256  # a byte has so many codes to learn
 _PQ_FETCHES = 4  # candidates a listed item whose true cosine is then computed
@@ -28,6 +30,7 @@ class AnnIndex:
         vectors: float32 [M, D], as given, by row.
         removed: bool [M], rows that no list may hold.
         model: the name of the model that made the vectors.
+        metric: float64 [2, D, D], the coordinates inside (`score_metric`); None: the vectors' own.
     """
 
     kind: Kind
@@ -36,6 +39,7 @@ class AnnIndex:
     vectors: np.ndarray
     removed: np.ndarray
     model: str
+    metric: np.ndarray | None = None
 
 
 def import_faiss() -> ModuleType:
@@ -54,9 +58,10 @@ def build_index(
     ids: np.ndarray,
     model: str,
     kind: Kind = "hnsw",
-    links: int = 32,
-    build_effort: int = 100,
+    links: int = _LINKS,
+    build_effort: int = _EFFORT,
     cells: int | None = None,
+    query_ND: np.ndarray | None = None,
 ) -> AnnIndex:
     """Indexes items by the cosine of their vectors, such as `simple_lsh.item_vectors` makes.
 
@@ -67,13 +72,31 @@ def build_index(
         vectors_MD: float32 [M, D]. ids: [M], distinct. model: any name; part of the fingerprint.
         links: neighbours of an item in the graph. build_effort: candidates for them.
         cells: of `ivf_*`; 4 sqrt(M) by default.
+        query_ND: float [N, D], a sample of the unit vectors that will be searched for. Items are then near
+            where these users score them alike (`score_metric`): far more is found for the same effort.
 
     Raises InputError where faiss is missing, ids repeat, or there are too few items for the kind.
     """
+    metric = None if query_ND is None or len(query_ND) == 0 else score_metric(query_ND)
+    return _build(vectors_MD, ids, model, kind, links, build_effort, cells, metric)
+
+
+def _build(
+    vectors_MD: np.ndarray,
+    ids: np.ndarray,
+    model: str,
+    kind: Kind,
+    links: int,
+    build_effort: int,
+    cells: int | None,
+    metric: np.ndarray | None,
+) -> AnnIndex:
     faiss = import_faiss()
     ids, vectors_MD = np.asarray(ids), np.ascontiguousarray(vectors_MD, np.float32)
     _check_distinct(ids)
-    M, width = len(vectors_MD), _searched_width(kind, vectors_MD.shape[1])
+    metric = None if metric is None else fitted_to(metric, _unit(vectors_MD))
+    searched_MD = _searched(kind, vectors_MD, metric)
+    M, width = searched_MD.shape
     fewest = _FEWEST_FOR_PQ if kind == "ivf_pq" else 1
     if len(vectors_MD) < fewest:
         raise InputError(
@@ -96,9 +119,9 @@ def build_index(
         index.cp.max_points_per_centroid = (
             64  # a quarter of faiss's time for half a point of recall
         )
-        index.train(_searched(kind, vectors_MD))
-    index.add(_searched(kind, vectors_MD))
-    return AnnIndex(kind, index, ids, vectors_MD, np.zeros(M, bool), model)
+        index.train(searched_MD)
+    index.add(searched_MD)
+    return AnnIndex(kind, index, ids, vectors_MD, np.zeros(M, bool), model, metric)
 
 
 def add_items(index: AnnIndex, vectors_MD: np.ndarray, ids: np.ndarray) -> AnnIndex:
@@ -117,7 +140,7 @@ def add_items(index: AnnIndex, vectors_MD: np.ndarray, ids: np.ndarray) -> AnnIn
             f"take the vectors of the same model."
         )
     _check_distinct(joined)
-    index.index.add(_searched(index.kind, vectors_MD))
+    index.index.add(_searched(index.kind, vectors_MD, index.metric))
     return replace(
         index,
         ids=joined,
@@ -149,7 +172,10 @@ def needs_rebuild(index: AnnIndex) -> bool:
 def rebuild(index: AnnIndex) -> AnnIndex:
     """A new index of the items that are not removed, of the same kind with default settings."""
     kept = ~index.removed
-    return build_index(index.vectors[kept], index.ids[kept], index.model, index.kind)
+    ids = index.ids[kept]
+    return _build(
+        index.vectors[kept], ids, index.model, index.kind, _LINKS, _EFFORT, None, index.metric
+    )
 
 
 def search_index(
@@ -182,10 +208,15 @@ def search_index(
         settings = faiss.SearchParametersHNSW(sel=selector, efSearch=max(effort, fetched))
     else:
         settings = faiss.SearchParametersIVF(sel=selector, nprobe=effort)
-    cosine_BF, row_BF = index.index.search(_padded(index.kind, query_BD), fetched, params=settings)
+    inside_BE, norm_B = query_BD, None
+    if index.metric is not None:
+        inside_BE, norm_B = mapped_queries(index.metric, query_BD)
+    cosine_BF, row_BF = index.index.search(_padded(index.kind, inside_BE), fetched, params=settings)
     if index.kind == "ivf_pq":  # its cosines are those of the codes
         vector_BFD = _unit(index.vectors[row_BF.ravel()]).reshape(*row_BF.shape, -1)
         cosine_BF = np.einsum("bd,bfd->bf", query_BD, vector_BFD)
+    elif norm_B is not None:
+        cosine_BF = cosine_BF * norm_B[:, None]
     keep_BF = row_BF >= 0
     if longest:
         M = len(index.ids)
@@ -205,16 +236,13 @@ def search_index(
     )
 
 
-def _searched_width(kind: Kind, width: int) -> int:
-    return width + (-width % _SUBVECTOR if kind == "ivf_pq" else 0)
-
-
-def _searched(kind: Kind, vectors_ND: np.ndarray) -> np.ndarray:
-    return _padded(kind, _unit(vectors_ND))
+def _searched(kind: Kind, vectors_ND: np.ndarray, metric: np.ndarray | None) -> np.ndarray:
+    unit_ND = _unit(vectors_ND)
+    return _padded(kind, unit_ND if metric is None else mapped_items(metric, unit_ND))
 
 
 def _padded(kind: Kind, vectors_ND: np.ndarray) -> np.ndarray:
-    extra = _searched_width(kind, vectors_ND.shape[1]) - vectors_ND.shape[1]
+    extra = -vectors_ND.shape[1] % _SUBVECTOR if kind == "ivf_pq" else 0
     return np.pad(vectors_ND, ((0, 0), (0, extra))) if extra else vectors_ND
 
 

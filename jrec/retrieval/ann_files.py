@@ -1,6 +1,6 @@
 """An approximate index as a folder, which serves without any model.
 
-It holds faiss's file, the vectors with their ids, which of them were removed, and a JSON file with the
+It holds faiss's file, the vectors with their ids, which of them were removed, its inner coordinates, and a JSON file with the
 fingerprint of model and catalogue and the checksums of the others.
 """
 
@@ -14,7 +14,7 @@ from jrec.errors import InputError
 from jrec.files import read_json, replacing, write_json
 from jrec.retrieval.ann import AnnIndex, import_faiss
 
-_FILES = ("index.faiss", "vectors.npy", "ids.npy", "removed.npy")
+_FILES = ("index.faiss", "vectors.npy", "ids.npy", "removed.npy", "metric.npy")
 _RECORD = {"kind": str, "model": str, "items": int, "fingerprint": str, "sha256": dict}
 
 
@@ -50,7 +50,9 @@ def save_index(index: AnnIndex, folder: Path) -> None:
             raise InputError(
                 f"{folder / _FILES[0]} could not be written; free some space or check the rights."
             ) from error
-        arrays = (index.vectors, index.ids, index.removed)
+        width = index.vectors.shape[1]
+        metric = np.zeros((0, width, width)) if index.metric is None else index.metric
+        arrays = (index.vectors, index.ids, index.removed, metric)
         for path, array in zip(array_files, arrays, strict=True):
             np.save(path, array, allow_pickle=False)
         record = {
@@ -94,9 +96,17 @@ def load_index(folder: Path, expected: str) -> AnnIndex:
             raise InputError(f"{folder / name} does not exist; build the index again.") from error
         if not intact:
             raise InputError(f"{folder / name} is damaged; build the index again.")
-    vectors, ids, removed = (np.load(folder / name) for name in _FILES[1:])
+    vectors, ids, removed, metric = (np.load(folder / name) for name in _FILES[1:])
     index = faiss.read_index(str(folder / _FILES[0]))
-    return AnnIndex(record["kind"], index, ids, vectors, removed, record["model"])
+    return AnnIndex(
+        record["kind"],
+        index,
+        ids,
+        vectors,
+        removed,
+        record["model"],
+        metric if len(metric) else None,
+    )
 
 
 def _sha256(path: Path) -> str:
