@@ -53,6 +53,8 @@ class Benchmark:
     """Of implicit ALS."""
     als_regularisation: float = 10.0
     """Of implicit ALS with one regularisation for all rows, the objective that both have."""
+    exact: bool = False
+    """Also implicit's ALS with exact solutions, which takes minutes."""
     ease_regularisation: float = 200.0
     """Of EASE."""
     neighbours: int = 10
@@ -75,7 +77,9 @@ def ours_als(data: Data, width: int, sweeps: int, regularisation: float, exponen
     return fit
 
 
-def peer_als(data: Data, width: int, sweeps: int, regularisation: float) -> Fit:
+def peer_als(
+    data: Data, width: int, sweeps: int, regularisation: float, conjugate: bool = True
+) -> Fit:
     """`implicit` at the same objective up to a factor: confidence 2, twice the regularisation."""
     from implicit.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits
@@ -87,7 +91,11 @@ def peer_als(data: Data, width: int, sweeps: int, regularisation: float) -> Fit:
     def fit() -> Score:
         with threadpool_limits(1, "blas"):  # as its documentation asks; its own threads remain
             model = AlternatingLeastSquares(
-                factors=width, regularization=2 * regularisation, alpha=2.0, iterations=sweeps
+                factors=width,
+                regularization=2 * regularisation,
+                alpha=2.0,
+                iterations=sweeps,
+                use_cg=conjugate,
             )
             model.user_factors, model.item_factors = (table.copy() for table in start)
             model.fit(matrix, show_progress=False)
@@ -155,6 +163,9 @@ def contestants(settings: Benchmark, data: Data) -> dict[tuple[str, str], Fit]:
         made[name, "jrec"] = ours_als(*shared, settings.als_regularisation, 0.0)
         if with_implicit:
             made[name, "implicit"] = peer_als(*shared, settings.als_regularisation)
+        if with_implicit and settings.exact:
+            exact = peer_als(*shared, settings.als_regularisation, conjugate=False)
+            made[name, "implicit, exact solver"] = exact
         made[f"{name}, by frequency", "jrec"] = ours_als(*shared, 0.003, 1.0)
     made["EASE", "jrec"] = ours_ease(data, settings.ease_regularisation)
     made["EASE", "NumPy"] = peer_ease(data, settings.ease_regularisation)
