@@ -8,10 +8,9 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,6 +23,9 @@ from rich.progress import (
 
 from jrec.errors import InputError
 from jrec.files import plain, read_json, replacing, write_json
+
+if TYPE_CHECKING:  # slow to import
+    import pandas as pd
 
 # Of lists [start, stop): what they hold.
 ListSource = Callable[[int, int], "Lists"]
@@ -103,8 +105,10 @@ def write_lists(
     shutil.rmtree(folder)
 
 
-def read_lists(path: Path) -> pd.DataFrame:
+def read_lists(path: Path) -> "pd.DataFrame":
     """The table that `write_lists` wrote; raises InputError where it is missing or damaged."""
+    import pandas as pd  # slow to import
+
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
@@ -142,7 +146,9 @@ def watch_lists(done: Iterable[int], total: int, what: str, console: Console) ->
 _COLUMNS = ("rank", "item", "score", "rule")
 
 
-def _frame(key: str, key_ids: np.ndarray, item_ids: np.ndarray, lists: Lists) -> pd.DataFrame:
+def _frame(key: str, key_ids: np.ndarray, item_ids: np.ndarray, lists: Lists) -> "pd.DataFrame":
+    import pandas as pd  # slow to import
+
     length_N = lists.mask.sum(1)
     rank_NK = np.cumsum(lists.mask, 1, dtype=np.int32)
     return pd.DataFrame(
@@ -174,7 +180,7 @@ def _open_parts(folder: Path, record: dict[str, Any]) -> None:
             )
 
 
-def _write_part(path: Path, frame: pd.DataFrame) -> None:
+def _write_part(path: Path, frame: "pd.DataFrame") -> None:
     if path.suffix == ".parquet":
         frame.to_parquet(path, index=False)
     else:

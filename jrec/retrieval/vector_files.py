@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from jrec.errors import InputError
 from jrec.files import replacing
@@ -48,6 +47,8 @@ def write_text_vectors(path: Path, vectors_ND: np.ndarray) -> None:
 
     Nine significant digits, so that `read_text_vectors` gives the same float32 numbers back.
     """
+    import pandas as pd  # slow to import
+
     with replacing(path) as temporary:
         pd.DataFrame(np.asarray(vectors_ND, np.float32)).to_csv(
             temporary, header=False, index=False, float_format="%.9g", lineterminator="\n"
@@ -56,6 +57,8 @@ def write_text_vectors(path: Path, vectors_ND: np.ndarray) -> None:
 
 def read_text_vectors(path: Path) -> np.ndarray:
     """float32 [N, D] from text lines; raises InputError naming the first bad line."""
+    import pandas as pd  # slow to import
+
     try:
         vectors_ND = pd.read_csv(path, header=None, dtype=np.float32, skip_blank_lines=False)
         vectors_ND = vectors_ND.to_numpy()

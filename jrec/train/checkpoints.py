@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 
 from jrec.errors import InputError
 from jrec.files import read_json, write_json
@@ -22,6 +21,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
+        import orbax.checkpoint as ocp  # slow to import: `--help` shall not wait
+
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
         )
@@ -34,6 +35,8 @@ class Checkpoints:
 
     def save(self, state: TrainState, record: dict[str, Any]) -> None:
         """Saves a state; one of the same step is replaced."""
+        import orbax.checkpoint as ocp
+
         step = int(state.step)
         if step in self._manager.all_steps():
             self._manager.delete(step)
@@ -59,6 +62,8 @@ class Checkpoints:
 
         Raises InputError where there is none, where it is damaged, or of another model.
         """
+        import orbax.checkpoint as ocp
+
         step = self.latest_step()
         if step is None:
             raise InputError(f"{self._folder} holds no complete checkpoint to resume from.")
