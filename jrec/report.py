@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import jax
 
 from jrec import __version__
 from jrec.errors import InputError
-from jrec.files import plain, read_json, replacing, write_json
+from jrec.files import clear_leftovers, plain, read_json, replacing, write_json
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
@@ -43,15 +44,19 @@ def open_run_directory(folder: Path, resume: bool, settings: dict[str, Any]) -> 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give --run-dir a folder.")
     if not resume:
-        if folder.exists() and any(folder.iterdir()):
+        # A run that was killed in its first moment leaves no more than a record half-written.
+        half = re.compile(r"\.settings\.json\.\d+\.json")
+        if folder.exists() and not all(half.fullmatch(path.name) for path in folder.iterdir()):
             raise InputError(
                 f"{folder} is not empty; add --resume to go on with its run, or give another --run-dir."
             )
         folder.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(folder)
         write_json(record, settings)
         return
     if not record.exists():
         raise InputError(f"{folder} holds no run to resume (no settings.json); drop --resume.")
+    clear_leftovers(folder)
     old, new = read_json(record), plain(settings)
     if not isinstance(old, dict):
         raise InputError(f"{record} holds no settings; restore or delete it.")

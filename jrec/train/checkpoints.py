@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from jrec.errors import InputError
-from jrec.files import read_json, write_json
+from jrec.files import check_seal, read_json, sealed, write_json
 from jrec.train.step import TrainState
 
 _MANIFEST = "manifest.json"  # written after Orbax is done; a crash may leave it out
@@ -47,7 +47,7 @@ class Checkpoints:
             self._manager.save(step, args=args, force=True)
             folder = self._folder / str(step)
             manifest = {"files": _digests(folder), "shapes": _shapes(_plain(state))}
-            write_json(folder / _MANIFEST, manifest)
+            write_json(folder / _MANIFEST, sealed(manifest))
         except (OSError, ValueError) as error:
             # TensorStore raises ValueError for whatever the system refuses.
             if isinstance(error, ValueError) and "space" not in str(error):
@@ -72,10 +72,10 @@ class Checkpoints:
         # Orbax must not be the one to find damage: it raises many kinds, and from threads too.
         plain = jax.eval_shape(_plain, template)
         if (folder / _MANIFEST).exists():
-            manifest = read_json(folder / _MANIFEST)
-            if manifest["files"] != _digests(folder):
+            if not _is_whole(folder):
                 raise InputError(f"The checkpoint {folder} is damaged; {remedy}.")
-            if manifest["shapes"] != _shapes(plain):
+            manifest = read_json(folder / _MANIFEST)
+            if manifest.get("shapes") != _shapes(plain):
                 raise InputError(f"The checkpoint {folder} is of another model; {remedy}.")
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(plain), record=ocp.args.JsonRestore()
@@ -98,6 +98,17 @@ class Checkpoints:
 def _plain(state: TrainState) -> dict[str, Any]:
     """A dict of ordinary arrays: Orbax knows no named tuples, and not every version typed keys."""
     return state._replace(key=jax.random.key_data(state.key))._asdict()
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        manifest = read_json(folder / _MANIFEST)
+        if not isinstance(manifest, dict):
+            return False
+        check_seal(folder / _MANIFEST, manifest)
+    except InputError:
+        return False
+    return manifest.get("files") == _digests(folder)
 
 
 def _shapes(tree: Any) -> dict[str, list[int]]:
