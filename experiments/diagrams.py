@@ -110,17 +110,14 @@ def draw_imports(path: Path, graph: dict[str, set[str]]) -> None:
     at = {}
     for k, row in enumerate(rows):
         for place, node in enumerate(row):
-            at[node] = ((place + 1) / (len(row) + 1) * 10, 1.3 * k)
-    figure, axes = _canvas(1.3 * len(rows))
+            at[node] = ((place + 1) / (len(row) + 1) * 10, k)
+    figure, axes = _canvas(0.75 * len(rows))
+    boxes = {node: _box(axes, x, y, node) for node, (x, y) in at.items()}
     for node, wanted in graph.items():
         implied = {far for other in wanted for far in _below(graph, other)}
         for other in sorted(wanted - implied):
-            _arrow(axes, at[node], at[other])
-    for node, (x, y) in at.items():
-        _box(axes, x, y, node)
-    axes.set(
-        xlim=(0, 10), ylim=(-0.8, 1.3 * len(rows) - 0.5), title="what imports what (arrows down)"
-    )
+            _arrow(axes, boxes[node], boxes[other])
+    axes.set(xlim=(0, 10), ylim=(-0.6, len(rows) - 0.4), title="what imports what (arrows down)")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=100)
 
@@ -147,10 +144,9 @@ ARROWS = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 3), (4, 5), (5, 4), (5, 6), (6, 7)
 def draw_architecture(path: Path) -> None:
     """How a run flows from files to lists, each box with the module to read."""
     figure, axes = _canvas(4.2)
+    boxes = [_box(axes, x, y, f"{text}\n{module}") for x, y, text, module in FLOW]
     for begin, end in ARROWS:
-        _arrow(axes, FLOW[begin][:2], FLOW[end][:2])
-    for x, y, text, module in FLOW:
-        _box(axes, x, y, f"{text}\n{module}")
+        _arrow(axes, boxes[begin], boxes[end])
     axes.set(xlim=(-0.2, 9.6), ylim=(0.5, 4.6), title="a run, from files to lists")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=100)
@@ -165,15 +161,15 @@ def _canvas(height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _box(axes: Any, x: float, y: float, text: str) -> None:
+def _box(axes: Any, x: float, y: float, text: str) -> Any:
     frame = {"boxstyle": "round,pad=0.5", "facecolor": "#eef3fa", "edgecolor": "#456"}
-    axes.text(x, y, text, ha="center", va="center", fontsize=8.5, bbox=frame, zorder=2)
+    return axes.text(x, y, text, ha="center", va="center", fontsize=8.5, bbox=frame, zorder=2)
 
 
-def _arrow(axes: Any, begin: tuple[float, ...], end: tuple[float, ...]) -> None:
-    look = {"arrowstyle": "-|>", "color": "#789", "shrinkA": 14, "shrinkB": 22}
-    look["connectionstyle"] = "arc3,rad=0.08"
-    axes.annotate("", xy=end[:2], xytext=begin[:2], arrowprops=look, zorder=1)
+def _arrow(axes: Any, begin: Any, end: Any) -> None:
+    look = {"arrowstyle": "-|>", "color": "#567", "connectionstyle": "arc3,rad=0.08"}
+    look |= {"patchA": begin.get_bbox_patch(), "patchB": end.get_bbox_patch(), "shrinkB": 3}
+    axes.annotate("", xy=end.get_position(), xytext=begin.get_position(), arrowprops=look, zorder=1)
 
 
 def main(arguments: list[str] | None = None) -> None:

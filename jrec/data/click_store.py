@@ -145,5 +145,5 @@ def _read(folder: Path, name: str) -> np.ndarray:
         return np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing; prepare the log again.") from error
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # NumPy and its tokenizer each raise kinds of their own
         raise InputError(f"{path} is damaged; prepare the log again.") from error

@@ -64,7 +64,9 @@ def read_text_vectors(path: Path) -> np.ndarray:
         vectors_ND = vectors_ND.to_numpy()
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; write the vectors first.") from error
-    except pd.errors.EmptyDataError:
+    except pd.errors.EmptyDataError as error:
+        if path.stat().st_size:  # a first line without anything looks empty to pandas
+            raise _bad_line(path) from error
         return np.zeros((0, 0), np.float32)
     except (ValueError, UnicodeDecodeError) as error:  # ParserError is a ValueError
         raise _bad_line(path) from error
@@ -97,7 +99,7 @@ def _load(path: Path, mode: str | None) -> np.ndarray:
         return np.load(path, mmap_mode=mode, allow_pickle=False)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; write the vectors first.") from error
-    except (ValueError, EOFError, OSError) as error:  # NumPy's kinds for damaged bytes
+    except Exception as error:  # of damaged bytes NumPy and its tokenizer each raise kinds of their own
         raise InputError(f"{path} is damaged; write the vectors again.") from error
 
 
