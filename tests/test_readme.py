@@ -87,5 +87,5 @@ def test_every_file_that_the_readme_links_is_there():
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert link.startswith("http") or (ROOT / link).exists(), link
     tree = README[README.index("## Where things are") :]
-    for name in re.findall(r"^(?:jrec|experiments|tests)/\S*", tree, re.MULTILINE):
+    for name in re.findall(r"^(?:jrec|experiments|tests)/[\w./]*", tree, re.MULTILINE):
         assert (ROOT / name).exists(), name

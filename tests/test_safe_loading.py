@@ -105,6 +105,8 @@ def test_stores_are_not_unpickled(trap, tmp_path):
     refused(lambda: load_vectors(tmp_path / "vectors", "items"), sprung)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_checkpoints_are_not_unpickled(trap, tmp_path):
     array, sprung = trap
     state = TrainState(jnp.int32(1), jax.random.key(0), {"w": jnp.ones(3)}, ())

@@ -99,7 +99,9 @@ def _load(path: Path, mode: str | None) -> np.ndarray:
         return np.load(path, mmap_mode=mode, allow_pickle=False)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; write the vectors first.") from error
-    except Exception as error:  # of damaged bytes NumPy and its tokenizer each raise kinds of their own
+    except (
+        Exception
+    ) as error:  # of damaged bytes NumPy and its tokenizer each raise kinds of their own
         raise InputError(f"{path} is damaged; write the vectors again.") from error
 
 
