@@ -75,7 +75,7 @@ def moment(
     number: int, run_dir: Path, draw: random.Random
 ) -> tuple[str, Callable[[], bool], float]:
     """What a kill waits for: its name, the condition on the run directory, and seconds after it."""
-    step, wait = 10 * draw.randrange(0, 7), draw.uniform(0, 0.05)
+    step, wait = 10 * draw.randrange(0, 6), draw.uniform(0, 0.05)
     kinds: list[tuple[str, Callable[[], bool], float]] = [
         (
             f"steps after step {step}",

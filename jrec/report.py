@@ -114,7 +114,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), start=1):
         try:
             value = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # also of numbers too long, and of lists too deep
             continue
         if not (isinstance(value, dict) and isinstance(value.get("step"), int)):
             raise InputError(f"{path}, line {number}: no metrics of a step; delete the line.")

@@ -110,6 +110,7 @@ BAD_RATINGS_1M = {
     "time-is-float": (7, "1::2::3::978300000.5", "timestamp is '978300000.5'", WHOLE),
     "single-colons": (7, "1:2:3:978300000", "1 fields", "4"),
     "single-colons-first": (1, "1:2:3:978300000", "1 fields", "4"),
+    "a-colon-more": (7, "1::2::3::978:300000", "timestamp is '978:300000'", WHOLE),
     "a-single-colon": (7, "1::2:3::978300000", "3 fields", "4"),
     "seven-single-colon-fields": (7, "1:0:2:0:3:0:978300000", "1 fields", "4"),
     "stray-colon": (7, "1::2::3:::978300000", "timestamp is ':978300000'", WHOLE),

@@ -182,9 +182,11 @@ def _parse_fast(content: bytes, layout: RatingColumns) -> dict[str, np.ndarray] 
         )
     if not good.all() or min(columns[key].min(initial=0) for key in _TYPES if key != "rating") < 0:
         return None
-    separators = content.count(layout.separator.encode(), start)
-    if separators != (len(layout.names) - 1) * len(rating):
-        return None
+    # Of a line with a stray single colon pandas would give the first fields and drop the rest.
+    expected = (len(layout.names) - 1) * len(rating)
+    for separator in {layout.separator, layout.separator[0]}:
+        if content.count(separator.encode(), start) != expected * (step // len(separator)):
+            return None
     return columns
 
 

@@ -6,6 +6,7 @@ needs the extra `parquet`; TSV needs nothing.
 
 import hashlib
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -113,7 +114,8 @@ def read_lists(path: Path) -> "pd.DataFrame":
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         # Ids such as "NA" or "" are ids, not gaps.
-        frame = pd.read_csv(path, sep="\t", keep_default_na=False, dtype={"score": np.float32})
+        kinds = defaultdict(lambda: str, rank=np.int32, score=np.float32)
+        frame = pd.read_csv(path, sep="\t", keep_default_na=False, dtype=kinds)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; mine the lists first.") from error
     except Exception as error:
@@ -121,7 +123,17 @@ def read_lists(path: Path) -> "pd.DataFrame":
         raise InputError(f"{path} is damaged; mine the lists again.") from error
     if frame.columns[1:].tolist() != list(_COLUMNS):
         raise InputError(f"{path} holds no lists; mine them again.")
+    if (frame["rank"] < 1).any() or not np.isfinite(frame["score"]).all():
+        raise InputError(f"{path} is damaged; mine the lists again.")
+    for name in (frame.columns[0], "item"):
+        frame[name] = _numbers_if_all(frame[name])
     return frame
+
+
+def _numbers_if_all(ids: "pd.Series") -> "pd.Series":
+    """Whole numbers where each text is one as it is written; `007` or `1e3` keep all of them text."""
+    plain_number = r"0|[1-9]\d{0,17}"
+    return ids.astype(np.int64) if ids.str.fullmatch(plain_number).all() else ids
 
 
 def watch_lists(done: Iterable[int], total: int, what: str, console: Console) -> None:
