@@ -5,7 +5,9 @@ import json
 import os
 import platform
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,25 +87,56 @@ class MetricsLog:
                 "".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8"
             )
         self._file = self._path.open("a", encoding="utf-8")
-        try:
-            from tensorboardX import SummaryWriter
-
-            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)
-        except ImportError:
-            self._events = None
+        self._events = _events(folder / "tensorboard", resume_step + 1)
 
     def write(self, step: int, **values: float) -> None:
         """Adds one line; it is on disk when this returns."""
-        self._file.write(json.dumps({"step": step} | plain(values)) + "\n")
-        self._file.flush()
-        if self._events is not None:
-            for name, value in values.items():
-                self._events.add_scalar(name, value, step)
+        with _named(self._path):
+            self._file.write(json.dumps({"step": step} | plain(values)) + "\n")
+            self._file.flush()
+            if self._events is not None:
+                self._events(step, values)
 
     def close(self) -> None:
-        self._file.close()
-        if self._events is not None:
-            self._events.close()
+        with _named(self._path):
+            self._file.close()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A full disk names no file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def _events(folder: Path, first_step: int) -> Callable[[int, dict[str, float]], None] | None:
+    """Writes numbers of a step for TensorBoard, from `first_step` on in the place of older ones.
+
+    None without tensorboardX. Its usual writer is a thread, which would print its own traceback of a
+    full disk at the process's end; this one writes before it returns.
+    """
+    try:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.summary import scalar
+    except ImportError:
+        return None
+    folder.mkdir(exist_ok=True)
+    writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+    begin = SessionLog(status=SessionLog.START)
+    writer.write_event(Event(wall_time=time.time(), step=first_step, session_log=begin))
+
+    def write(step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            if value is not None:
+                summary = scalar(name, value)
+                writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+        writer.flush()
+
+    return write
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -100,7 +100,8 @@ def test_json_that_python_refuses_is_named(content, tmp_path):
 
 def test_damaged_archives_are_named_or_read_right(tmp_path):
     rows = archive_faults(Faults(tmp_path, damages=60), tmp_path)
-    assert {row[2] for row in rows} == {"named in one sentence", "read right"}
+    assert "named in one sentence" in {row[2] for row in rows}
+    assert {row[2] for row in rows} <= {"named in one sentence", "read right"}
     draw = random.Random(0)
     kinds = {damaged(bytes(range(256)), draw)[0] for _ in range(100)}
     assert kinds == {"cut short", "emptied", "bit turned", "zeros"}

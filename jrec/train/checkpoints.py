@@ -1,6 +1,10 @@
 """Orbax checkpoints of a train state, with a small JSON record beside each."""
 
 import hashlib
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +48,8 @@ class Checkpoints:
             state=ocp.args.StandardSave(_plain(state)), record=ocp.args.JsonSave(record)
         )
         try:
-            self._manager.save(step, args=args, force=True)
+            with _quiet():
+                self._manager.save(step, args=args, force=True)
             folder = self._folder / str(step)
             manifest = {"files": _digests(folder), "shapes": _shapes(_plain(state))}
             write_json(folder / _MANIFEST, sealed(manifest))
@@ -81,7 +86,8 @@ class Checkpoints:
             state=ocp.args.StandardRestore(plain), record=ocp.args.JsonRestore()
         )
         try:
-            restored = self._manager.restore(step, args=args)
+            with _quiet():
+                restored = self._manager.restore(step, args=args)
         except Exception as error:
             raise InputError(
                 f"The checkpoint {folder} is damaged or of another model "
@@ -93,6 +99,25 @@ class Checkpoints:
     def close(self) -> None:
         """Releases Orbax's threads."""
         self._manager.close()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax's threads print the tracebacks of what it raises anyway; TensorStore's even later."""
+    log, hook = logging.getLogger("absl"), sys.unraisablehook
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+
+    def but_late_ones(found: Any) -> None:
+        if str(found.exc_value) != "Event loop is closed":
+            hook(found)
+
+    sys.unraisablehook = but_late_ones
+    try:
+        yield
+        sys.unraisablehook = hook  # stays where something was raised: late ones are yet to come
+    finally:
+        log.setLevel(level)
 
 
 def _plain(state: TrainState) -> dict[str, Any]:
