@@ -146,7 +146,7 @@ def signals(settings: Faults, folder: Path, reference: dict[str, object]) -> lis
 
 
 def full_disk(settings: Faults, folder: Path, reference: dict[str, object]) -> list[Row]:
-    """A disk that fills up: a small tmpfs where one may be mounted, else a limit on the size of a file."""
+    """A disk that fills up: a small tmpfs; skipped where none may be mounted."""
     rows: list[Row] = []
     for kib in (16, 96, 160, 256, 320):
         run_dir = folder / f"disk-{kib}"

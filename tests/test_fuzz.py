@@ -41,6 +41,8 @@ from jrec.export import load_export, save_export
 from jrec.files import read_json
 from jrec.profile_export import read_profile
 from jrec.report import read_metrics
+from jrec.retrieval.ann import build_index
+from jrec.retrieval.ann_files import index_fingerprint, load_index, save_index
 from jrec.retrieval.list_files import Lists, read_lists, write_lists
 from jrec.retrieval.vector_files import (
     load_vectors,
@@ -612,6 +614,28 @@ def test_folders(name, stores, edits, which):
     place, read, whole = stores[name]
     files = sorted(path for path in place.rglob("*") if path.is_file())
     keeps(f"folder {name}", files[which % len(files)], read, edits, whole)
+
+
+@pytest.fixture(scope="module")
+def index_folder(folder):
+    """An approximate index, with what is read of it."""
+    pytest.importorskip("faiss", reason="faiss is not installed")
+    index = build_index(VECTORS, np.arange(6), "m", "hnsw")
+    save_index(index, folder / "index")
+
+    def read():
+        found = load_index(folder / "index", index_fingerprint(index))
+        return [found.kind, found.model, found.ids, found.vectors, found.removed]
+
+    return folder / "index", read, read()
+
+
+@some(25)
+@given(edits=EDITS, which=st.integers(0, 99))
+def test_index_folders(index_folder, edits, which):
+    place, read, whole = index_folder
+    files = sorted(path for path in place.rglob("*") if path.is_file())
+    keeps("folder index", files[which % len(files)], read, edits, whole)
 
 
 @some(60)
