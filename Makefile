@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)
 INTERPRETER = $(if $(shell $(PYTHON) --version 2>/dev/null),$(PYTHON),$(firstword $(wildcard $(PYENV)/versions/*/bin/$(PYTHON)) $(PYTHON)))
 
-.PHONY: run test lint clean
+.PHONY: run test fuzz faults lint clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m experiments.fusion train --dataset ml-100k --preset improved
@@ -16,6 +16,16 @@ test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Thousands of changed inputs for every reader; `make fuzz FUZZ=1000` sets how many each.
+FUZZ ?= 400
+fuzz: $(VENV)/installed
+	JREC_FUZZ=$(FUZZ) JREC_FUZZ_COUNTS=fuzz.json $(BIN)/python -m pytest tests/test_fuzz.py
+	cat fuzz.json
+
+# Kills, full disks and damaged files against a small run; the disk is a tmpfs, which needs root.
+faults: $(VENV)/installed
+	$(BIN)/python -m experiments.faults --out faults
 
 $(VENV)/installed: pyproject.toml
 	$(INTERPRETER) -m venv $(VENV)

@@ -43,6 +43,7 @@ from experiments.autoencoder_system import (
 )
 from jrec.centring import Centre, fit_centre
 from jrec.command_line import parse_command
+from jrec.data.own_csv import CsvRatings
 from jrec.data.rating_parts import RatingParts, RatingRows, load_rating_parts, rating_parts
 from jrec.data.ratings import Ratings
 from jrec.data.sources import DATASETS, load_ratings
@@ -83,6 +84,8 @@ class Train:
     """Which data set; `netflix` is a folder that `python -m jrec.data.netflix` wrote."""
     data_dir: Path | None = None
     """Folder or archive that holds it. Left out: the cache, else the network."""
+    csv: CsvRatings = field(default_factory=CsvRatings)
+    """Columns of `--dataset csv`, a file of your own that --data-dir names."""
     synthetic: SyntheticSize = field(default_factory=SyntheticSize)
     """Sizes of `--dataset synthetic`."""
     split: SplitName = "user-70-30"
@@ -145,7 +148,7 @@ class Recommend:
 
     run_dir: Path
     """A finished run."""
-    user: int | None = None
+    user: str | None = None
     """A user's id in the data set."""
     ratings: Path | None = None
     """A new user's ratings instead: a text file with `item rating` on each line."""
@@ -205,7 +208,11 @@ def load_parts(settings: Train) -> tuple[RatingParts, tuple[Ratings, Split] | No
     if settings.dataset == "netflix":
         return load_rating_parts(settings.data_dir), None
     ratings = load_ratings(
-        settings.dataset, settings.data_dir, settings.synthetic, settings.split_seed
+        settings.dataset,
+        settings.data_dir,
+        settings.synthetic,
+        settings.split_seed,
+        settings.csv,
     )
     split = split_ratings(
         ratings,
@@ -240,6 +247,11 @@ def train(settings: Train) -> None:
     items, users = len(parts.items), len(parts.users)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"autoencoder-{settings.dataset}-{stamp}"
+    if settings.last_activation and not settings.centre and parts.rating_range[0] < 0:
+        raise InputError(
+            f"Ratings from {parts.rating_range[0]:g} on are below what {settings.activation} gives; add "
+            f"--centre True and --last-activation False."
+        )
     open_run_directory(run_dir, settings.resume, record(settings, parts))
     show_parts(parts, console)
 

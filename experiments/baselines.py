@@ -36,6 +36,7 @@ from experiments.rating_baselines import (
 )
 from experiments.rating_report import show_ratings, write_rating_errors
 from jrec.command_line import parse_command
+from jrec.data.own_csv import CsvClicks, CsvRatings
 from jrec.data.ratings import Ratings
 from jrec.data.sources import DATASETS, load_ratings
 from jrec.data.splits import SplitName, split_ratings
@@ -56,6 +57,8 @@ class Rate:
     """Which data set; `synthetic` is made up on the spot."""
     data_dir: Path | None = None
     """Folder or archive that holds it. Left out: the cache, else the network."""
+    csv: CsvRatings = field(default_factory=CsvRatings)
+    """Columns of `--dataset csv`, a file of your own that --data-dir names."""
     synthetic: SyntheticSize = field(default_factory=SyntheticSize)
     """Sizes of `--dataset synthetic`."""
     split: SplitName = "random"
@@ -91,6 +94,8 @@ class Rank:
     """Which data set: ratings of any MovieLens as events, made-up ones, or the file of SASRec's."""
     data_dir: Path | None = None
     """Folder, archive or file that holds it. Left out: the cache, else the network."""
+    csv: CsvClicks = field(default_factory=CsvClicks)
+    """Columns of `--dataset csv`, a file of your own that --data-dir names."""
     synthetic: SyntheticSize = field(default_factory=SyntheticSize)
     """Sizes of `--dataset synthetic`."""
     split_seed: int = 0
@@ -132,7 +137,13 @@ def rate(command: Rate) -> None:
     used = settings_used(command.method)
     check(command, used)
     console = Console()
-    ratings = load_ratings(command.dataset, command.data_dir, command.synthetic, command.split_seed)
+    ratings = load_ratings(
+        command.dataset, command.data_dir, command.synthetic, command.split_seed, command.csv
+    )
+    if command.method == "content" and not any(
+        len(ratings.vocabularies[name].values) for name in ("genres", "title")
+    ):
+        raise InputError(f"--dataset {command.dataset} has no content; take another method.")
     split = split_ratings(
         ratings, command.split, command.split_seed, command.test_fraction, command.valid_fraction
     )
@@ -179,7 +190,9 @@ def rank(command: Rank) -> None:
     used = (group,) if hasattr(command.settings, group) else ()
     check(command, used)
     console = Console()
-    events = load_events(command.dataset, command.data_dir, command.synthetic, command.split_seed)
+    events = load_events(
+        command.dataset, command.data_dir, command.synthetic, command.split_seed, command.csv
+    )
     if command.method == "content" and not events.content:
         raise InputError(f"--dataset {command.dataset} has no content; take another method.")
     run_dir, kept = open_run(command, "rank", used, events.source)

@@ -50,6 +50,7 @@ from jrec.data.click_examples import (
 from jrec.data.click_log import prepare_click_log
 from jrec.data.click_truth import ClickSize
 from jrec.data.clicks import Clicks
+from jrec.data.own_csv import CsvClicks
 from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError, run_command
 from jrec.files import read_json, write_json
@@ -285,6 +286,7 @@ def evaluate(settings: Evaluate) -> None:
     given = dict(written["run_settings"])
     data = dict(given.pop("data"))
     data["synthetic"] = ClickSize(**data["synthetic"])
+    data["csv"] = CsvClicks(**data["csv"])
     data["data_dir"] = None if data["data_dir"] is None else Path(data["data_dir"])
     tower = given.pop("tower")
     given = {k: v for k, v in given.items() if k not in ("run_dir", "resume", "data_source")}

@@ -17,6 +17,7 @@ from jrec.data.click_sources import CLICK_DATASETS, load_clicks_dataset
 from jrec.data.click_truth import ClickSize
 from jrec.data.clicks import Clicks
 from jrec.data.kuairand import Watched, china_midnight
+from jrec.data.own_csv import CsvClicks
 from jrec.errors import InputError
 from jrec.models.candidates import EncoderName
 
@@ -29,6 +30,8 @@ class Data:
     """Which data set; `synthetic` is a click log made on the spot."""
     data_dir: Path | None = None
     """File, folder or archive that holds it."""
+    csv: CsvClicks = field(default_factory=CsvClicks)
+    """Columns of `--dataset csv`, a file of your own that --data-dir names."""
     synthetic: ClickSize = field(default_factory=ClickSize)
     """Sizes of `--dataset synthetic`."""
     watched: Watched = "long_view"
@@ -187,6 +190,7 @@ def load(data: Data) -> tuple[Clicks, ClickSplit]:
         skip_bad_lines=data.skip_bad_lines,
         size=data.synthetic,
         seed=data.split_seed,
+        csv=data.csv,
     )
     if data.split == "leave-one-out":
         return clicks, leave_one_out(clicks)

@@ -29,6 +29,7 @@ from experiments.fusion_source import Source, check_source, source_system
 from experiments.rating_report import finish_rating_run, show_ratings, show_recommendations
 from experiments.rating_system import System
 from jrec.command_line import parse_command
+from jrec.data.own_csv import CsvRatings
 from jrec.data.ratings import Ratings
 from jrec.data.sources import DATASETS, load_ratings
 from jrec.data.splits import Split, SplitName, split_ratings
@@ -36,7 +37,7 @@ from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError, run_command
 from jrec.evaluate.rating_errors import make_rating_errors
 from jrec.progress import watch_training
-from jrec.rating_export import export_rating_model, load_rating_model, predict_stars
+from jrec.rating_export import export_rating_model, load_rating_model, predict_stars, row_of
 from jrec.report import MetricsLog, environment, open_run_directory
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
@@ -55,6 +56,8 @@ class Train:
     """Which data set; `synthetic` is made up on the spot."""
     data_dir: Path | None = None
     """Folder or archive that holds it. Left out: the cache, else the network."""
+    csv: CsvRatings = field(default_factory=CsvRatings)
+    """Columns of `--dataset csv`, a file of your own that --data-dir names."""
     synthetic: SyntheticSize = field(default_factory=SyntheticSize)
     """Sizes of `--dataset synthetic`."""
     split: SplitName = "random"
@@ -95,9 +98,9 @@ class Predict:
 
     run_dir: Path
     """A finished run."""
-    user: int = 1
+    user: str = "1"
     """The user's id in the data set."""
-    film: int = 783
+    film: str = "783"
     """The film's id in the data set."""
 
 
@@ -107,7 +110,7 @@ class Recommend:
 
     run_dir: Path
     """A finished run."""
-    user: int = 1
+    user: str = "1"
     """The user's id in the data set."""
     count: int = 10
     """How many films to print."""
@@ -163,7 +166,11 @@ def train(settings: Train) -> None:
     settings = with_preset(settings)
     console = Console()
     ratings = load_ratings(
-        settings.dataset, settings.data_dir, settings.synthetic, settings.split_seed
+        settings.dataset,
+        settings.data_dir,
+        settings.synthetic,
+        settings.split_seed,
+        settings.csv,
     )
     split = split_ratings(
         ratings,
@@ -172,6 +179,12 @@ def train(settings: Train) -> None:
         settings.test_fraction,
         settings.valid_fraction,
     )
+    low, high = ratings.rating_range
+    if settings.preset == "source" and not (low >= 0 and high <= 5):
+        raise InputError(
+            f"--preset source predicts 0 to 5 stars, but these ratings go from {low:g} to {high:g}; use "
+            f"--preset improved, or experiments.embedding_mlp."
+        )
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"fusion-{settings.dataset}-{stamp}"
     open_run_directory(run_dir, settings.resume, record(settings, ratings, split))
@@ -280,7 +293,7 @@ def predict(settings: Predict) -> None:
     predicted, notes = predict_stars(model, settings.user, settings.film)
     for note in notes:
         print(f"note: {note}")
-    title = model.titles[model.films.encode(np.array([settings.film]))[0]]
+    title = model.titles[row_of(model.films, "film", settings.film)]
     print(f"user {settings.user}, film {settings.film} {title!s}: {predicted:.2f} stars")
 
 

@@ -74,7 +74,7 @@ def film_blocks(
     """The training ratings by film on the device.
 
     Returns:
-        `stars` uint8 [M, N] in half stars with `known` bool [M, N], for M film and N user rows; the
+        `stars` [M, N] in half stars, uint8 where they fit, else float32, with `known` bool [M, N], for M film and N user rows; the
         feature `tables`; `mean` float32; `film_bias` [M] and `user_bias` [N], regularised.
 
     Raises InputError where the matrix would be too large.
@@ -88,8 +88,11 @@ def film_blocks(
     user, film, rating = (
         column[split.train] for column in (ratings.user, ratings.film, ratings.rating)
     )
-    stars, known = np.zeros((films, users), np.uint8), np.zeros((films, users), bool)
-    stars[film, user], known[film, user] = (2 * rating).astype(np.uint8), True
+    halves = 2 * rating
+    small = (halves == np.rint(halves)) & (halves >= 0) & (halves <= 255)
+    stars = np.zeros((films, users), np.uint8 if small.all() else np.float32)
+    known = np.zeros((films, users), bool)
+    stars[film, user], known[film, user] = halves.astype(stars.dtype), True
     biases = fit_biases(user, film, rating, users, films)
     return {
         "stars": jnp.asarray(stars),

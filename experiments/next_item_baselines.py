@@ -21,6 +21,7 @@ from jrec.baselines.neighbours import (
 from jrec.baselines.popularity import fit_popularity, score_popularity
 from jrec.data.click_sources import read_pairs
 from jrec.data.clicks import Clicks
+from jrec.data.own_csv import CsvClicks, read_clicks_csv
 from jrec.data.ragged import Ragged
 from jrec.data.ratings import Source
 from jrec.data.sources import DATASETS, load_ratings
@@ -57,16 +58,24 @@ class Events:
     content: list[Ragged]
 
 
-def load_events(name: str, data_dir: Path | None, size: SyntheticSize, seed: int) -> Events:
+def load_events(
+    name: str,
+    data_dir: Path | None,
+    size: SyntheticSize,
+    seed: int,
+    csv: CsvClicks | None = None,
+) -> Events:
     """All ratings of a data set as events, in time order of each user.
 
     Args:
         name: one of `SEQUENCE_DATASETS`; `ml-1m-sas` is a file of `user item` lines, each user's in
-            time order. size, seed: of the synthetic data.
+            time order. size, seed: of the synthetic data. csv: what the columns of `csv` are.
     """
-    if name == "ml-1m-sas":
+    if name in ("ml-1m-sas", "csv"):
         if data_dir is None:
             raise InputError(f"--dataset {name} is not fetched; give its file with --data-dir.")
+        if name == "csv":
+            return _last_held_out(read_clicks_csv(data_dir, csv or CsvClicks()))
         return _last_held_out(read_pairs(name, data_dir))
     ratings = load_ratings(name, data_dir, size, seed)
     split = split_ratings(ratings, "leave-one-out")

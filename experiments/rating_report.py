@@ -88,7 +88,7 @@ def finish_rating_run(
     model = load_rating_model(run_dir / "export")
     predicted = predict_in_blocks(model, ratings.user[split.test], ratings.film[split.test])
     write_rating_errors(run_dir, ratings, split.test, predicted)
-    user = int(model.users.decode(ratings.user[split.test[:1]].clip(min=2))[0])
+    user = model.users.decode(ratings.user[split.test[:1]].clip(min=2)).tolist()[0]
     show_recommendations(model, user, 10, False, console)
 
     curve = read_metrics(run_dir)
@@ -145,7 +145,7 @@ def write_rating_errors(
 
 
 def show_recommendations(
-    model: RatingModel, user: int, count: int, include_seen: bool, console: Console
+    model: RatingModel, user: int | str, count: int, include_seen: bool, console: Console
 ) -> None:
     """Prints the films ranked for one user."""
     ranked, notes = rank_films(model, user, count, include_seen)

@@ -4,7 +4,7 @@ Nothing here imports the model code; `jrec.candidate_serving` turns what is load
 Rows of the catalogue count items from 0, in the vocabulary's order; -1 is an item that it does not hold.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -189,28 +189,6 @@ def encode_histories(
         vector_BD = np.asarray(model.encode(*map(jnp.asarray, inputs)))
         vector_nD[first : first + batch] = vector_BD[: min(batch, n - first)]
     return vector_nD
-
-
-def catalogue_rows(vocabulary: Vocabulary, ids: Sequence[int | str]) -> np.ndarray:
-    """int64 [n], the places of raw ids among a vocabulary's values, -1 where it does not hold them.
-
-    Text is taken for a number where the values are numbers.
-    """
-    values, order = vocabulary.values, vocabulary.order
-    rows = np.full(len(ids), -1, np.int64)
-    for k, identity in enumerate(ids):
-        wanted: Any = str(identity)
-        if np.issubdtype(values.dtype, np.integer):
-            try:
-                wanted = int(wanted)
-            except ValueError:
-                continue
-            if not abs(wanted) < 2**63:
-                continue
-        place = int(np.searchsorted(values, wanted, sorter=order))
-        if place < len(values) and values[order[place]] == wanted:
-            rows[k] = order[place]
-    return rows
 
 
 def _user_id_alone(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

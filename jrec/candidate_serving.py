@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jrec.candidate_export import CandidateModel, catalogue_rows, encode_histories
+from jrec.candidate_export import CandidateModel, encode_histories
 from jrec.data.clicks import Bag, take
 from jrec.data.ragged import Ragged, pad
-from jrec.data.vocabulary import FIRST
+from jrec.data.vocabulary import FIRST, places_of
 from jrec.errors import InputError
 from jrec.retrieval.ann import AnnIndex, Kind, build_index, search_index
 from jrec.retrieval.ann_files import load_index, save_index
@@ -62,14 +62,14 @@ def recommend(
         raise InputError("Say for whom: give --user, or --history with items.")
     notes, place = [], len(model.user_rows)
     if user is not None:
-        row = catalogue_rows(model.users, [user])[0]
+        row = places_of(model.users, [user])[0]
         found = np.flatnonzero(model.user_rows == row + FIRST) if row >= 0 else []
         if len(found):
             place = int(found[0])
         else:
             notes.append(f"user {user} is not in the data: taken for an unknown user")
     if history is not None:
-        rows = catalogue_rows(model.items, history)
+        rows = places_of(model.items, history)
         if (rows < 0).any():
             first = history[int(np.argmax(rows < 0))]
             notes.append(

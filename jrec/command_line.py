@@ -1,6 +1,7 @@
 """Settings from the command line: one subcommand for each dataclass, read by tyro."""
 
 import contextlib
+import difflib
 import io
 import re
 from collections.abc import Sequence
@@ -37,16 +38,38 @@ def parse_command(
         # The box has a title, the fault with near flags or values, then pointers to the help.
         for pointer in ("For full helptext", "Argument helptext"):
             text = text.split(pointer)[0].strip()
-        raise InputError(f"{text.rstrip('.')}; --help explains every flag.") from None
+        text = text.replace(") .", ").").rstrip(".")
+        raise InputError(f"{text}{_nearest(text)}; --help explains every flag.") from None
+
+
+def _nearest(fault: str) -> str:
+    """A guess at what was meant, where a value or a command is none of a few (of flags tyro says it)."""
+    choice = re.search(r"[Ii]nvalid choice '(.*?)' for .*Expected one of \((.*)\)", fault)
+    command = re.search(r"Unrecognized options: ([^-\s,]+).* Available subcommands: (.*)", fault)
+    if choice:
+        given, known = choice[1], re.findall(r"'([^']*)'", choice[2])
+    elif command:
+        given, known = command[1], re.split(r",\s*", command[2])
+    else:
+        return ""
+    near = difflib.get_close_matches(given, known, 1, 0.5)
+    return f"; did you mean {near[0]}" if near else ""
 
 
 def _unboxed(box: str) -> str:
-    """tyro's message without its frame: of box characters, or of +, - and | on a plain terminal."""
-    lines = []
+    """tyro's message without its frame: of box characters, or of +, - and | on a plain terminal.
+
+    A title that the message says again is left out.
+    """
+    lines: list[str] = []
     for line in box.splitlines():
         line = line.strip().strip("+|╭╮╰╯│").strip().strip("─")
         line = re.sub(r"^-+ (?=[A-Z])| -{4,}$", "", line).strip()  # the frame's title line
         is_rule = not line.strip("-─ ")
         if not is_rule and not re.match(r"in .* --help$", line):  # which help to read
             lines.append(line)
+    if len(lines) > 1 and lines[1].lower().startswith(lines[0].lower()):
+        lines = [lines[1][0].upper() + lines[1][1:], *lines[2:]]
+    elif len(lines) > 1:
+        lines[0] += ":"
     return re.sub(r" -{4,}", ":", " ".join(lines))

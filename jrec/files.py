@@ -1,7 +1,9 @@
 """Files and folders that are written whole or not at all."""
 
+import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,6 +80,31 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def clear_leftovers(folder: Path) -> None:
+    """Deletes what the functions above had not yet renamed when their process was killed.
+
+    Looks into `folder`, which must be ours, and its sub-folders; files of processes that run stay.
+    """
+    for path in [*folder.glob(".*"), *folder.glob("*/.*")]:
+        temporary = re.fullmatch(r"\..+\.(\d+)(\.old|\.[a-z]+)?", path.name)
+        if not temporary or _runs(int(temporary[1])):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON whole or not at all; NaN becomes null, paths and settings become text."""
     with replacing(path) as temporary:
@@ -90,8 +117,25 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; is {path.parent} a finished run?") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers too long, and of lists too deep
         raise InputError(f"{path} is not JSON ({error}); restore or delete it.") from error
+
+
+def sealed(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as JSON knows it, with the sum of all that it says."""
+    said = plain(record)
+    return said | {"sum": _sum(said)}
+
+
+def check_seal(path: Path, record: dict[str, Any]) -> None:
+    """Raises InputError where a record that was written `sealed` says something else now."""
+    said = {key: value for key, value in record.items() if key != "sum"}
+    if "sum" in record and record["sum"] != _sum(said):
+        raise InputError(f"{path} is damaged: it has changed since it was written; write it anew.")
+
+
+def _sum(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def plain(value: Any) -> Any:

@@ -4,7 +4,7 @@ Nothing here imports the model code: the program, its arrays, the catalogue and 
 are all in the folder.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jrec.data.rating_parts import RatingParts
+from jrec.data.tables import decimal_number
+from jrec.data.vocabulary import Vocabulary, places_of
 from jrec.errors import InputError
 from jrec.export import load_arrays, load_export, save_export
 from jrec.files import replacing
@@ -79,20 +81,22 @@ def load_profile_model(folder: Path) -> ProfileModel:
     return ProfileModel(predict, rating_range=(low, high), **arrays)
 
 
-def profile_of_user(model: ProfileModel, user: int) -> tuple[dict[int, float], list[str]]:
+def profile_of_user(
+    model: ProfileModel, user: int | str
+) -> tuple[dict[int | str, float], list[str]]:
     """The training ratings of a user, by raw item id, and a sentence if there are none."""
-    row = int(np.searchsorted(model.users, user))
-    if row == len(model.users) or model.users[row] != user:
+    row = int(places_of(Vocabulary(model.users), [user])[0])
+    if row < 0:
         return {}, [f"user {user} has no training ratings: ranked without any"]
     places = slice(model.offsets[row], model.offsets[row + 1])
     items = model.items[model.item[places]].tolist()
     return dict(zip(items, model.rating[places].astype(float).tolist(), strict=True)), []
 
 
-def read_profile(path: Path) -> dict[int, float]:
+def read_profile(path: Path) -> dict[str, float]:
     """A new user's ratings: lines of `item rating`, separated by blanks, tabs or a comma.
 
-    A later line of the same item counts. Raises InputError that names the line.
+    An item that holds blanks or commas needs a tab before its rating. A later line of the same item counts. Raises InputError that names the line.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -104,24 +108,25 @@ def read_profile(path: Path) -> dict[int, float]:
         raise InputError(f"{path} cannot be read ({error}); give a text file.") from error
     profile = {}
     for number, line in enumerate(lines, start=1):
-        fields = line.replace(",", " ").split()
-        if not fields:
+        if not line.strip():
             continue
-        try:
-            item, rating = fields
-            profile[int(item)] = float(rating)
-        except ValueError:
+        fields = line.split("\t") if "\t" in line else line.replace(",", " ").split()
+        stars = decimal_number(fields[1]) if len(fields) == 2 else float("nan")
+        if not np.isfinite(stars):
             raise InputError(
-                f"{path}, line {number}: {line!r} is not an item number and a rating; write `item rating`."
-            ) from None
-        if not np.isfinite(profile[int(item)]):
-            raise InputError(f"{path}, line {number}: {rating} is no rating; write a number.")
+                f"{path}, line {number}: {line[:60]!r} is not an item and a rating; write `item rating`."
+            )
+        profile.pop(fields[0].strip(), None)  # the order of lines stays that of the items
+        profile[fields[0].strip()] = stars
     return profile
 
 
 def rank_items(
-    model: ProfileModel, profile: dict[int, float], count: int, include_seen: bool = False
-) -> tuple[list[tuple[int, str, float]], list[str]]:
+    model: ProfileModel,
+    profile: Mapping[int | str, float],
+    count: int,
+    include_seen: bool = False,
+) -> tuple[list[tuple[int | str, str, float]], list[str]]:
     """The items with the most predicted stars for a user with these ratings, best first; ties by id.
 
     Args:
@@ -140,14 +145,14 @@ def rank_items(
         np.zeros((1, len(model.items)), np.float32),
         np.zeros((1, len(model.items)), bool),
     )
-    missing: list[int] = []
-    for item, rating in profile.items():
+    missing: list[int | str] = []
+    places = places_of(Vocabulary(model.items), list(profile))
+    for (item, rating), row in zip(profile.items(), places.tolist(), strict=True):
         if not low <= rating <= high:
             raise InputError(
                 f"item {item} is rated {rating:g}; ratings of this data lie between {low:g} and {high:g}."
             )
-        row = int(np.searchsorted(model.items, item)) if abs(item) < 2**63 else len(model.items)
-        if row == len(model.items) or model.items[row] != item:
+        if row < 0:
             missing.append(item)
             continue
         ratings[0, row], known[0, row] = rating, True
@@ -156,11 +161,12 @@ def rank_items(
         stars = np.where(known[0], -np.inf, stars)
     best = np.argsort(-stars, kind="stable")[:count]
     best = best[np.isfinite(stars[best])]
-    ranked = [(int(model.items[k]), str(model.titles[k]), float(stars[k])) for k in best]
+    ids = model.items[best].tolist()
+    ranked = [(i, str(model.titles[k]), float(stars[k])) for i, k in zip(ids, best, strict=True)]
     return ranked, _missing_note(missing)
 
 
-def _missing_note(missing: Sequence[int]) -> list[str]:
+def _missing_note(missing: Sequence[int | str]) -> list[str]:
     if not missing:
         return []
     return [

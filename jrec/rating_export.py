@@ -14,7 +14,8 @@ import numpy as np
 
 from jrec.data.ragged import Ragged
 from jrec.data.ratings import Ratings
-from jrec.data.vocabulary import FIRST, UNKNOWN, Vocabulary
+from jrec.data.tables import is_whole_number
+from jrec.data.vocabulary import FIRST, UNKNOWN, Vocabulary, places_of
 from jrec.errors import InputError
 from jrec.export import load_arrays, load_export, save_export
 from jrec.files import replacing
@@ -81,22 +82,32 @@ def load_rating_model(folder: Path) -> RatingModel:
     )
 
 
-def predict_stars(model: RatingModel, user: int, film: int) -> tuple[float, list[str]]:
+def predict_stars(model: RatingModel, user: int | str, film: int | str) -> tuple[float, list[str]]:
     """Stars for raw ids, and a sentence for each id that the model does not know."""
     rows, notes = [], []
     for name, identity, vocabulary in (("user", user, model.users), ("film", film, model.films)):
-        if not abs(identity) < 2**63:
-            raise InputError(f"--{name} must be below 2^63, but is {identity}.")
-        row = int(vocabulary.encode([identity])[0])
+        row = row_of(vocabulary, name, identity)
         rows.append(jnp.array([row], jnp.int32))
         if row == UNKNOWN:
             notes.append(f"{name} {identity} is not in the data: predicted as an unknown {name}")
     return float(model.predict(*rows)[0]), notes
 
 
+def row_of(vocabulary: Vocabulary, name: str, identity: int | str) -> int:
+    """The row of a raw id, as a number or as text; 1 for an unknown one.
+
+    Raises InputError where ids are numbers and this is none.
+    """
+    if np.issubdtype(vocabulary.values.dtype, np.integer) and not is_whole_number(str(identity)):
+        raise InputError(
+            f"--{name} is {str(identity)[:60]!r}, but ids of this data are whole numbers (below 2^63)."
+        )
+    return int(places_of(vocabulary, [identity])[0]) + FIRST
+
+
 def rank_films(
-    model: RatingModel, user: int, count: int, include_seen: bool = False
-) -> tuple[list[tuple[int, str, float]], list[str]]:
+    model: RatingModel, user: int | str, count: int, include_seen: bool = False
+) -> tuple[list[tuple[int | str, str, float]], list[str]]:
     """The films with the most predicted stars for one user, best first; ties by film id.
 
     Args:
@@ -108,7 +119,7 @@ def rank_films(
     """
     if count < 1:
         raise InputError(f"--count must be 1 or more, but is {count}.")
-    row = int(model.users.encode([user])[0])
+    row = row_of(model.users, "user", user)
     film = np.arange(FIRST, model.films.rows, dtype=np.int32)
     stars = np.asarray(model.predict(jnp.full(len(film), row, jnp.int32), jnp.asarray(film)))
     if not include_seen:
@@ -116,8 +127,7 @@ def rank_films(
     best = np.argsort(-stars, kind="stable")[:count]
     best = best[np.isfinite(stars[best])]
     notes = [] if row != UNKNOWN else [f"user {user} is not in the data: ranked as an unknown user"]
-    ids = model.films.decode(film[best])
+    ids = model.films.decode(film[best]).tolist()
     return [
-        (int(i), str(model.titles[film[b]]), float(stars[b]))
-        for i, b in zip(ids, best, strict=True)
+        (i, str(model.titles[film[b]]), float(stars[b])) for i, b in zip(ids, best, strict=True)
     ], notes

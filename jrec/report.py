@@ -4,7 +4,10 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Sequence
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import jax
 
 from jrec import __version__
 from jrec.errors import InputError
-from jrec.files import plain, read_json, replacing, write_json
+from jrec.files import clear_leftovers, plain, read_json, replacing, write_json
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
@@ -43,15 +46,19 @@ def open_run_directory(folder: Path, resume: bool, settings: dict[str, Any]) -> 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give --run-dir a folder.")
     if not resume:
-        if folder.exists() and any(folder.iterdir()):
+        # A run that was killed in its first moment leaves no more than a record half-written.
+        half = re.compile(r"\.settings\.json\.\d+\.json")
+        if folder.exists() and not all(half.fullmatch(path.name) for path in folder.iterdir()):
             raise InputError(
                 f"{folder} is not empty; add --resume to go on with its run, or give another --run-dir."
             )
         folder.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(folder)
         write_json(record, settings)
         return
     if not record.exists():
         raise InputError(f"{folder} holds no run to resume (no settings.json); drop --resume.")
+    clear_leftovers(folder)
     old, new = read_json(record), plain(settings)
     if not isinstance(old, dict):
         raise InputError(f"{record} holds no settings; restore or delete it.")
@@ -80,25 +87,56 @@ class MetricsLog:
                 "".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8"
             )
         self._file = self._path.open("a", encoding="utf-8")
-        try:
-            from tensorboardX import SummaryWriter
-
-            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)
-        except ImportError:
-            self._events = None
+        self._events = _events(folder / "tensorboard", resume_step + 1)
 
     def write(self, step: int, **values: float) -> None:
         """Adds one line; it is on disk when this returns."""
-        self._file.write(json.dumps({"step": step} | plain(values)) + "\n")
-        self._file.flush()
-        if self._events is not None:
-            for name, value in values.items():
-                self._events.add_scalar(name, value, step)
+        with _named(self._path):
+            self._file.write(json.dumps({"step": step} | plain(values)) + "\n")
+            self._file.flush()
+            if self._events is not None:
+                self._events(step, values)
 
     def close(self) -> None:
-        self._file.close()
-        if self._events is not None:
-            self._events.close()
+        with _named(self._path):
+            self._file.close()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A full disk names no file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def _events(folder: Path, first_step: int) -> Callable[[int, dict[str, float]], None] | None:
+    """Writes numbers of a step for TensorBoard, from `first_step` on in the place of older ones.
+
+    None without tensorboardX. Its usual writer is a thread, which would print its own traceback of a
+    full disk at the process's end; this one writes before it returns.
+    """
+    try:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.summary import scalar
+    except ImportError:
+        return None
+    folder.mkdir(exist_ok=True)
+    writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+    begin = SessionLog(status=SessionLog.START)
+    writer.write_event(Event(wall_time=time.time(), step=first_step, session_log=begin))
+
+    def write(step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            if value is not None:
+                summary = scalar(name, value)
+                writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+        writer.flush()
+
+    return write
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -109,7 +147,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), start=1):
         try:
             value = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # also of numbers too long, and of lists too deep
             continue
         if not (isinstance(value, dict) and isinstance(value.get("step"), int)):
             raise InputError(f"{path}, line {number}: no metrics of a step; delete the line.")

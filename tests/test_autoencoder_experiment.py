@@ -206,9 +206,9 @@ def test_bad_settings_give_one_sentence(flags, sentence, capsys):
 @pytest.mark.parametrize(
     "text,sentence",
     [
-        ("3 5\n4 x\n", "line 2: '4 x' is not an item number and a rating"),
+        ("3 5\n4 x\n", "line 2: '4 x' is not an item and a rating"),
         ("3 5 7\n", "line 1"),
-        ("3 nan\n", "line 1: nan is no rating"),
+        ("3 nan\n", "line 1: '3 nan' is not an item and a rating"),
         ("3 9\n", "item 3 is rated 9; ratings of this data lie between"),
         (None, "does not exist"),
     ],

@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pooch
 import pytest
 import requests
 
@@ -42,8 +43,8 @@ def cache(tmp_path, monkeypatch):
     """No test may reach the network or the user's own cache, whatever fault it finds."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("JREC_CACHE", str(folder))
-    monkeypatch.setattr(sources.pooch, "retrieve", offline)
-    monkeypatch.setattr(sources.requests, "get", offline)
+    monkeypatch.setattr(pooch, "retrieve", offline)
+    monkeypatch.setattr(requests, "get", offline)
     monkeypatch.setattr(
         sources.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1)
     )
@@ -109,6 +110,7 @@ BAD_RATINGS_1M = {
     "time-is-float": (7, "1::2::3::978300000.5", "timestamp is '978300000.5'", WHOLE),
     "single-colons": (7, "1:2:3:978300000", "1 fields", "4"),
     "single-colons-first": (1, "1:2:3:978300000", "1 fields", "4"),
+    "a-colon-more": (7, "1::2::3::978:300000", "timestamp is '978:300000'", WHOLE),
     "a-single-colon": (7, "1::2:3::978300000", "3 fields", "4"),
     "seven-single-colon-fields": (7, "1:0:2:0:3:0:978300000", "1 fields", "4"),
     "stray-colon": (7, "1::2::3:::978300000", "timestamp is ':978300000'", WHOLE),
@@ -404,7 +406,7 @@ def test_another_checksum_on_the_host_is_refused(cache, monkeypatch):
     def retrieve(*args, **kwargs):
         raise ValueError("MD5 hash of downloaded file does not match")
 
-    monkeypatch.setattr(sources.pooch, "retrieve", retrieve)
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
     check_sentence(fault_of("ml-1m", None), "ml-1m.zip", "checksum", "--data-dir")
 
 
@@ -414,7 +416,7 @@ def test_a_cache_that_is_a_file_is_named(cache, monkeypatch):
     def retrieve(address, known_hash, fname, path, downloader):
         Path(path).mkdir(parents=True, exist_ok=True)  # as pooch does before it fetches
 
-    monkeypatch.setattr(sources.pooch, "retrieve", retrieve)
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
     check_sentence(fault_of("ml-1m", None), str(cache))
 
 
@@ -509,7 +511,6 @@ BAD_COMMANDS = {
     "misspelt-command": (["trian"], "trian", "train, predict, recommend"),
     "resume-where": ([*TINY, "--resume"], "--resume", "--run-dir"),
     "predict-where": (["predict"], "--run-dir"),
-    "user-is-text": (["predict", "--run-dir", "x", "--user", "me"], "--user", "me"),
     "predict-no-run": (["predict", "--run-dir", "/no/run"], "/no/run", "is the run finished"),
     "recommend-no-run": (["recommend", "--run-dir", "/no/run"], "/no/run", "is the run finished"),
 }
@@ -802,8 +803,9 @@ def test_predict_names_a_missing_file_of_an_export(name, run, capsys):
         (["recommend", "--count", "0"], ("--count", "1 or more")),
         (["predict", "--user", HUGE], ("user", HUGE)),
         (["predict", "--film", HUGE], ("film", HUGE)),
+        (["predict", "--user", "me"], ("--user", "'me'", "whole numbers")),
     ],
-    ids=["count-zero", "user-huge", "film-huge"],
+    ids=["count-zero", "user-huge", "film-huge", "user-is-text"],
 )
 def test_a_number_that_makes_no_sense_is_refused(arguments, parts, run, capsys):
     said, _ = refusal(lambda: fusion.main([*arguments, "--run-dir", str(run)]), capsys)
@@ -920,4 +922,4 @@ def test_a_finished_run_loads(run):
 
 def test_no_network_was_needed():
     with pytest.raises(requests.ConnectionError):
-        sources.pooch.retrieve("https://example.org")
+        pooch.retrieve("https://example.org")

@@ -12,13 +12,13 @@ import pytest
 from experiments import candidates, candidates_mining
 from experiments.candidates_export import export_run
 from experiments.candidates_settings import Train, with_preset
-from jrec.candidate_export import catalogue_rows, encode_histories, load_candidate_model
+from jrec.candidate_export import encode_histories, load_candidate_model
 from jrec.candidate_serving import build_model_index, load_model_index, recommend
 from jrec.data.click_examples import count_items, held_out_examples, leave_one_out
 from jrec.data.clicks import Bag, Categorical, Continuous, build_clicks
 from jrec.data.ragged import Ragged
 from jrec.data.ratings import Source
-from jrec.data.vocabulary import UNKNOWN, Vocabulary
+from jrec.data.vocabulary import UNKNOWN, Vocabulary, places_of
 from jrec.errors import InputError, run_command
 from jrec.retrieval.list_files import read_lists
 from jrec.retrieval.vector_files import load_vectors, read_text_vectors
@@ -125,10 +125,10 @@ def test_the_export_gives_the_networks_vectors(tmp_path, encoder):
 
 def test_rows_of_raw_ids(toy):
     _, model = toy
-    assert catalogue_rows(model.items, [290, "0", 5, "x", 2**70]).tolist() == [0, 29, -1, -1, -1]
+    assert places_of(model.items, [290, "0", 5, "x", 2**70]).tolist() == [0, 29, -1, -1, -1]
     names = Vocabulary.in_order(np.array(["b", "a"]))
-    assert catalogue_rows(names, ["a", "b", "c", 1]).tolist() == [1, 0, -1, -1]
-    assert catalogue_rows(Vocabulary.of(np.zeros(0, np.int64)), [1]).tolist() == [-1]
+    assert places_of(names, ["a", "b", "c", 1]).tolist() == [1, 0, -1, -1]
+    assert places_of(Vocabulary.of(np.zeros(0, np.int64)), [1]).tolist() == [-1]
 
 
 def brute_force(model, row, history, left_out, count):
@@ -277,9 +277,7 @@ def test_hottest_overall_recently_and_by_category(toy, tmp_path):
     counts = np.bincount(model.histories.values, minlength=ITEMS)
     lists = mine(run_dir, tmp_path / "all.tsv", "--lists", "hottest")
     assert lists["score"].tolist() == sorted(counts.tolist(), reverse=True)[:5]
-    assert counts[catalogue_rows(model.items, lists["item"].tolist())].tolist() == list(
-        lists["score"]
-    )
+    assert counts[places_of(model.items, lists["item"].tolist())].tolist() == list(lists["score"])
     lists = mine(run_dir, tmp_path / "day.tsv", "--lists", "hottest", "--days", "0.5")
     late = model.histories.values[model.timestamps >= model.timestamps.max() - 43_200]
     assert len(late) == 13 and set(lists["rule"]) == {"popular-in-0.5-days"}
@@ -287,7 +285,7 @@ def test_hottest_overall_recently_and_by_category(toy, tmp_path):
     lists = mine(run_dir, tmp_path / "category.tsv", "--lists", "hottest-by-category")
     assert sorted(set(lists["category"])) == ["a", "b", "c"]  # nothing is in the fourth
     for category, group in lists.groupby("category"):
-        rows = catalogue_rows(model.items, group["item"].tolist())
+        rows = places_of(model.items, group["item"].tolist())
         assert set((rows % 3).tolist()) | set((rows % 2).tolist()) >= {"abc".index(category)}
         assert all("abc".index(category) in (row % 3, row % 2) for row in rows)
         assert set(group["rule"]) == {"popular-in-category"}

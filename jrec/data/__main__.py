@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jrec.command_line import parse_command
+from jrec.data.own_csv import CsvRatings
 from jrec.data.ratings import Ratings
 from jrec.data.sources import DATASETS, load_ratings
 from jrec.data.synthetic import SyntheticSize
@@ -23,6 +24,8 @@ class Show:
     """Which data set."""
     data_dir: Path | None = None
     """Folder or archive that holds it; else the cache, else it is fetched."""
+    csv: CsvRatings = field(default_factory=CsvRatings)
+    """Columns of `--dataset csv`, a file of your own that --data-dir names."""
     synthetic: SyntheticSize = field(default_factory=SyntheticSize)
     """Sizes of `--dataset synthetic`."""
     seed: int = 0
@@ -63,7 +66,8 @@ def show(ratings: Ratings, console: Console) -> None:
         f"{ratings.unknown['user']:,} / {ratings.unknown['film']:,}",
     )
     stars, counts = np.unique(ratings.rating, return_counts=True)
-    table.add_row("stars", ", ".join(f"{s:g}: {c:,}" for s, c in zip(stars, counts, strict=True)))
+    shown = [f"{s:g}: {c:,}" for s, c in zip(stars, counts, strict=True)]
+    table.add_row("stars", ", ".join(shown if len(shown) <= 12 else [*shown[:6], "…", *shown[-5:]]))
     days = ratings.timestamp[[ratings.timestamp.argmin(), ratings.timestamp.argmax()]]
     table.add_row(
         "first and last day", " to ".join(str(np.datetime64(int(d), "s"))[:10] for d in days)
@@ -90,7 +94,9 @@ def _known(ratings: Ratings, name: str) -> str:
 
 def main() -> None:
     settings = parse_command((Show,), __doc__)
-    ratings = load_ratings(settings.dataset, settings.data_dir, settings.synthetic, settings.seed)
+    ratings = load_ratings(
+        settings.dataset, settings.data_dir, settings.synthetic, settings.seed, settings.csv
+    )
     show(ratings, Console())
 
 

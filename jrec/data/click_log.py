@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from jrec.data.click_lines import NULL, PROFILE, LogLines, Named, read_log_lines
 from jrec.data.click_store import load_clicks, save_clicks
@@ -117,6 +116,8 @@ class _Videos:
 
 
 def _videos(lines: LogLines) -> _Videos:
+    import pandas as pd  # slow to import
+
     def named(values: list[str]) -> Named:
         codes, names = pd.factorize(np.array(values, object))
         return Named(np.array(names, np.str_), codes.astype(np.int32))
@@ -175,6 +176,8 @@ def _rows(named: Named, vocabulary: Vocabulary) -> np.ndarray:
 
 def _users(lines: LogLines) -> tuple[np.ndarray, np.ndarray]:
     """Each line's user from 0, in the order they first come, and each user's last line."""
+    import pandas as pd  # slow to import
+
     user = lines.profile["user"]
     count = len(user.codes)
     anonymous = (user.names == NULL)[user.codes]

@@ -5,7 +5,6 @@ import io
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from jrec.data.click_lines import opened
 from jrec.data.click_log import load_clicks, read_click_log
@@ -23,13 +22,14 @@ from jrec.data.clicks import (
 )
 from jrec.data.kuairand import Watched, read_kuairand
 from jrec.data.movielens import DATASET_LAYOUTS
+from jrec.data.own_csv import CsvClicks, read_clicks_csv
 from jrec.data.ratings import Ratings, Source
 from jrec.data.sources import load_ratings
 from jrec.data.tables import whole_number
 from jrec.data.vocabulary import FIRST, Vocabulary
 from jrec.errors import InputError
 
-CLICK_DATASETS = (*DATASET_LAYOUTS, "ml-1m-sas", "kuairand-pure", "click-log", "synthetic")
+CLICK_DATASETS = (*DATASET_LAYOUTS, "ml-1m-sas", "kuairand-pure", "click-log", "csv", "synthetic")
 
 _SAS_FILES = ("ml-1m_sas.txt.gz", "ml-1m_sas.txt")
 # Of the unpacked file behind SASRec's and gSASRec's published numbers.
@@ -46,6 +46,7 @@ def load_clicks_dataset(
     skip_bad_lines: bool = False,
     size: ClickSize | None = None,
     seed: int = 0,
+    csv: CsvClicks | None = None,
 ) -> Clicks:
     """A data set by name.
 
@@ -56,7 +57,7 @@ def load_clicks_dataset(
         data_dir: where it is; needed for all but MovieLens and `synthetic`.
         watched, earlier: of kuairand-pure, see `read_kuairand`.
         feat_appear_limit, user_appear_limit, skip_bad_lines: of click-log, see `read_click_log`.
-        size, seed: of synthetic, see `make_clicks`.
+        size, seed: of synthetic, see `make_clicks`. csv: what the columns of csv are.
 
     Raises InputError for an unknown name and for missing, damaged or malformed files.
     """
@@ -71,6 +72,8 @@ def load_clicks_dataset(
     if data_dir is None:
         raise InputError(f"--dataset {name} is not fetched; give its place with --data-dir.")
     path = Path(data_dir)
+    if name == "csv":
+        return read_clicks_csv(path, csv or CsvClicks())
     if name == "ml-1m-sas":
         return read_pairs(name, path)
     if name == "kuairand-pure":
@@ -145,6 +148,8 @@ def read_pairs(name: str, path: Path) -> Clicks:
 
 
 def _pairs(content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    import pandas as pd  # slow to import
+
     if not content.strip():
         raise InputError(f"{path} is empty; fetch it again.")
     # pandas would take 3.0 and 1e3 for whole numbers.
@@ -169,5 +174,7 @@ def _pairs(content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
         if fields:
             names = zip(("user", "item"), fields, strict=True)
             pairs.append([whole_number(text, lambda w=where: w, what) for what, text in names])
+    if not pairs:
+        raise InputError(f"{path} is empty; fetch it again.")
     user, item = np.array(pairs, np.int64).T
     return user, item

@@ -1,5 +1,6 @@
 """A click data set as a folder: one `.npy` file an array, and `clicks.json` that says what they are."""
 
+import hashlib
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,7 @@ from jrec.data.ragged import Ragged
 from jrec.data.ratings import Source
 from jrec.data.vocabulary import Vocabulary
 from jrec.errors import InputError
-from jrec.files import read_json, replacing_folder, write_json
+from jrec.files import check_seal, read_json, replacing_folder, sealed, write_json
 
 MANIFEST = "clicks.json"
 _FORM = 1
@@ -49,6 +50,7 @@ def save_clicks(clicks: Clicks, folder: Path) -> None:
         **described,
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
+    sums: dict[str, str] = {}
     with replacing_folder(folder) as temporary:
         for name, values in arrays.items():
             if not re.fullmatch(r"[\w.-]+", name):
@@ -57,7 +59,9 @@ def save_clicks(clicks: Clicks, folder: Path) -> None:
             # for others NumPy's own errors have no number.
             with (temporary / f"{name}.npy").open("w+b") as file:
                 np.save(file, values, allow_pickle=False)
-        write_json(temporary / MANIFEST, manifest)
+                file.seek(0)
+                sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        write_json(temporary / MANIFEST, sealed(manifest | {"sums": sums}))
 
 
 def load_clicks(folder: Path) -> Clicks:
@@ -69,6 +73,8 @@ def load_clicks(folder: Path) -> Clicks:
     if not isinstance(manifest, dict) or manifest.get("form") != _FORM:
         raise InputError(f"{folder / MANIFEST} is of another version; prepare the log again.")
     try:
+        for name, written in manifest.get("sums", {}).items():
+            _check_sum(folder / f"{name}.npy", written)
         groups = {
             group: {
                 name: _restore(described, folder, f"{group}.{name}")
@@ -89,8 +95,9 @@ def load_clicks(folder: Path) -> Clicks:
             **{name: _read(folder, name) for name in _ARRAYS},
             **groups,
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{folder / MANIFEST} is damaged; prepare the log again.") from error
+    check_seal(folder / MANIFEST, manifest)
     check_clicks(clicks)
     return clicks
 
@@ -122,11 +129,21 @@ def _vocabulary(values: np.ndarray, is_sorted: bool) -> Vocabulary:
     return Vocabulary(values) if is_sorted else Vocabulary.in_order(values)
 
 
+def _check_sum(path: Path, written: str) -> None:
+    try:
+        with path.open("rb") as file:
+            intact = hashlib.file_digest(file, "sha256").hexdigest() == written
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing; prepare the log again.") from error
+    if not intact:
+        raise InputError(f"{path} is damaged; prepare the log again.")
+
+
 def _read(folder: Path, name: str) -> np.ndarray:
     path = folder / f"{name}.npy"
     try:
         return np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing; prepare the log again.") from error
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # NumPy and its tokenizer each raise kinds of their own
         raise InputError(f"{path} is damaged; prepare the log again.") from error

@@ -1,12 +1,13 @@
-"""Chosen columns of a CSV file with a header, as text that knows its lines."""
+"""Chosen columns of a delimited text file, as text that knows its lines."""
 
 import csv
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from jrec.data.tables import Files, whole_number
+from jrec.data.tables import Files, decimal_number, is_whole_number, whole_number
 from jrec.errors import InputError
 
 
@@ -22,17 +23,13 @@ class TextColumn:
     place: str
     name: str
     texts: list[str]
-    lines: list[int]
+    lines: Sequence[int]
 
     def whole(self) -> np.ndarray:
         """int64, whole numbers of 0 or more; raises InputError for the first other value."""
-        try:
-            if all(text.isdecimal() for text in self.texts):
-                return np.fromiter(map(int, self.texts), np.int64, len(self.texts))
-        except OverflowError:
-            pass
         for row, text in enumerate(self.texts):
-            whole_number(text, lambda row=row: self.where(row), self.name)
+            if not is_whole_number(text):
+                whole_number(text, lambda row=row: self.where(row), self.name)
         return np.fromiter(map(int, self.texts), np.int64, len(self.texts))
 
     def numbers(self) -> tuple[np.ndarray, np.ndarray]:
@@ -46,10 +43,8 @@ class TextColumn:
             if not text:
                 known[row] = False
                 continue
-            try:
-                values[row] = float(text)
-            except ValueError:
-                values[row] = np.nan
+            with np.errstate(over="ignore"):  # beyond float32: infinite
+                values[row] = decimal_number(text)
             if not np.isfinite(values[row]):
                 raise InputError(
                     f"{self.where(row)}: {self.name} is {text!r}; it should be a number or empty."
@@ -68,41 +63,82 @@ class TextColumn:
         return f"{self.place}, line {self.lines[row]}"
 
 
-def read_columns(files: Files, name: str, columns: Sequence[str]) -> dict[str, TextColumn]:
-    """Columns of a file by name; raises InputError where one, a field or every row is missing."""
+def read_columns(
+    files: Files,
+    name: str,
+    columns: Sequence[str],
+    delimiter: str = ",",
+    header: bool = True,
+) -> dict[str, TextColumn]:
+    """Columns of a file by name, or by number from 1 where it has no header.
+
+    Raises InputError where a column, a field or every row is missing, a wanted column stands twice in
+    the header, or a quoted field goes over the end of its line.
+    """
     place = files.place(name)
-    lines: list[int] = []
+    lines = array("q")  # of the record being read
+    same: dict[str, str] = {}  # one copy of each text: most come often
 
     def texts() -> Iterator[str]:
         for number, text in files.lines(name, "utf-8"):
             lines.append(number)
-            yield text
+            yield text.removeprefix("\ufeff") if number == 1 else text
 
-    reader = csv.reader(texts(), strict=True)
+    reader = csv.reader(texts(), delimiter=delimiter, strict=True)
+    taken: list[list[str]] = [[] for _ in columns]
+    of_row = array("q")
+    places: list[int] = []
+    width = 0
     try:
-        header = [field.lstrip("\ufeff").strip() for field in next(reader, [])]
-        missing = [column for column in columns if column not in header]
-        if missing:
-            raise InputError(
-                f"{place}, line 1: the header lacks {', '.join(missing)}; is it the original file?"
-            )
-        places = [header.index(column) for column in columns]
-        taken: list[list[str]] = [[] for _ in columns]
-        of_row: list[int] = []
         for fields in reader:
-            if len(fields) != len(header):
+            if len(lines) != 1:
                 raise InputError(
-                    f"{place}, line {lines[-1]}: {len(fields)} fields where there should be "
-                    f"{len(header)}; mend the line or fetch the file again."
+                    f"{place}, line {lines[0]}: a quoted field goes on over the end of the line; is a "
+                    f"quote missing?"
                 )
-            of_row.append(lines[-1])
+            number = lines.pop()
+            if not places:
+                width = len(fields)
+                names = [field.strip() for field in fields]
+                places = _places(names, columns, header, f"{place}, line {number}")
+                if header:
+                    continue
+            if len(fields) != width:
+                raise InputError(
+                    f"{place}, line {number}: {len(fields)} fields where there should be "
+                    f"{width}; mend the line or fetch the file again."
+                )
+            of_row.append(number)
             for column, position in zip(taken, places, strict=True):
-                column.append(fields[position])
+                text = fields[position]
+                column.append(same.setdefault(text, text))
     except csv.Error as error:
-        raise InputError(f"{place}, line {lines[-1]}: {error}; is a quote missing?") from error
+        raise InputError(
+            f"{place}, line {lines[0] if lines else 1}: {error}; is a quote missing?"
+        ) from error
     if not of_row:
         raise InputError(f"{place} holds no rows; fetch it again.")
     return {
         column: TextColumn(place, column, values, of_row)
         for column, values in zip(columns, taken, strict=True)
     }
+
+
+def _places(names: list[str], columns: Sequence[str], header: bool, where: str) -> list[int]:
+    if not header:
+        for column in columns:
+            if not (is_whole_number(column) and 1 <= int(column) <= len(names)):
+                raise InputError(
+                    f"{where}: there is no column {column!r}; without a header columns are numbers "
+                    f"from 1 to {len(names)}."
+                )
+        return [int(column) - 1 for column in columns]
+    missing = [column for column in columns if column not in names]
+    if missing:
+        raise InputError(
+            f"{where}: the header lacks {', '.join(missing)}; it holds {', '.join(names)[:200]}."
+        )
+    for column in columns:
+        if names.count(column) > 1:
+            raise InputError(f"{where}: the header holds {column} twice; rename one of them.")
+    return [names.index(column) for column in columns]

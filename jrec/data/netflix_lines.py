@@ -184,7 +184,7 @@ def parse_titles(place: str, content: bytes) -> dict[int, str]:
             continue
         if not (comma and second_comma and title.strip() and _is_number(film.encode("latin-1"))):
             raise InputError(
-                f"{place}, line {number}: the line is {text!r}; write 'movie,year,title'."
+                f"{place}, line {number}: the line is {text[:60]!r}; write 'movie,year,title'."
             )
         if int(film) in titles:
             raise InputError(
@@ -209,7 +209,7 @@ def _first_fault(pieces: Sequence[Lines]) -> str:
 
 
 def _fault(line: bytes, number: int, film: int | None) -> str | None:
-    text = repr(line.decode("latin-1"))
+    text = repr(line[:60].decode("latin-1"))
     if number == 1 and not line.endswith(b":"):
         return f"the first line is {text} but should be the movie's number and a colon."
     if line.endswith(b":"):
@@ -224,7 +224,7 @@ def _fault(line: bytes, number: int, film: int | None) -> str | None:
     if len(fields) != 3:
         return f"{len(fields)} fields where there should be 3; write 'user,rating,YYYY-MM-DD'."
     user, rating, date = fields
-    shown = [repr(field.decode("latin-1")) for field in fields]
+    shown = [repr(field[:60].decode("latin-1")) for field in fields]
     if not _is_number(user):
         return f"user is {shown[0]}; it should be a whole number from 1 to 9999999."
     if rating not in (b"1", b"2", b"3", b"4", b"5"):

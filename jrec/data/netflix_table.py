@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from jrec.data.date_splits import NETFLIX_WINDOWS, goes_to_test
 from jrec.data.netflix_files import RawFiles, TitleText, read_raw
@@ -136,6 +135,8 @@ def _turn(
         offsets [count + 1] by column, the row int32 [n] and the data [n] of each; stable.
     """
     shape = (len(offsets) - 1, count)
+    from scipy.sparse import csr_array  # slow to import
+
     # int32 offsets, or SciPy would make all of its indices int64.
     turned = csr_array((data, column, offsets.astype(np.int32)), shape=shape).tocsc()
     return turned.indptr, turned.indices, turned.data

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -13,7 +12,7 @@ from jrec.data.ratings import Ratings, Source
 from jrec.data.splits import Split
 from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError
-from jrec.files import new_folder, write_json
+from jrec.files import check_seal, new_folder, read_json, sealed, write_json
 
 PARTS = ("train", "valid", "test")
 _FORMAT = "jrec rating parts 1"
@@ -187,7 +186,7 @@ def save_rating_parts(folder: Path, parts: RatingParts) -> None:
             "files": files,
             "titles": parts.titles,
         }
-        write_json(temporary / "parts.json", described)
+        write_json(temporary / "parts.json", sealed(described))
 
 
 def load_rating_parts(folder: Path) -> RatingParts:
@@ -207,7 +206,7 @@ def load_rating_parts(folder: Path) -> RatingParts:
             )
             for part in PARTS
         }
-        return RatingParts(
+        parts = RatingParts(
             name=described["name"],
             source=Source(**described["source"]),
             users=arrays["users"],
@@ -218,10 +217,12 @@ def load_rating_parts(folder: Path) -> RatingParts:
             time_ranges={key: tuple(days) for key, days in described["time_ranges"].items()},
             **rows,
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             f"{folder / 'parts.json'} lacks {error} or has it in a wrong form; write the folder anew."
         ) from error
+    check_seal(folder / "parts.json", described)
+    return parts
 
 
 class _Hashed:
@@ -242,10 +243,7 @@ def _read_description(folder: Path) -> dict:
             f"{folder} holds no ratings by part (it lacks parts.json); give a folder that "
             f"python -m jrec.data.netflix wrote, such as OUT/3m."
         )
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not JSON ({error}); write the folder anew.") from error
+    described = read_json(path)
     if not isinstance(described, dict) or described.get("format") != _FORMAT:
         raise InputError(f"{path} does not say {_FORMAT!r}; write the folder anew.")
     return described

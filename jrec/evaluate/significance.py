@@ -13,7 +13,6 @@ import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
-from scipy import stats
 
 from jrec.command_line import parse_command
 from jrec.errors import InputError, run_command
@@ -47,6 +46,8 @@ def paired_t_test(a: np.ndarray, b: np.ndarray, confidence: float = 0.95) -> Com
     mean, error = float(d.mean()), float(d.std(ddof=1) / np.sqrt(len(d)))
     if error == 0:
         return Comparison(mean, mean, mean, float(mean == 0))
+    from scipy import stats  # slow to import
+
     reach = float(stats.t.ppf((1 + confidence) / 2, len(d) - 1)) * error
     p = 2 * float(stats.t.sf(abs(mean) / error, len(d) - 1))
     return Comparison(mean, mean - reach, mean + reach, p)

@@ -71,6 +71,11 @@ class Fusion(nn.Module):
 
     def film_tower(self, film: Mapping[str, jax.Array]) -> jax.Array:
         """float32 [B, tower_width] from the film's id, summed genres and convolved title."""
+        tower = nn.Dense(self.tower_width, kernel_init=_xavier, name="film_tower")
+        return nn.tanh(tower(jnp.concatenate(self.film_parts(film), -1)))
+
+    def film_parts(self, film: Mapping[str, jax.Array]) -> list[jax.Array]:
+        """float32 [B, width] each, what the film tower joins; a fork adds to it."""
         genres = Embed(
             self.table_rows["genres"], self.genre_width, _xavier, "sum", name="genres_table"
         )
@@ -83,10 +88,8 @@ class Fusion(nn.Module):
             self.title_positions,
             name="title",
         )
-        parts = [
+        return [
             self._attribute("film", self.id_width, film["film"]),
             genres(film["genres"], film["genres_mask"]),
             title(film["title"], film["title_mask"]),
         ]
-        tower = nn.Dense(self.tower_width, kernel_init=_xavier, name="film_tower")
-        return nn.tanh(tower(jnp.concatenate(parts, -1)))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jrec.errors import InputError
-from jrec.files import read_json, replacing, write_json
+from jrec.files import check_seal, read_json, replacing, sealed, write_json
 from jrec.retrieval.ann import AnnIndex, import_faiss
 
 _FILES = ("index.faiss", "vectors.npy", "ids.npy", "removed.npy", "metric.npy")
@@ -62,7 +62,7 @@ def save_index(index: AnnIndex, folder: Path) -> None:
             "fingerprint": index_fingerprint(index),
             "sha256": dict(zip(_FILES, map(_sha256, (faiss_file, *array_files)), strict=True)),
         }
-    write_json(folder / "index.json", record)
+    write_json(folder / "index.json", sealed(record))
 
 
 def load_index(folder: Path, expected: str) -> AnnIndex:
@@ -96,7 +96,10 @@ def load_index(folder: Path, expected: str) -> AnnIndex:
             raise InputError(f"{folder / name} does not exist; build the index again.") from error
         if not intact:
             raise InputError(f"{folder / name} is damaged; build the index again.")
-    vectors, ids, removed, metric = (np.load(folder / name) for name in _FILES[1:])
+    check_seal(path, record)
+    vectors, ids, removed, metric = (
+        np.load(folder / name, allow_pickle=False) for name in _FILES[1:]
+    )
     index = faiss.read_index(str(folder / _FILES[0]))
     return AnnIndex(
         record["kind"],

@@ -6,12 +6,12 @@ needs the extra `parquet`; TSV needs nothing.
 
 import hashlib
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,6 +24,9 @@ from rich.progress import (
 
 from jrec.errors import InputError
 from jrec.files import plain, read_json, replacing, write_json
+
+if TYPE_CHECKING:  # slow to import
+    import pandas as pd
 
 # Of lists [start, stop): what they hold.
 ListSource = Callable[[int, int], "Lists"]
@@ -103,13 +106,16 @@ def write_lists(
     shutil.rmtree(folder)
 
 
-def read_lists(path: Path) -> pd.DataFrame:
+def read_lists(path: Path) -> "pd.DataFrame":
     """The table that `write_lists` wrote; raises InputError where it is missing or damaged."""
+    import pandas as pd  # slow to import
+
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         # Ids such as "NA" or "" are ids, not gaps.
-        frame = pd.read_csv(path, sep="\t", keep_default_na=False, dtype={"score": np.float32})
+        kinds = defaultdict(lambda: str, rank=np.int32, score=np.float32)
+        frame = pd.read_csv(path, sep="\t", keep_default_na=False, dtype=kinds)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; mine the lists first.") from error
     except Exception as error:
@@ -117,7 +123,17 @@ def read_lists(path: Path) -> pd.DataFrame:
         raise InputError(f"{path} is damaged; mine the lists again.") from error
     if frame.columns[1:].tolist() != list(_COLUMNS):
         raise InputError(f"{path} holds no lists; mine them again.")
+    if (frame["rank"] < 1).any() or not np.isfinite(frame["score"]).all():
+        raise InputError(f"{path} is damaged; mine the lists again.")
+    for name in (frame.columns[0], "item"):
+        frame[name] = _numbers_if_all(frame[name])
     return frame
+
+
+def _numbers_if_all(ids: "pd.Series") -> "pd.Series":
+    """Whole numbers where each text is one as it is written; `007` or `1e3` keep all of them text."""
+    plain_number = r"0|[1-9]\d{0,17}"
+    return ids.astype(np.int64) if ids.str.fullmatch(plain_number).all() else ids
 
 
 def watch_lists(done: Iterable[int], total: int, what: str, console: Console) -> None:
@@ -142,7 +158,9 @@ def watch_lists(done: Iterable[int], total: int, what: str, console: Console) ->
 _COLUMNS = ("rank", "item", "score", "rule")
 
 
-def _frame(key: str, key_ids: np.ndarray, item_ids: np.ndarray, lists: Lists) -> pd.DataFrame:
+def _frame(key: str, key_ids: np.ndarray, item_ids: np.ndarray, lists: Lists) -> "pd.DataFrame":
+    import pandas as pd  # slow to import
+
     length_N = lists.mask.sum(1)
     rank_NK = np.cumsum(lists.mask, 1, dtype=np.int32)
     return pd.DataFrame(
@@ -174,7 +192,7 @@ def _open_parts(folder: Path, record: dict[str, Any]) -> None:
             )
 
 
-def _write_part(path: Path, frame: pd.DataFrame) -> None:
+def _write_part(path: Path, frame: "pd.DataFrame") -> None:
     if path.suffix == ".parquet":
         frame.to_parquet(path, index=False)
     else:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from jrec.errors import InputError
 from jrec.files import replacing
@@ -48,6 +47,8 @@ def write_text_vectors(path: Path, vectors_ND: np.ndarray) -> None:
 
     Nine significant digits, so that `read_text_vectors` gives the same float32 numbers back.
     """
+    import pandas as pd  # slow to import
+
     with replacing(path) as temporary:
         pd.DataFrame(np.asarray(vectors_ND, np.float32)).to_csv(
             temporary, header=False, index=False, float_format="%.9g", lineterminator="\n"
@@ -56,12 +57,16 @@ def write_text_vectors(path: Path, vectors_ND: np.ndarray) -> None:
 
 def read_text_vectors(path: Path) -> np.ndarray:
     """float32 [N, D] from text lines; raises InputError naming the first bad line."""
+    import pandas as pd  # slow to import
+
     try:
         vectors_ND = pd.read_csv(path, header=None, dtype=np.float32, skip_blank_lines=False)
         vectors_ND = vectors_ND.to_numpy()
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; write the vectors first.") from error
-    except pd.errors.EmptyDataError:
+    except pd.errors.EmptyDataError as error:
+        if path.stat().st_size:  # a first line without anything looks empty to pandas
+            raise _bad_line(path) from error
         return np.zeros((0, 0), np.float32)
     except (ValueError, UnicodeDecodeError) as error:  # ParserError is a ValueError
         raise _bad_line(path) from error
@@ -94,7 +99,9 @@ def _load(path: Path, mode: str | None) -> np.ndarray:
         return np.load(path, mmap_mode=mode, allow_pickle=False)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; write the vectors first.") from error
-    except (ValueError, EOFError, OSError) as error:  # NumPy's kinds for damaged bytes
+    except (
+        Exception
+    ) as error:  # of damaged bytes NumPy and its tokenizer each raise kinds of their own
         raise InputError(f"{path} is damaged; write the vectors again.") from error
 
 

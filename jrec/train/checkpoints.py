@@ -1,14 +1,17 @@
 """Orbax checkpoints of a train state, with a small JSON record beside each."""
 
 import hashlib
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 
 from jrec.errors import InputError
-from jrec.files import read_json, write_json
+from jrec.files import check_seal, read_json, sealed, write_json
 from jrec.train.step import TrainState
 
 _MANIFEST = "manifest.json"  # written after Orbax is done; a crash may leave it out
@@ -22,6 +25,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
+        import orbax.checkpoint as ocp  # slow to import: `--help` shall not wait
+
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
         )
@@ -34,6 +39,8 @@ class Checkpoints:
 
     def save(self, state: TrainState, record: dict[str, Any]) -> None:
         """Saves a state; one of the same step is replaced."""
+        import orbax.checkpoint as ocp
+
         step = int(state.step)
         if step in self._manager.all_steps():
             self._manager.delete(step)
@@ -41,10 +48,11 @@ class Checkpoints:
             state=ocp.args.StandardSave(_plain(state)), record=ocp.args.JsonSave(record)
         )
         try:
-            self._manager.save(step, args=args, force=True)
+            with _quiet():
+                self._manager.save(step, args=args, force=True)
             folder = self._folder / str(step)
             manifest = {"files": _digests(folder), "shapes": _shapes(_plain(state))}
-            write_json(folder / _MANIFEST, manifest)
+            write_json(folder / _MANIFEST, sealed(manifest))
         except (OSError, ValueError) as error:
             # TensorStore raises ValueError for whatever the system refuses.
             if isinstance(error, ValueError) and "space" not in str(error):
@@ -59,6 +67,8 @@ class Checkpoints:
 
         Raises InputError where there is none, where it is damaged, or of another model.
         """
+        import orbax.checkpoint as ocp
+
         step = self.latest_step()
         if step is None:
             raise InputError(f"{self._folder} holds no complete checkpoint to resume from.")
@@ -67,16 +77,17 @@ class Checkpoints:
         # Orbax must not be the one to find damage: it raises many kinds, and from threads too.
         plain = jax.eval_shape(_plain, template)
         if (folder / _MANIFEST).exists():
-            manifest = read_json(folder / _MANIFEST)
-            if manifest["files"] != _digests(folder):
+            if not _is_whole(folder):
                 raise InputError(f"The checkpoint {folder} is damaged; {remedy}.")
-            if manifest["shapes"] != _shapes(plain):
+            manifest = read_json(folder / _MANIFEST)
+            if manifest.get("shapes") != _shapes(plain):
                 raise InputError(f"The checkpoint {folder} is of another model; {remedy}.")
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(plain), record=ocp.args.JsonRestore()
         )
         try:
-            restored = self._manager.restore(step, args=args)
+            with _quiet():
+                restored = self._manager.restore(step, args=args)
         except Exception as error:
             raise InputError(
                 f"The checkpoint {folder} is damaged or of another model "
@@ -90,9 +101,39 @@ class Checkpoints:
         self._manager.close()
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax's threads print the tracebacks of what it raises anyway; TensorStore's even later."""
+    log, hook = logging.getLogger("absl"), sys.unraisablehook
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+
+    def but_late_ones(found: Any) -> None:
+        if str(found.exc_value) != "Event loop is closed":
+            hook(found)
+
+    sys.unraisablehook = but_late_ones
+    try:
+        yield
+        sys.unraisablehook = hook  # stays where something was raised: late ones are yet to come
+    finally:
+        log.setLevel(level)
+
+
 def _plain(state: TrainState) -> dict[str, Any]:
     """A dict of ordinary arrays: Orbax knows no named tuples, and not every version typed keys."""
     return state._replace(key=jax.random.key_data(state.key))._asdict()
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        manifest = read_json(folder / _MANIFEST)
+        if not isinstance(manifest, dict):
+            return False
+        check_seal(folder / _MANIFEST, manifest)
+    except InputError:
+        return False
+    return manifest.get("files") == _digests(folder)
 
 
 def _shapes(tree: Any) -> dict[str, list[int]]:

@@ -121,8 +121,8 @@ def fit(
 ) -> Iterator["ChunkReport | EpochReport | Stopped"]:
     """Trains, yielding a report after each chunk and each epoch.
 
-    The caller prints, logs and draws; nothing here calls back. Saves to `last` at each epoch's end
-    (and every `checkpoint_steps`), to `best` at each new best. Given the state and `Progress` of any
+    The caller prints, logs and draws; nothing here calls back. Saves to `last` at each epoch's end,
+    after its report (and every `checkpoint_steps`), to `best` at each new best. Given the state and `Progress` of any
     checkpoint it goes on exactly as the run that wrote it would have.
 
     Args:
@@ -166,7 +166,14 @@ def fit(
                 return
         if waiting is not None:
             yield _read(waiting, now, before, clock, last)
-        yield _end_epoch(state, evaluate, schedule, now, last, best)
+        report = _end_epoch(state, evaluate, schedule, now, last)
+        # Before it is saved: what the caller logs is written again, not lost, if the run is killed here.
+        yield report
+        if report.best:
+            # What was best is used, not gone on with: its optimizer state is left out.
+            kept = asdict(now) | {"metrics": report.metrics}
+            best.save(state._replace(opt_state=()), kept)
+        last.save(state, asdict(now))
 
 
 def _chunk_length(schedule: Schedule, before: int, done: int) -> int:
@@ -203,7 +210,6 @@ def _end_epoch(
     schedule: Schedule,
     now: Progress,
     last: Checkpoints,
-    best: Checkpoints,
 ) -> EpochReport:
     metrics = evaluate(state)
     loss, step = now.loss_sum / max(now.count, 1), now.epoch * schedule.steps_per_epoch
@@ -220,10 +226,6 @@ def _end_epoch(
         now.best, now.best_epoch = watched, now.epoch
     report = EpochReport(now.epoch, step, loss, metrics, improved)
     now.epoch, now.step_in_epoch, now.loss_sum, now.count = now.epoch + 1, 0, 0.0, 0.0
-    if improved:
-        # What was best is used, not gone on with: its optimizer state is left out.
-        best.save(state._replace(opt_state=()), asdict(now) | {"metrics": metrics})
-    last.save(state, asdict(now))
     return report
 
 

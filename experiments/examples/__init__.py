@@ -1,0 +1,1 @@
+"""Forks of the experiments, small enough to copy."""
