@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)
 INTERPRETER = $(if $(shell $(PYTHON) --version 2>/dev/null),$(PYTHON),$(firstword $(wildcard $(PYENV)/versions/*/bin/$(PYTHON)) $(PYTHON)))
 
-.PHONY: run test fuzz faults lint clean
+.PHONY: run test bench fuzz faults lint clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m experiments.fusion train --dataset ml-100k --preset improved
@@ -16,6 +16,17 @@ test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Every benchmark beside its peers, in half an hour on 2 cores; BENCH='--only retrieval' runs some.
+# A GPU's PyTorch is a large download: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu avoids it.
+BENCH ?=
+bench: .venv-bench/installed
+	.venv-bench/bin/python -m experiments.benchmarks $(BENCH)
+
+.venv-bench/installed: pyproject.toml
+	$(INTERPRETER) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	touch $@
 
 # Thousands of changed inputs for every reader; `make fuzz FUZZ=1000` sets how many each.
 FUZZ ?= 400
