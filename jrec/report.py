@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ class MetricsLog:
                 "".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8"
             )
         self._file = self._path.open("a", encoding="utf-8")
-        self._events = _events(folder / "tensorboard", resume_step + 1)
+        self._events = _open_events(folder / "tensorboard", resume_step + 1)
 
     def write(self, step: int, **values: float) -> None:
         """Adds one line; it is on disk when this returns."""
@@ -95,11 +95,13 @@ class MetricsLog:
             self._file.write(json.dumps({"step": step} | plain(values)) + "\n")
             self._file.flush()
             if self._events is not None:
-                self._events(step, values)
+                _write_events(self._events, step, values)
 
     def close(self) -> None:
         with _named(self._path):
             self._file.close()
+            if self._events is not None:
+                self._events.close()
 
 
 @contextmanager
@@ -112,31 +114,33 @@ def _named(path: Path) -> Iterator[None]:
         raise
 
 
-def _events(folder: Path, first_step: int) -> Callable[[int, dict[str, float]], None] | None:
-    """Writes numbers of a step for TensorBoard, from `first_step` on in the place of older ones.
+def _open_events(folder: Path, first_step: int) -> Any | None:
+    """A file for TensorBoard whose steps, from `first_step` on, take the place of older ones.
 
     None without tensorboardX. Its usual writer is a thread, which would print its own traceback of a
-    full disk at the process's end; this one writes before it returns.
+    full disk at the process's end; this one has written when it returns.
     """
     try:
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
-        from tensorboardX.summary import scalar
     except ImportError:
         return None
     folder.mkdir(exist_ok=True)
     writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
     begin = SessionLog(status=SessionLog.START)
     writer.write_event(Event(wall_time=time.time(), step=first_step, session_log=begin))
+    return writer
 
-    def write(step: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            if value is not None:
-                summary = scalar(name, value)
-                writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))
-        writer.flush()
 
-    return write
+def _write_events(writer: Any, step: int, values: dict[str, float]) -> None:
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.summary import scalar
+
+    for name, value in values.items():
+        if value is not None:
+            summary = scalar(name, value)
+            writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+    writer.flush()
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
