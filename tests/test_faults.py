@@ -1,9 +1,11 @@
 """What a kill leaves behind, and how a run goes on; the whole table is `python -m experiments.faults`."""
 
+import contextlib
 import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ from experiments.faults_damage import archive_faults, damaged
 from experiments.faults_runs import is_temporary
 from jrec.errors import InputError
 from jrec.files import check_seal, clear_leftovers, read_json, replacing, sealed, write_json
-from jrec.report import open_run_directory
+from jrec.report import MetricsLog, open_run_directory
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.loop import EpochReport, Schedule, fit
 from jrec.train.step import TrainState
@@ -105,3 +107,16 @@ def test_damaged_archives_are_named_or_read_right(tmp_path):
     draw = random.Random(0)
     kinds = {damaged(bytes(range(256)), draw)[0] for _ in range(100)}
     assert kinds == {"cut short", "emptied", "bit turned", "zeros"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_names_the_metrics(tmp_path):
+    log = MetricsLog(tmp_path)
+    log._file.close()
+    with Path("/dev/full").open("w") as log._file:
+        with pytest.raises(OSError) as fault:
+            log.write(1, loss=1.0)
+        assert fault.value.filename == str(tmp_path / "metrics.jsonl")
+        with contextlib.suppress(OSError):  # what was not written is tried again
+            log._file.close()
+    log.close()

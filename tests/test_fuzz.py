@@ -383,7 +383,7 @@ def test_netflix_lines(folder, edits):
             (int(u), int(s), d.decode()) for u, s, d in (line.split(b",") for line in lines)
         )
         user = np.repeat(table.users, np.diff(table.offsets))
-        day = np.datetime64("1970-01-01") + table.first_day + table.day
+        day = (table.first_day + table.day.astype(np.int64)).astype("M8[D]")
         assert (
             sorted(zip(user.tolist(), (table.packed & 7).tolist(), map(str, day), strict=True))
             == said
