@@ -6,8 +6,6 @@ Each run is a process of its own. After each fault the run goes on as its messag
 then compared bit for bit with a run that nothing disturbed: parameters, optimizer state, metrics, results.
 """
 
-import ctypes
-import os
 import random
 import shutil
 import signal
@@ -185,7 +183,7 @@ def lost_rights(settings: Faults, folder: Path, finished: Path) -> list[Row]:
             command += ["--run-dir", str(run_dir), "--film", "1"]
         else:
             command = train_command(settings.system, run_dir, "--resume")
-        code, said = run(command, preexec_fn=_like_others)
+        code, said = run([sys.executable, "-c", _LIKE_OTHERS, *command])
         (run_dir / name).chmod(0o755)
         ok = code == 1 and said.startswith("error: ")
         said = (said if ok else f"NOT CLEAN ({code}): {said}").replace(str(folder), "…")
@@ -193,12 +191,14 @@ def lost_rights(settings: Faults, folder: Path, finished: Path) -> list[Row]:
     return rows
 
 
-def _like_others() -> None:
-    """Takes from root, before the program begins, the right to read what no mode allows."""
-    if os.getuid() == 0:
-        drop, override, read_search = 24, 1, 2  # of linux/prctl.h and linux/capability.h
-        for capability in (override, read_search):
-            ctypes.CDLL(None).prctl(drop, capability, 0, 0, 0)
+# Takes from root, before the program begins, the rights to read what no mode allows
+# (PR_CAPBSET_DROP of CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH; of others the system has not given them).
+_LIKE_OTHERS = """
+import ctypes, os, sys
+for capability in (1, 2):
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 def faults(settings: Faults) -> None:

@@ -113,11 +113,10 @@ def _quiet() -> Iterator[None]:
             hook(found)
 
     sys.unraisablehook = but_late_ones
-    try:
-        yield
-        sys.unraisablehook = hook  # stays where something was raised: late ones are yet to come
-    finally:
-        log.setLevel(level)
+    yield
+    # Not where something was raised: late ones are yet to come.
+    sys.unraisablehook = hook
+    log.setLevel(level)
 
 
 def _plain(state: TrainState) -> dict[str, Any]:
