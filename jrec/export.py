@@ -81,6 +81,8 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
             return {name: file[name] for name in file.files}
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; is the run finished?") from error
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read; give yourself the right (chmod u+r).") from error
     except Exception as error:
         # zipfile, zlib and NumPy each raise kinds of their own for damaged bytes.
         raise InputError(f"{path} is damaged; train again.") from error

@@ -31,7 +31,13 @@ class Checkpoints:
             max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
         )
         self._folder = folder
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        try:
+            with _quiet():
+                self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        except PermissionError as error:
+            raise InputError(
+                f"{folder} may not be read or written; give yourself the right (chmod u+rwx)."
+            ) from error
 
     def latest_step(self) -> int | None:
         """Steps taken in the newest complete checkpoint; None where there is none."""
