@@ -1,5 +1,6 @@
 """A run directory that explains itself: settings, metrics, curves, tables, final numbers."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -98,10 +99,14 @@ class MetricsLog:
                 _write_events(self._events, step, values)
 
     def close(self) -> None:
-        with _named(self._path):
-            self._file.close()
+        try:
+            with _named(self._path):
+                self._file.close()
+        finally:
             if self._events is not None:
-                self._events.close()
+                # Not `EventsWriter.close`, which leaves its file open where the disk is full.
+                with contextlib.suppress(OSError):
+                    self._events._py_recordio_writer.close()
 
 
 @contextmanager
