@@ -43,6 +43,7 @@ from experiments.candidates_system import (
 )
 from jrec.command_line import parse_command
 from jrec.data.click_examples import (
+    ClickSplit,
     count_items,
     held_out_examples,
     training_examples,
@@ -136,8 +137,22 @@ def build_model(settings: Train, clicks: Clicks) -> CandidateNetwork:
 def train(settings: Train) -> None:
     """Runs the experiment from data to report."""
     settings = with_preset(settings)
-    console = Console()
     clicks, split = load(settings.data)
+    made = settings.data.dataset == "synthetic"
+    truth = (settings.data.synthetic, settings.data.split_seed) if made else None
+    train_on(settings, clicks, split, truth)
+
+
+def train_on(
+    settings: Train, clicks: Clicks, split: ClickSplit, truth: tuple[ClickSize, int] | None = None
+) -> None:
+    """The same on clicks that are there.
+
+    Args:
+        settings: complete, see `with_preset`; its `data` says where the clicks are from.
+        truth: the sizes and seed of a made-up log, whose planted optimum is a reference then.
+    """
+    console = Console()
     model = build_model(settings, clicks)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"candidates-{settings.data.dataset}-{stamp}"
@@ -255,7 +270,6 @@ def train(settings: Train) -> None:
         "split": settings.data.split,
         "remove_seen": settings.remove_seen,
     }
-    made = settings.data.dataset == "synthetic"
     references = reference_metrics(
         clicks,
         split,
@@ -263,7 +277,7 @@ def train(settings: Train) -> None:
         held_out["test"],
         settings.remove_seen,
         KS,
-        (settings.data.synthetic, settings.data.split_seed) if made else None,
+        truth,
     )
     kept = dataclasses.asdict(settings) | {"data_source": dataclasses.asdict(clicks.source)}
     finish_candidates_run(run_dir, kept, environment(), results, references, clicks, console)

@@ -172,23 +172,35 @@ def encode_histories(
             first; of long ones the end is read. users: int [n], 0 to N - 1, or N for an unknown user.
         batch: histories at once; one compilation serves all.
     """
-    n, L = len(users), model.length
+    n = len(users)
     begin_n, end_n = histories.offsets[:-1], histories.offsets[1:]
-    clicked = histories.values if len(histories.values) else np.zeros(1, np.int32)
     vector_nD = np.zeros((n, model.weights.shape[1]), np.float32)
     for first in range(0, n, batch):
         # A short batch repeats its last row: one shape, one compilation.
         some = np.minimum(np.arange(first, first + batch), n - 1)
-        # The unknown click stands before the first, as in training.
-        place_BL = np.maximum(begin_n[some] - 1, end_n[some] - L)[:, None] + np.arange(L)
-        mask_BL = place_BL < end_n[some, None]
-        item_BL = clicked[np.clip(place_BL, 0, len(clicked) - 1)] + FIRST
-        item_BL = np.where(place_BL < begin_n[some, None], UNKNOWN, item_BL)
-        item_BL = np.where(mask_BL, item_BL, PADDING).astype(np.int32)
-        inputs = (item_BL, mask_BL, np.asarray(users)[some].astype(np.int32))
+        read = history_window(histories.values, begin_n[some], end_n[some], model.length)
+        inputs = (*read, np.asarray(users)[some].astype(np.int32))
         vector_BD = np.asarray(model.encode(*map(jnp.asarray, inputs)))
         vector_nD[first : first + batch] = vector_BD[: min(batch, n - first)]
     return vector_nD
+
+
+def history_window(
+    clicked: np.ndarray, begin_B: np.ndarray, end_B: np.ndarray, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of histories as a network reads them: int32 [B, L] vocabulary rows, mask bool [B, L].
+
+    Args:
+        clicked: catalogue rows, -1 for an unknown item; history b is `clicked[begin_B[b]:end_B[b]]`.
+        length: L.
+    """
+    clicked = clicked if len(clicked) else np.zeros(1, np.int32)
+    # The unknown click stands before the first, as in training.
+    place_BL = np.maximum(begin_B - 1, end_B - length)[:, None] + np.arange(length)
+    mask_BL = place_BL < end_B[:, None]
+    item_BL = clicked[np.clip(place_BL, 0, len(clicked) - 1)] + FIRST
+    item_BL = np.where(place_BL < begin_B[:, None], UNKNOWN, item_BL)
+    return np.where(mask_BL, item_BL, PADDING).astype(np.int32), mask_BL
 
 
 def _user_id_alone(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -56,6 +56,18 @@ def load_export(
 
     Raises InputError where the folder is no export or a file is damaged.
     """
+    program, flat = load_program(folder)
+    flat = flat if change is None else change(flat)
+    flat = {name: jax.numpy.asarray(value) for name, value in flat.items()}
+    call = jax.jit(program)
+    return lambda *inputs: call(flat, *inputs)
+
+
+def load_program(folder: Path) -> tuple[Callable[..., Any], dict[str, np.ndarray]]:
+    """The exported function, which may be traced into another, and the arrays it takes first, by name.
+
+    Raises InputError as `load_export`.
+    """
     flat = load_arrays(folder / _ARRAYS)
     digest = flat.pop(_DIGEST, None)
     if digest is None:
@@ -66,11 +78,7 @@ def load_export(
         raise InputError(f"{error.filename} does not exist; is the run finished?") from error
     if hashlib.sha256(content).digest() != digest.tobytes():
         raise InputError(f"{folder / _PROGRAM} is damaged or of another run; train again.")
-    program = jax.export.deserialize(bytearray(content))
-    flat = flat if change is None else change(flat)
-    flat = {name: jax.numpy.asarray(value) for name, value in flat.items()}
-    call = jax.jit(program.call)
-    return lambda *inputs: call(flat, *inputs)
+    return jax.export.deserialize(bytearray(content)).call, flat
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -1,0 +1,331 @@
+"""Both stages of the YouTube paper joined: candidates of several sources, then the ranking network.
+
+    python -m experiments.two_stages train --run-dir DIR
+    python -m experiments.two_stages train --dataset kuairand-pure --data-dir KuaiRand-Pure.zip --seed 0 --run-dir DIR
+    python -m experiments.two_stages recommend --run-dir DIR --user 1 --count 10
+
+The days of a log follow one another: the first stage trains on the first ones, the second on lists of
+--list-days, --valid-days choose its epoch, the rest is test (KuaiRand-Pure: 1 to 8 May). A list is made at the
+first moment of a day, for each user who is shown something on it; relevant is what the user completes
+(KuaiRand-Pure: long views) on that day. All items are candidates of the first stage, but those seen before.
+"""
+
+import dataclasses
+import math
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from rich.console import Console
+
+from experiments.candidates import train_on
+from experiments.ranking_settings import load
+from experiments.ranking_system import loss
+from experiments.two_stages_lists import DAY, Lists, Log, make_lists
+from experiments.two_stages_report import finish_two_stages
+from experiments.two_stages_settings import (
+    Train,
+    check,
+    first_stage_clicks,
+    first_stage_settings,
+)
+from experiments.two_stages_system import (
+    build_model,
+    feature_arrays,
+    history_keys,
+    history_quantiles,
+    list_data,
+    list_metrics,
+    make_gather,
+)
+from jrec import row_optimizers
+from jrec.candidate_export import load_candidate_model
+from jrec.command_line import parse_command
+from jrec.data.click_examples import time_cut
+from jrec.data.impressions import Impressions, ImpressionSplit
+from jrec.data.ragged import Ragged
+from jrec.errors import InputError, run_command
+from jrec.evaluate.ranking_metrics import mean_metrics
+from jrec.export import load_program
+from jrec.models.ranking import RankingNetwork
+from jrec.progress import watch_training
+from jrec.report import MetricsLog, environment, open_run_directory
+from jrec.retrieval.mining import Fallback, cooccurrence_lists, hottest
+from jrec.train.checkpoints import Checkpoints
+from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
+from jrec.train.row_step import init_row_state, make_row_step
+from jrec.train.step import TrainState
+from jrec.train.stream import Gather, epoch_order, make_chunk
+from jrec.two_stage_export import export_two_stages, load_two_stages, recommend_ranked
+from jrec.two_stages import Encode, find_candidates, make_two_stages
+
+
+@dataclass
+class Recommend:
+    """Print a ranked list for a user or a history, with scores and who named each item."""
+
+    run_dir: Path
+    """A finished run."""
+    user: str | None = None
+    """Raw id of a user."""
+    history: tuple[str, ...] = ()
+    """Raw ids of watched items, the oldest first; read in the place of the user's own log."""
+    count: int = 10
+    """How many."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """First moments of days, seconds: of the lists of each part."""
+
+    train: list[int]
+    valid: list[int]
+    test: list[int]
+
+
+def moments_of(settings: Train, impressions: Impressions, split: ImpressionSplit) -> Moments:
+    """The days of each part; raises InputError where too few days are there."""
+    day_of = _first_moment(impressions, split)
+    valid = sorted({day_of(t) for t in impressions.timestamp[split.valid].tolist()})
+    test = sorted({day_of(t) for t in impressions.timestamp[split.test].tolist()})
+    earlier = sorted({day_of(t) for t in impressions.timestamp[split.train].tolist()})
+    if len(earlier) <= settings.list_days or not valid:
+        raise InputError(
+            f"{len(earlier)} days before validation are too few for --list-days {settings.list_days} and "
+            f"a day for the first stage; give fewer, or a longer log."
+        )
+    return Moments(earlier[-settings.list_days :], valid, test)
+
+
+def _first_moment(impressions: Impressions, split: ImpressionSplit) -> Any:
+    # Days begin where the log's own parts do: midnight in China or in UTC.
+    phase = 16 * 3600 if impressions.name == "kuairand-pure" else 0
+    return lambda time: (time - phase) // DAY * DAY + phase
+
+
+def first_stage(
+    settings: Train, impressions: Impressions, moments: Moments, run_dir: Path
+) -> tuple[Log, Encode, dict[str, Any], int]:
+    """Trains the first stage unless it stands there; the logs, its program, its arrays, its block rows."""
+    clicks = first_stage_clicks(settings.data, impressions)
+    split = time_cut(clicks, moments.train[0], moments.test[0])
+    folder = run_dir / "first"
+    if not (folder / "results.json").exists():
+        train_on(first_stage_settings(settings, folder), clicks, split)
+    model = load_candidate_model(folder / "export")
+    program, flat = load_program(folder / "export")
+    # An export's arrays are named by paths, and a path is no name within another export.
+    flat = {name.replace("/", "|"): array for name, array in flat.items()}
+
+    def encode(arrays: Any, *inputs: jax.Array) -> jax.Array:
+        return program({name.replace("|", "/"): array for name, array in arrays.items()}, *inputs)
+
+    M, J = len(model.biases), settings.sizes.similar
+    known = split.train
+    lengths = np.bincount(clicks.user_of_event[known], minlength=clicks.users)
+    past = Ragged(clicks.item[known] - 2, np.concatenate([[0], np.cumsum(lengths)]))
+    nothing = Fallback(hottest(np.zeros(M, np.int64), J), np.zeros(M, np.int64))
+    similar = cooccurrence_lists(past, M, J, nothing)(0, M)
+    table = model.table
+    arrays = {
+        "first": flat,
+        "table": {"weights": table.weights, "biases": table.biases, "norm": table.norm},
+        "similar": np.where(similar.mask, similar.rows, -1).astype(np.int32),
+    }
+    log = Log(impressions, clicks, model.length)
+    return log, encode, jax.tree.map(jnp.asarray, arrays), table.block_rows
+
+
+def train(settings: Train) -> None:
+    """Runs both stages from data to report."""
+    check(settings)
+    console = Console()
+    impressions, split = load(settings.data, None)
+    moments = moments_of(settings, impressions, split)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    run_dir = settings.run_dir or Path("runs") / f"two-stages-{settings.data.dataset}-{stamp}"
+    open_run_directory(run_dir, settings.resume, record(settings, impressions))
+    log, encode, arrays, block_rows = first_stage(settings, impressions, moments, run_dir)
+    sizes, keys = settings.sizes, history_keys(impressions)
+    find = jax.jit(partial(_find, encode, block_rows, sizes))
+    lists = {
+        part: make_lists(
+            log, at, find, arrays, sizes, settings.recent_days, only_targets=part != "train"
+        )
+        for part, at in vars(moments).items()
+    }
+    for part, some in lists.items():
+        console.print(f"{part}: {len(some):,} lists, {int(some.completed.sum()):,} targets named")
+
+    before = np.flatnonzero((impressions.timestamp < moments.valid[0]) & ~impressions.history_only)
+    features, *columns = feature_arrays(impressions, before, settings.user_id)
+    features["quantiles"] = history_quantiles(features, keys, lists["train"])
+    model = build_model(settings, impressions, *columns)
+    gather = make_gather(keys, sizes)
+    predict = make_predict(model, gather)
+    chosen, trained = second_stage(
+        settings, model, gather, predict, features, lists, run_dir, console
+    )
+    logits = predict(chosen, features, lists["test"])
+    popular, recent, _ = log.recent(moments.test[-1] + DAY, settings.recent_days, sizes)
+    whole = arrays | {"hottest": jnp.asarray(popular), "recent": jnp.asarray(recent)}
+    whole |= {"features": features, "ranker": chosen}
+    two_stages = make_two_stages(
+        encode, model.apply, keys, sizes, block_rows, settings.rank_by, sum(sizes.lengths)
+    )
+    vocabularies = impressions.vocabularies
+    export_two_stages(
+        run_dir / "export",
+        two_stages,
+        whole,
+        log.length,
+        sizes.events,
+        log.user_logs(moments.test[-1] + DAY),
+        impressions.name,
+        vocabularies["item"],
+        vocabularies["user"],
+        impressions.user_row,
+    )
+    kept = dataclasses.asdict(settings) | {"data_source": dataclasses.asdict(impressions.source)}
+    finish_two_stages(
+        run_dir, kept, environment(), trained, lists["test"], logits, settings.rank_by, console
+    )
+
+
+def _find(encode: Encode, block_rows: int, sizes: Any, arrays: Any, request: Any) -> Any:
+    return find_candidates(arrays, encode, block_rows, sizes, request)
+
+
+def second_stage(
+    settings: Train,
+    model: RankingNetwork,
+    gather: Gather,
+    predict: Callable[[Any, dict[str, Any], Lists], dict[str, np.ndarray]],
+    features: dict[str, Any],
+    lists: dict[str, Lists],
+    run_dir: Path,
+    console: Console,
+) -> tuple[Any, dict[str, Any]]:
+    """Trains the ranking network on lists; its best parameters, and what is known of the training."""
+    init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
+    count = len(lists["train"])
+    data = list_data(lists["train"], features, np.arange(count))
+    one = gather(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+    params = jax.jit(model.init)(init_key, one)
+    steps = math.ceil(count / settings.batch_lists)
+    rate = optax.linear_schedule(settings.learning_rate, 0.0, settings.epochs * steps)
+    optimizer, row_optimizer = optax.adam(rate), row_optimizers.adam(rate)
+    state = init_row_state(params, optimizer, row_optimizer, step_key)
+    each = partial(loss, model, "all", settings.click_weight, settings.completion_weight)
+    step = make_row_step(each, optimizer, row_optimizer)
+
+    def evaluate(state: TrainState) -> dict[str, float]:
+        logits = predict(state.params, features, lists["valid"])
+        means = mean_metrics(list_metrics(lists["valid"], logits[settings.rank_by]))
+        return {f"valid_{name}": means[name] for name in ("ndcg@10", "hr@10", "recall@50")}
+
+    schedule = Schedule(
+        epochs=settings.epochs,
+        steps_per_epoch=steps,
+        chunk_steps=settings.chunk_steps,
+        checkpoint_steps=0,
+        watch="valid_ndcg@10",
+        patience=0,
+        highest=True,
+    )
+    template = jax.eval_shape(lambda: state)
+    last, best = Checkpoints(run_dir / "last", keep=2), Checkpoints(run_dir / "best", keep=1)
+    progress = Progress()
+    if settings.resume and last.latest_step() is not None:
+        state, saved = last.restore(template)
+        progress = Progress(**saved)
+    first_step = int(state.step)
+    order = partial(epoch_order, order_key, count=count, batch_size=settings.batch_lists)
+    chunk = make_chunk(step, gather, count, settings.batch_lists)
+    with closing(MetricsLog(run_dir, first_step)) as metrics, stop_on_signals() as should_stop:
+        reports = fit(
+            state, data, chunk, order, evaluate, schedule, last, best, progress, should_stop
+        )
+        stopped = watch_training(reports, schedule, metrics, console, first_step)
+    if stopped:
+        console.print(
+            f"Stopped at step {stopped.step}, saved; go on with --resume --run-dir {run_dir}."
+        )
+        sys.exit(130)
+    chosen, saved = best.restore(template._replace(opt_state=()))
+    pace = progress.examples / progress.seconds if progress.seconds else None
+    known = {"best_epoch": saved["epoch"] - 1, "candidates_per_second": pace, "seed": settings.seed}
+    return chosen.params, known | saved["metrics"]
+
+
+def make_predict(
+    model: RankingNetwork, gather: Gather, batch: int = 32, block: int = 128
+) -> Callable[[Any, dict[str, Any], Lists], dict[str, np.ndarray]]:
+    """A function (params, features, lists) -> each head's logits [Q, C].
+
+    Args:
+        batch: lists at once. block: batches on the device at a time.
+    """
+
+    @jax.jit
+    def of_block(params: Any, data: dict[str, Any]) -> dict[str, jax.Array]:
+        def one(start: jax.Array) -> dict[str, jax.Array]:
+            positions = start + jnp.arange(batch)
+            return model.apply(params, gather(data, positions, jnp.ones(batch, bool)))
+
+        return jax.lax.map(one, jnp.arange(0, len(data["lists"]["late"]), batch))
+
+    def of_lists(params: Any, features: dict[str, Any], lists: Lists) -> dict[str, np.ndarray]:
+        count, found = min(block, -(-len(lists) // batch)) * batch, []
+        for start in range(0, len(lists), count):
+            some = np.minimum(np.arange(start, start + count), len(lists) - 1)
+            found.append(of_block(params, list_data(lists, features, some)))
+        C = lists.found.rows.shape[1]
+        return {
+            name: np.concatenate([np.asarray(one[name]).reshape(-1, C) for one in found])[
+                : len(lists)
+            ]
+            for name in found[0]
+        }
+
+    return of_lists
+
+
+def record(settings: Train, impressions: Impressions) -> dict[str, Any]:
+    """What `settings.json` keeps, and a resumed run must agree with."""
+    free = ("resume", "run_dir")  # may differ between a run and its continuation
+    kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in free}
+    kept["data"] = {k: v for k, v in kept["data"].items() if k != "data_dir"}
+    source = dataclasses.asdict(impressions.source) | {"location": None}
+    return kept | {"data_source": source, "impressions": len(impressions)}
+
+
+def recommend(settings: Recommend) -> None:
+    """Prints a ranked list of both stages, out of the export."""
+    model = load_two_stages(settings.run_dir / "export")
+    lines, notes = recommend_ranked(model, settings.count, settings.user, settings.history or None)
+    for note in notes:
+        print(f"note: {note}")
+    print("rank  item  score  expected seconds  named by (place)")
+    for rank, line in enumerate(lines, start=1):
+        named = ", ".join(f"{source} {place}" for source, place in line.sources.items())
+        print(f"{rank:>4}  {line.item}  {line.score:.3f}  {line.watch_seconds:.1f}  {named}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; `arguments` are the process's own by default."""
+    settings = parse_command((Train, Recommend), __doc__, arguments)
+    {Train: train, Recommend: recommend}[type(settings)](settings)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,96 @@
+"""What the two-stage experiment prints and writes beside the models."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from experiments.two_stages_lists import Lists
+from experiments.two_stages_system import list_metrics, source_scores
+from jrec.evaluate.per_user import write_per_user
+from jrec.evaluate.ranking_metrics import mean_metrics
+from jrec.evaluate.significance import paired_bootstrap
+from jrec.files import replacing, write_json
+from jrec.report import markdown_table
+
+SHOWN = ("ndcg@10", "hr@10", "recall@10", "mrr", "recall@50")
+
+
+def finish_two_stages(
+    run_dir: Path,
+    settings: dict[str, Any],
+    environment: dict[str, Any],
+    trained: dict[str, Any],
+    test: Lists,
+    logits: dict[str, np.ndarray],
+    rank_by: str,
+    console: Console,
+) -> None:
+    """Measures all orders on test, writes `results.json` and `report.md`, prints the table.
+
+    Args:
+        test: its lists. logits: each head's, of their candidates.
+    """
+    orders = source_scores(test)
+    orders["second stage"] = logits[rank_by]
+    orders["second stage, network's candidates alone"] = np.where(
+        orders["network"] > -np.inf, logits[rank_by], -np.inf
+    )
+    if rank_by != "watch":
+        orders["second stage, by expected watch time"] = logits["watch"]
+    by_list = {name: list_metrics(test, score) for name, score in orders.items()}
+    means = {name: mean_metrics(values) for name, values in by_list.items()}
+    named = float(test.completed.sum() / test.targets.lengths.sum())
+    users = np.unique(test.request.user)
+
+    def by_user(name: str) -> np.ndarray:
+        """A user's NDCG@10, the mean over days."""
+        place = np.searchsorted(users, test.request.user)
+        total = np.bincount(place, by_list[name]["ndcg@10"])
+        return total / np.bincount(place)
+
+    gain = paired_bootstrap(by_user("network"), by_user("second stage"))
+    results: dict[str, Any] = {
+        "orders": means,
+        "lists": len(test),
+        "targets": int(test.targets.lengths.sum()),
+        "targets_named": named,
+        "ndcg@10_gain_by_user": vars(gain),
+        **trained,
+    }
+    write_per_user(run_dir, users, {"ndcg@10": by_user("second stage")})
+    rows = [[name, *(values[metric] for metric in SHOWN)] for name, values in means.items()]
+    table = Table("test", *SHOWN)
+    for name, *values in rows:
+        table.add_row(name, *(f"{value:.4f}" for value in values))
+    console.print(table)
+    sentence = (
+        f"{len(test):,} lists, {results['targets']:,} targets, {named:.1%} of them named by a source; "
+        f"second stage less the first by user: {gain.difference:+.4f} NDCG@10 "
+        f"({gain.low:+.4f} to {gain.high:+.4f}, p = {gain.p:.2g}, paired bootstrap)"
+    )
+    console.print(sentence, highlight=False)
+    command = shlex.join(["python", "-m", "experiments.two_stages", *sys.argv[1:]])
+    report = "\n\n".join(
+        [
+            f"# both stages on {settings['data']['dataset']}",
+            f"Command: `{command}`",
+            markdown_table(["test", *SHOWN], rows),
+            sentence,
+            "## Settings",
+            markdown_table(
+                ["setting", "value"], [[f"`{k}`", f"`{v}`"] for k, v in settings.items()]
+            ),
+            "## Environment",
+            markdown_table(["what", "value"], list(environment.items())),
+        ]
+    )
+    with replacing(run_dir / "report.md") as temporary:
+        temporary.write_text(report + "\n", encoding="utf-8")
+    write_json(run_dir / "environment.json", environment)
+    write_json(run_dir / "results.json", results | {"command": command, "run_settings": settings})
+    console.print(f"run directory: {run_dir}", highlight=False, soft_wrap=True)
