@@ -104,6 +104,7 @@ def measure(
         if name in logits:
             probability = 1 / (1 + np.exp(-logits[name].astype(np.float64)))
             metrics[f"{name}_log_loss"] = log_loss(probability, label)
+            metrics[f"{name}_head_auc"] = auc(probability, label)
             metrics[f"{name}_head_gauc"] = mean_group_auc(probability, label, user)
     expected = watch_seconds_of(score)
     found = watch_time_errors(expected, np.where(clicked, watch, 0))

@@ -11,6 +11,7 @@ import tyro
 from experiments.candidates_settings import Data as CandidateData
 from experiments.candidates_settings import Train as CandidateTrain
 from experiments.candidates_settings import with_preset
+from experiments.candidates_system import LossName
 from experiments.ranking_settings import Data
 from jrec.data.clicks import Clicks, build_clicks
 from jrec.data.impressions import Impressions
@@ -32,8 +33,10 @@ class Train:
     """Candidates of each source, and how much of a user's log is read."""
     recent_days: int = 3
     """Days that an item's recent watches are counted over."""
-    first_epochs: int = 5
+    first_epochs: int = 6
     """Of the first stage (preset `small` of `experiments.candidates`)."""
+    first_loss: LossName = "sampled-softmax"
+    """Of the first stage, with 256 shared negatives by frequency where it draws any."""
     first_width: int = 64
     """Of the first stage's vectors."""
     tower: tuple[int, ...] = (256, 128)
@@ -128,6 +131,10 @@ def first_stage_settings(settings: Train, folder: Path) -> CandidateTrain:
             data=CandidateData(dataset=settings.data.dataset, data_dir=settings.data.data_dir),
             preset="small",
             epochs=settings.first_epochs,
+            loss=settings.first_loss,
+            negatives=256,
+            noise="frequency",
+            batch_size=64,
             item_width=settings.first_width,
             seed=settings.seed,
             run_dir=folder,

@@ -1,0 +1,85 @@
+"""Gradient-boosted trees on the ranking network's features, by scikit-learn (the extra `trees`)."""
+
+from typing import Any
+
+import numpy as np
+
+from experiments.ranking_settings import Train
+from experiments.ranking_system import extra_features, measure
+from jrec.data.clicks import Bag, Categorical, Continuous, take
+from jrec.data.impressions import Impressions, ImpressionSplit
+from jrec.errors import InputError
+
+_MOST_CATEGORIES = 250  # of a column that the histograms take as it is
+
+
+def tree_metrics(
+    settings: Train, impressions: Impressions, split: ImpressionSplit, most_trees: int = 300
+) -> dict[str, float]:
+    """Test metrics of trees that foretell completed watches; how many trees, validation decides.
+
+    The features are the network's: numbers as they are, unknown ones missing; ids of few values as
+    categories, of many (users, items, authors, music) as the cross-fitted mean label of each (Micci-Barreca
+    2001); the tags one column each. The bag of last watched items, which trees cannot read, is left out.
+
+    Raises InputError where scikit-learn is missing.
+    """
+    try:
+        from sklearn.ensemble import HistGradientBoostingClassifier
+        from sklearn.preprocessing import TargetEncoder
+    except ImportError as error:
+        raise InputError(
+            "The trees need scikit-learn, which is not installed; pip install 'jrec[trees]' brings it, "
+            "or leave them out with --no-trees."
+        ) from error
+    few, many, numbers = tree_columns(settings, impressions)
+    parts = {"train": split.train, "valid": split.valid, "test": split.test}
+    label = {name: impressions.completed[rows] for name, rows in parts.items()}
+    encoder = TargetEncoder(target_type="binary", random_state=settings.seed)
+    encoded = {"train": encoder.fit_transform(many[parts["train"]], label["train"])}
+    encoded |= {name: encoder.transform(many[parts[name]]) for name in ("valid", "test")}
+    x = {
+        name: np.concatenate([few[rows], encoded[name], numbers[rows]], 1)
+        for name, rows in parts.items()
+    }
+    trees = HistGradientBoostingClassifier(
+        learning_rate=0.05,
+        max_iter=most_trees,
+        categorical_features=np.arange(x["train"].shape[1]) < few.shape[1],
+        early_stopping=True,
+        n_iter_no_change=20,
+        random_state=settings.seed,
+    )
+    trees.fit(x["train"], label["train"], X_val=x["valid"], y_val=label["valid"])
+    score = trees.predict_proba(x["test"])[:, 1]
+    logit = np.log(score / (1 - score))
+    found = measure(impressions, parts["test"], {"watch": logit, "completion": logit})
+    return found | {"trees": float(trees.n_iter_)}
+
+
+def tree_columns(
+    settings: Train, impressions: Impressions
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns of n rows: categories float32 (few values), ids int32 (many), numbers float32 (NaN unknown)."""
+    extra = extra_features(impressions, settings.history, 0)
+    own: dict[str, Any] = {"item": Categorical(impressions.item, "item")}
+    if settings.user_id:
+        own["user"] = Categorical(impressions.user_row[impressions.user], "user")
+    places = {"user_features": impressions.user, "item_features": impressions.item}
+    columns = own | impressions.context_features | extra
+    for of, place in places.items():
+        columns |= {name: take(column, place) for name, column in getattr(impressions, of).items()}
+    few, many, numbers = [], [], []
+    for column in columns.values():
+        if isinstance(column, Continuous):
+            numbers.append(np.where(column.known, column.values, np.nan).astype(np.float32))
+        elif isinstance(column, Bag):
+            rows = impressions.vocabularies[column.vocabulary].rows
+            hot = np.zeros((len(impressions), rows), np.float32)
+            hot[np.repeat(np.arange(len(hot)), column.rows.lengths), column.rows.values] = 1
+            numbers += list(hot.T)
+        elif impressions.vocabularies[column.vocabulary].rows <= _MOST_CATEGORIES:
+            few.append(column.rows.astype(np.float32))
+        else:
+            many.append(column.rows)
+    return np.stack(few, 1), np.stack(many, 1), np.stack(numbers, 1)
