@@ -52,6 +52,7 @@ from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
 from jrec.train.row_step import init_row_state, make_row_step
 from jrec.train.step import TrainState, init_state, make_step
 from jrec.train.stream import epoch_order, make_chunk
+from jrec.watch_scaling import Scaling, fit_scaling
 
 
 @dataclass
@@ -117,7 +118,7 @@ def train(settings: Train) -> None:
         steps_per_epoch=steps_per_epoch,
         chunk_steps=settings.chunk_steps,
         checkpoint_steps=settings.checkpoint_steps,
-        watch="valid_weighted_loss" if len(split.valid) else None,
+        watch=f"valid_{settings.choose_by}" if len(split.valid) else None,
         patience=settings.patience,
     )
     last, best = Checkpoints(run_dir / "last", keep=2), Checkpoints(run_dir / "best", keep=1)
@@ -140,9 +141,19 @@ def train(settings: Train) -> None:
         sys.exit(130)
 
     chosen, saved = best.restore(template._replace(opt_state=()))
+    scaling = Scaling(1.0, 0.0)
+    if settings.calibrate and len(split.valid):
+        scaling = scaling_of(
+            settings, impressions, split.valid, predict(chosen.params, data, split.valid)["watch"]
+        )
     logits = predict(chosen.params, data, split.test)
+    raw = measure(impressions, split.test, logits)
+    logits["watch"] = scaling(logits["watch"])
     found = measure(impressions, split.test, logits)
     results = saved["metrics"] | {f"test_{name}": value for name, value in found.items()}
+    changed = ("watch_mae", "watch_rmse", "watch_bias", "planted_worst_decile")
+    results |= {f"test_unscaled_{name}": raw[name] for name in changed if name in raw}
+    results |= {"scaling_slope": scaling.slope, "scaling_intercept": scaling.intercept}
     results |= {
         "best_epoch": saved["epoch"] - 1,
         "epochs": progress.epoch - 1,
@@ -159,6 +170,16 @@ def train(settings: Train) -> None:
     bins = calibration(watch_seconds_of(logits["watch"]), actual[split.test])
     kept = dataclasses.asdict(settings) | {"data_source": dataclasses.asdict(impressions.source)}
     finish_ranking_run(run_dir, kept, environment(), results, popular, bins, console)
+
+
+def scaling_of(
+    settings: Train, impressions: Impressions, rows: np.ndarray, logit: np.ndarray
+) -> Scaling:
+    """What makes the expected watch times of these impressions come out right."""
+    weight = impressions.watch_seconds[rows]
+    if settings.weights == "equal":
+        weight = np.ones_like(weight)
+    return fit_scaling(logit, impressions.clicked[rows], weight, settings.unit)
 
 
 def write_users(
@@ -202,7 +223,10 @@ def evaluate(settings: Evaluate) -> None:
     params = jax.eval_shape(model.init, jax.random.key(0), one)
     template = TrainState(jnp.zeros((), jnp.int32), jax.random.key(0), params, ())
     chosen, _ = Checkpoints(settings.run_dir / "best", keep=1).restore(template)
-    found = measure(impressions, rows, make_predict(model.apply)(chosen.params, arrays, rows))
+    logits = make_predict(model.apply)(chosen.params, arrays, rows)
+    scaling = Scaling(written["scaling_slope"], written["scaling_intercept"])
+    logits["watch"] = scaling(logits["watch"])
+    found = measure(impressions, rows, logits)
     print(f"{settings.part}, {len(rows):,} impressions")
     for name, value in found.items():
         print(f"{name:>24}  {value:.4f}")

@@ -87,7 +87,7 @@ def measure(
 ) -> dict[str, float]:
     """Metrics of a part; exp of the `watch` logits is the score and the expected watch time.
 
-    Pages are ranked by the score; the per-user AUCs (GAUC) are those of all a user's impressions.
+    `watch_loss` is `weighted_logistic` with weight 1 on all. Pages are ranked by the score; the per-user AUCs (GAUC) are those of all a user's impressions.
     """
     clicked, completed = impressions.clicked[rows], impressions.completed[rows]
     watch, user = impressions.watch_seconds[rows], impressions.user[rows]
@@ -106,6 +106,9 @@ def measure(
             metrics[f"{name}_log_loss"] = log_loss(probability, label)
             metrics[f"{name}_head_auc"] = auc(probability, label)
             metrics[f"{name}_head_gauc"] = mean_group_auc(probability, label, user)
+    z = score.astype(np.float64)
+    lost = np.where(clicked, watch, 0) * np.logaddexp(0, -z) + np.logaddexp(0, z)
+    metrics["watch_loss"] = float(lost.mean())
     expected = watch_seconds_of(score)
     found = watch_time_errors(expected, np.where(clicked, watch, 0))
     metrics |= {f"watch_{name}": value for name, value in found.items()}
