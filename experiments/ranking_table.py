@@ -63,7 +63,7 @@ class Table:
     user_id: bool = True
     """Whether each user has a vector."""
     ablations: bool = True
-    """Also the largest tower with equal weights, without powers, with the paper's unit, without history."""
+    """Also the largest tower with equal weights, and without powers."""
     trees: bool = True
     """Also gradient-boosted trees (needs scikit-learn)."""
     users: int = 2_000
@@ -77,9 +77,6 @@ def cells_of(settings: Table) -> dict[str, dict[str, Any]]:
         largest = {"tower": TOWERS["1024-512-256"]}
         cells["equal weights"] = largest | {"weights": "equal"}
         cells["no powers"] = largest | {"powers": False}
-        cells["none, no powers"] = {"tower": (), "powers": False}
-        cells["weight 1 on unclicked alone (paper)"] = largest | {"unit": "unclicked"}
-        cells["no history"] = largest | {"history": False, "watched": 0}
     return cells
 
 

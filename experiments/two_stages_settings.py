@@ -17,6 +17,7 @@ from jrec.data.clicks import Clicks, build_clicks
 from jrec.data.impressions import Impressions
 from jrec.data.kuairand import read_kuairand
 from jrec.errors import InputError
+from jrec.models.candidates import EncoderName
 from jrec.models.ranking import HeadName
 from jrec.two_stages import StageSizes
 
@@ -35,6 +36,8 @@ class Train:
     """Days that an item's recent watches are counted over."""
     first_epochs: int = 6
     """Of the first stage (preset `small` of `experiments.candidates`)."""
+    first_encoder: EncoderName = "attention"
+    """What reads the history in the first stage."""
     first_loss: LossName = "sampled-softmax"
     """Of the first stage, with 256 shared negatives by frequency where it draws any."""
     first_width: int = 64
@@ -130,6 +133,7 @@ def first_stage_settings(settings: Train, folder: Path) -> CandidateTrain:
         CandidateTrain(
             data=CandidateData(dataset=settings.data.dataset, data_dir=settings.data.data_dir),
             preset="small",
+            encoder=settings.first_encoder,
             epochs=settings.first_epochs,
             loss=settings.first_loss,
             negatives=256,

@@ -20,7 +20,16 @@ from jrec.two_stage_export import load_two_stages, recommend_ranked
 ROOT = Path(__file__).parents[1]
 TRAIN = ["train", "--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.pages", "12"]
 TRAIN += ["--synthetic.slots", "4", "--tower", "8", "--epochs", "1", "--first-epochs", "1"]
-TRAIN += ["--first-width", "8", "--sizes.network", "10", "--sizes.hottest", "5"]
+TRAIN += [
+    "--first-encoder",
+    "mean",
+    "--first-width",
+    "8",
+    "--sizes.network",
+    "10",
+    "--sizes.hottest",
+    "5",
+]
 TRAIN += ["--sizes.similar", "2", "--sizes.last", "2", "--sizes.events", "20"]
 
 SERVE = """
