@@ -144,12 +144,17 @@ def train(settings: Train) -> None:
 
 
 def train_on(
-    settings: Train, clicks: Clicks, split: ClickSplit, truth: tuple[ClickSize, int] | None = None
+    settings: Train,
+    clicks: Clicks,
+    split: ClickSplit,
+    truth: tuple[ClickSize, int] | None = None,
+    compare: bool = True,
 ) -> None:
     """The same on clicks that are there.
 
     Args:
         settings: complete, see `with_preset`; its `data` says where the clicks are from.
+        compare: report what popularity and item neighbours reach, too.
         truth: the sizes and seed of a made-up log, whose planted optimum is a reference then.
     """
     console = Console()
@@ -270,15 +275,17 @@ def train_on(
         "split": settings.data.split,
         "remove_seen": settings.remove_seen,
     }
-    references = reference_metrics(
-        clicks,
-        split,
-        counts,
-        held_out["test"],
-        settings.remove_seen,
-        KS,
-        truth,
-    )
+    references = {}
+    if compare:
+        references = reference_metrics(
+            clicks,
+            split,
+            counts,
+            held_out["test"],
+            settings.remove_seen,
+            KS,
+            truth,
+        )
     kept = dataclasses.asdict(settings) | {"data_source": dataclasses.asdict(clicks.source)}
     finish_candidates_run(run_dir, kept, environment(), results, references, clicks, console)
 

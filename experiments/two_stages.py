@@ -120,7 +120,7 @@ def first_stage(
     split = time_cut(clicks, moments.train[0], moments.test[0])
     folder = run_dir / "first"
     if not (folder / "results.json").exists():
-        train_on(first_stage_settings(settings, folder), clicks, split)
+        train_on(first_stage_settings(settings, folder), clicks, split, compare=False)
     model = load_candidate_model(folder / "export")
     program, flat = load_program(folder / "export")
     # An export's arrays are named by paths, and a path is no name within another export.
