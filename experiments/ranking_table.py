@@ -136,6 +136,7 @@ def baselines(settings: Table) -> dict[str, dict[str, float]]:
         found["gradient-boosted trees"] = {
             name: float(np.mean([values[name] for values in each])) for name in each[0]
         }
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
     write_json(path, found)
     return found
 
@@ -146,7 +147,6 @@ def main(arguments: list[str] | None = None) -> None:
     if not settings.seeds:
         raise InputError("--seeds must name a seed or more.")
     check(settings_of(settings, {}, settings.seeds[0], None))
-    settings.run_dir.mkdir(parents=True, exist_ok=True)
     compared = baselines(settings)
     rows, losses = [], {}
     for name, changed in cells_of(settings).items():
