@@ -82,8 +82,12 @@ def prepare(
 def train(settings: Train) -> None:
     """Runs the experiment from data to report."""
     check(settings)
+    train_on(settings, *load(settings.data, settings.longest_watch))
+
+
+def train_on(settings: Train, impressions: Impressions, split: ImpressionSplit) -> None:
+    """The same on impressions that are there; `settings.data` says where they are from."""
     console = Console()
-    impressions, split = load(settings.data, settings.longest_watch)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"ranking-{settings.data.dataset}-{stamp}"
     open_run_directory(run_dir, settings.resume, record(settings, impressions))

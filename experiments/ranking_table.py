@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from experiments.ranking import train
+from experiments.ranking import train_on
 from experiments.ranking_settings import Data, Train, check, load
 from experiments.ranking_system import measure, popularity_scores
 from experiments.ranking_trees import tree_metrics
 from jrec.command_line import parse_command
+from jrec.data.impressions import Impressions, ImpressionSplit
 from jrec.errors import InputError, run_command
 from jrec.files import plain, read_json, replacing, write_json
 from jrec.report import markdown_table
@@ -102,12 +103,19 @@ def settings_of(settings: Table, changed: dict[str, Any], seed: int, folder: Pat
     )
 
 
-def run_cell(settings: Table, name: str, changed: dict[str, Any], seed: int) -> dict[str, Any]:
-    """The results of one run, trained unless they are there."""
+def run_cell(
+    settings: Table,
+    name: str,
+    changed: dict[str, Any],
+    seed: int,
+    held: tuple[Impressions, ImpressionSplit],
+) -> dict[str, Any]:
+    """The results of one run, trained on what is `held` unless they are there."""
     folder = settings.run_dir / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
     wanted = settings_of(settings, changed, seed, folder)
     if not (folder / "results.json").exists():
-        train(wanted)
+        check(wanted)
+        train_on(wanted, *held)
     results = read_json(folder / "results.json")
     ran, asked = results["run_settings"], plain(dataclasses.asdict(wanted))
     for key in sorted(asked.keys() - {"resume", "run_dir", "data"}):
@@ -119,13 +127,13 @@ def run_cell(settings: Table, name: str, changed: dict[str, Any], seed: int) -> 
     return results
 
 
-def baselines(settings: Table) -> dict[str, dict[str, float]]:
+def baselines(
+    settings: Table, impressions: Impressions, split: ImpressionSplit
+) -> dict[str, dict[str, float]]:
     """Test metrics of popularity and, if asked for, of trees (mean over seeds); kept in `baselines.json`."""
     path = settings.run_dir / "baselines.json"
     if path.exists():
         return read_json(path)
-    one = settings_of(settings, {}, settings.seeds[0], None)
-    impressions, split = load(one.data, one.longest_watch)
     score = popularity_scores(impressions, split.train, split.test)
     found = {"popularity": measure(impressions, split.test, {"watch": score})}
     if settings.trees:
@@ -146,11 +154,13 @@ def main(arguments: list[str] | None = None) -> None:
     settings = parse_command((Table,), __doc__, arguments)
     if not settings.seeds:
         raise InputError("--seeds must name a seed or more.")
-    check(settings_of(settings, {}, settings.seeds[0], None))
-    compared = baselines(settings)
+    one = settings_of(settings, {}, settings.seeds[0], None)
+    check(one)
+    held = load(one.data, one.longest_watch)
+    compared = baselines(settings, *held)
     rows, losses = [], {}
     for name, changed in cells_of(settings).items():
-        runs = [run_cell(settings, name, changed, seed) for seed in settings.seeds]
+        runs = [run_cell(settings, name, changed, seed, held) for seed in settings.seeds]
         values = {m: np.array([run[f"test_{m}"] for run in runs], float) for m in METRICS}
         rows.append([name, *(_spread(values[m]) for m in METRICS)])
         losses[name] = values["weighted_loss"]

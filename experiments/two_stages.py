@@ -113,12 +113,15 @@ def _first_moment(impressions: Impressions, split: ImpressionSplit) -> Any:
 
 
 def first_stage(
-    settings: Train, impressions: Impressions, moments: Moments, run_dir: Path
+    settings: Train, impressions: Impressions, until: int, test_from: int, folder: Path
 ) -> tuple[Log, Encode, dict[str, Any], int]:
-    """Trains the first stage unless it stands there; the logs, its program, its arrays, its block rows."""
+    """Trains a first stage unless it stands there; the logs, its program, its arrays, its block rows.
+
+    Args:
+        until: seconds; it trains on the clicks before, and those up to `test_from` choose its epoch.
+    """
     clicks = first_stage_clicks(settings.data, impressions)
-    split = time_cut(clicks, moments.train[0], moments.test[0])
-    folder = run_dir / "first"
+    split = time_cut(clicks, until, test_from)
     if not (folder / "results.json").exists():
         train_on(first_stage_settings(settings, folder), clicks, split, compare=False)
     model = load_candidate_model(folder / "export")
@@ -154,7 +157,9 @@ def train(settings: Train) -> None:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"two-stages-{settings.data.dataset}-{stamp}"
     open_run_directory(run_dir, settings.resume, record(settings, impressions))
-    log, encode, arrays, block_rows = first_stage(settings, impressions, moments, run_dir)
+    log, encode, arrays, block_rows = first_stage(
+        settings, impressions, moments.train[0], moments.test[0], run_dir / "first"
+    )
     sizes, keys = settings.sizes, history_keys(impressions)
     find = jax.jit(partial(_find, encode, block_rows, sizes))
     lists = {
@@ -163,6 +168,13 @@ def train(settings: Train) -> None:
         )
         for part, at in vars(moments).items()
     }
+    fresh = None
+    if settings.fresh_first:
+        _, again, given, rows = first_stage(
+            settings, impressions, moments.valid[0], moments.test[0], run_dir / "fresh"
+        )
+        look = jax.jit(partial(_find, again, rows, sizes))
+        fresh = make_lists(log, moments.test, look, given, sizes, settings.recent_days, True)
     for part, some in lists.items():
         console.print(f"{part}: {len(some):,} lists, {int(some.completed.sum()):,} targets named")
 
@@ -197,7 +209,15 @@ def train(settings: Train) -> None:
     )
     kept = dataclasses.asdict(settings) | {"data_source": dataclasses.asdict(impressions.source)}
     finish_two_stages(
-        run_dir, kept, environment(), trained, lists["test"], logits, settings.rank_by, console
+        run_dir,
+        kept,
+        environment(),
+        trained,
+        lists["test"],
+        logits,
+        settings.rank_by,
+        fresh,
+        console,
     )
 
 
@@ -302,7 +322,7 @@ def make_predict(
 
 def record(settings: Train, impressions: Impressions) -> dict[str, Any]:
     """What `settings.json` keeps, and a resumed run must agree with."""
-    free = ("resume", "run_dir")  # may differ between a run and its continuation
+    free = ("resume", "run_dir", "fresh_first")  # may differ between a run and its continuation
     kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in free}
     kept["data"] = {k: v for k, v in kept["data"].items() if k != "data_dir"}
     source = dataclasses.asdict(impressions.source) | {"location": None}

@@ -28,12 +28,14 @@ def finish_two_stages(
     test: Lists,
     logits: dict[str, np.ndarray],
     rank_by: str,
+    fresh: Lists | None,
     console: Console,
 ) -> None:
     """Measures all orders on test, writes `results.json` and `report.md`, prints the table.
 
     Args:
         test: its lists. logits: each head's, of their candidates.
+        fresh: the same lists with candidates of a first stage that was trained on more days.
     """
     orders = source_scores(test)
     orders["second stage"] = logits[rank_by]
@@ -43,6 +45,10 @@ def finish_two_stages(
     if rank_by != "watch":
         orders["second stage, by expected watch time"] = logits["watch"]
     by_list = {name: list_metrics(test, score) for name, score in orders.items()}
+    if fresh is not None:
+        by_list["network, trained on more days"] = list_metrics(
+            fresh, source_scores(fresh)["network"]
+        )
     means = {name: mean_metrics(values) for name, values in by_list.items()}
     named = float(test.completed.sum() / test.targets.lengths.sum())
     users = np.unique(test.request.user)

@@ -32,6 +32,9 @@ class Train:
     """Days before validation whose lists train the second stage; the first trains on what is before."""
     sizes: StageSizes = field(default_factory=StageSizes)
     """Candidates of each source, and how much of a user's log is read."""
+    fresh_first: bool = False
+    """Also train a first stage on all days before validation, and measure its order: the second stage's scores
+    come from one that has not seen the days of its lists."""
     recent_days: int = 3
     """Days that an item's recent watches are counted over."""
     first_epochs: int = 6

@@ -36,7 +36,7 @@ def test_the_table_is_trained_once(tmp_path, monkeypatch, capsys):
         for k in (0, 1)
     ]
     assert f"{np.mean(values):.4f} ± " in table and results["seed"] == 1
-    monkeypatch.setattr(ranking_table, "train", None)  # a call would fail
+    monkeypatch.setattr(ranking_table, "train_on", None)  # a call would fail
     ranking_table.main(flags)
     assert (tmp_path / "runs" / "table.md").read_text() == table
     with pytest.raises(InputError, match="holds a run with dropout"):
