@@ -26,7 +26,6 @@ def tree_metrics(
     """
     try:
         from sklearn.ensemble import HistGradientBoostingClassifier
-        from sklearn.preprocessing import TargetEncoder
     except ImportError as error:
         raise InputError(
             "The trees need scikit-learn, which is not installed; pip install 'jrec[trees]' brings it, "
@@ -35,11 +34,9 @@ def tree_metrics(
     few, many, numbers = tree_columns(settings, impressions)
     parts = {"train": split.train, "valid": split.valid, "test": split.test}
     label = {name: impressions.completed[rows] for name, rows in parts.items()}
-    encoder = TargetEncoder(target_type="binary", random_state=settings.seed)
-    encoded = {"train": encoder.fit_transform(many[parts["train"]], label["train"])}
-    encoded |= {name: encoder.transform(many[parts[name]]) for name in ("valid", "test")}
+    means = mean_labels(many, impressions.completed, split.train, settings.seed)
     x = {
-        name: np.concatenate([few[rows], encoded[name], numbers[rows]], 1)
+        name: np.concatenate([few[rows], means[rows], numbers[rows]], 1)
         for name, rows in parts.items()
     }
     trees = HistGradientBoostingClassifier(
@@ -55,6 +52,31 @@ def tree_metrics(
     logit = np.log(score / (1 - score))
     found = measure(impressions, parts["test"], {"watch": logit, "completion": logit})
     return found | {"trees": float(trees.n_iter_)}
+
+
+def mean_labels(
+    ids: np.ndarray, label: np.ndarray, train: np.ndarray, seed: int, folds: int = 5
+) -> np.ndarray:
+    """float32, the shape of `ids`: the mean training label of each row's id, ten rows of the mean of all added.
+
+    A training row's own fold is left out of its mean, or the trees would read their own labels.
+
+    Args:
+        ids: int [n, F]. label: bool [n]. train: int, positions. folds: that training rows are drawn into.
+    """
+    fold = np.full(len(ids), folds)  # of rows that are not trained on
+    fold[train] = np.random.default_rng(seed).integers(0, folds, len(train))
+    overall = float(label[train].mean())
+    means = np.empty(ids.shape, np.float32)
+    for column in range(ids.shape[1]):
+        own, size = ids[:, column], int(ids[:, column].max(initial=0)) + 1
+        for k in range(folds + 1):
+            others = train[fold[train] != k]
+            count = np.bincount(own[others], minlength=size)
+            total = np.bincount(own[others], label[others], size)
+            rows = fold == k
+            means[rows, column] = ((total + 10 * overall) / (count + 10))[own[rows]]
+    return means
 
 
 def tree_columns(

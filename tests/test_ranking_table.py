@@ -9,7 +9,7 @@ import pytest
 
 from experiments import ranking_table
 from experiments.ranking_settings import Data, Train, load
-from experiments.ranking_trees import tree_columns, tree_metrics
+from experiments.ranking_trees import mean_labels, tree_columns, tree_metrics
 from jrec.data.impression_maker import ImpressionSize
 from jrec.errors import InputError, run_command
 
@@ -73,8 +73,27 @@ def test_trees_read_what_the_network_reads_and_learn():
     assert found["completion_head_gauc"] == pytest.approx(found["completion_gauc"], abs=1e-3)
 
 
+def test_a_rows_own_label_is_not_in_its_mean():
+    g = np.random.default_rng(0)
+    ids, label = g.integers(0, 4, (60, 2)), g.random(60) < 0.4
+    train = np.arange(40)
+    means = mean_labels(ids, label, train, 0)
+    for row in range(60):
+        other = label.copy()
+        other[row] = ~other[row]
+        if other[train].mean() == label[train].mean():  # not trained on: changes nothing
+            np.testing.assert_array_equal(mean_labels(ids, other, train, 0), means)
+            same = ids[train, 0] == ids[row, 0]
+            expected = (label[train][same].sum() + 10 * label[train].mean()) / (same.sum() + 10)
+            assert means[row, 0] == pytest.approx(expected)
+        else:  # only through the mean of all
+            moved = mean_labels(ids, other, train, 0)[row] - means[row]
+            step = (other[train].mean() - label[train].mean()) * 10
+            assert (np.abs(moved) <= abs(step) / 10 + 1e-6).all()
+
+
 def test_trees_without_scikit_learn_name_the_extra(monkeypatch):
-    for name in ("sklearn", "sklearn.ensemble", "sklearn.preprocessing"):
+    for name in ("sklearn", "sklearn.ensemble"):
         monkeypatch.setitem(sys.modules, name, None)
     settings = Train(data=DATA)
     with pytest.raises(InputError, match=r"jrec\[trees\]"):
