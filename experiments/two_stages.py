@@ -11,11 +11,7 @@ first moment of a day, for each user who is shown something on it; relevant is w
 """
 
 import dataclasses
-import math
-import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,13 +20,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from rich.console import Console
 
 from experiments.candidates import train_on
 from experiments.ranking_settings import load
-from experiments.ranking_system import loss
-from experiments.two_stages_lists import DAY, Lists, Log, make_lists
+from experiments.two_stages_lists import DAY, Log, make_lists
 from experiments.two_stages_report import finish_two_stages
 from experiments.two_stages_settings import (
     Train,
@@ -43,28 +37,19 @@ from experiments.two_stages_system import (
     feature_arrays,
     history_keys,
     history_quantiles,
-    list_data,
-    list_metrics,
     make_gather,
 )
-from jrec import row_optimizers
+from experiments.two_stages_training import make_predict, second_stage
 from jrec.candidate_export import load_candidate_model
 from jrec.command_line import parse_command
 from jrec.data.click_examples import time_cut
 from jrec.data.impressions import Impressions, ImpressionSplit
 from jrec.data.ragged import Ragged
+from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError, run_command
-from jrec.evaluate.ranking_metrics import mean_metrics
 from jrec.export import load_program
-from jrec.models.ranking import RankingNetwork
-from jrec.progress import watch_training
-from jrec.report import MetricsLog, environment, open_run_directory
+from jrec.report import environment, open_run_directory
 from jrec.retrieval.mining import Fallback, cooccurrence_lists, hottest
-from jrec.train.checkpoints import Checkpoints
-from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
-from jrec.train.row_step import init_row_state, make_row_step
-from jrec.train.step import TrainState
-from jrec.train.stream import Gather, epoch_order, make_chunk
 from jrec.two_stage_export import export_two_stages, load_two_stages, recommend_ranked
 from jrec.two_stages import Encode, find_candidates, make_two_stages
 
@@ -135,7 +120,7 @@ def first_stage(
     M, J = len(model.biases), settings.sizes.similar
     known = split.train
     lengths = np.bincount(clicks.user_of_event[known], minlength=clicks.users)
-    past = Ragged(clicks.item[known] - 2, np.concatenate([[0], np.cumsum(lengths)]))
+    past = Ragged(clicks.item[known] - FIRST, np.concatenate([[0], np.cumsum(lengths)]))
     nothing = Fallback(hottest(np.zeros(M, np.int64), J), np.zeros(M, np.int64))
     similar = cooccurrence_lists(past, M, J, nothing)(0, M)
     table = model.table
@@ -144,7 +129,7 @@ def first_stage(
         "table": {"weights": table.weights, "biases": table.biases, "norm": table.norm},
         "similar": np.where(similar.mask, similar.rows, -1).astype(np.int32),
     }
-    log = Log(impressions, clicks, model.length)
+    log = Log.of(impressions, clicks, model.length)
     return log, encode, jax.tree.map(jnp.asarray, arrays), table.block_rows
 
 
@@ -223,101 +208,6 @@ def train(settings: Train) -> None:
 
 def _find(encode: Encode, block_rows: int, sizes: Any, arrays: Any, request: Any) -> Any:
     return find_candidates(arrays, encode, block_rows, sizes, request)
-
-
-def second_stage(
-    settings: Train,
-    model: RankingNetwork,
-    gather: Gather,
-    predict: Callable[[Any, dict[str, Any], Lists], dict[str, np.ndarray]],
-    features: dict[str, Any],
-    lists: dict[str, Lists],
-    run_dir: Path,
-    console: Console,
-) -> tuple[Any, dict[str, Any]]:
-    """Trains the ranking network on lists; its best parameters, and what is known of the training."""
-    init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
-    count = len(lists["train"])
-    data = list_data(lists["train"], features, np.arange(count))
-    one = gather(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
-    params = jax.jit(model.init)(init_key, one)
-    steps = math.ceil(count / settings.batch_lists)
-    rate = optax.linear_schedule(settings.learning_rate, 0.0, settings.epochs * steps)
-    optimizer, row_optimizer = optax.adam(rate), row_optimizers.adam(rate)
-    state = init_row_state(params, optimizer, row_optimizer, step_key)
-    each = partial(loss, model, "all", settings.click_weight, settings.completion_weight)
-    step = make_row_step(each, optimizer, row_optimizer)
-
-    def evaluate(state: TrainState) -> dict[str, float]:
-        logits = predict(state.params, features, lists["valid"])
-        means = mean_metrics(list_metrics(lists["valid"], logits[settings.rank_by]))
-        return {f"valid_{name}": means[name] for name in ("ndcg@10", "hr@10", "recall@50")}
-
-    schedule = Schedule(
-        epochs=settings.epochs,
-        steps_per_epoch=steps,
-        chunk_steps=settings.chunk_steps,
-        checkpoint_steps=0,
-        watch="valid_ndcg@10",
-        patience=0,
-        highest=True,
-    )
-    template = jax.eval_shape(lambda: state)
-    last, best = Checkpoints(run_dir / "last", keep=2), Checkpoints(run_dir / "best", keep=1)
-    progress = Progress()
-    if settings.resume and last.latest_step() is not None:
-        state, saved = last.restore(template)
-        progress = Progress(**saved)
-    first_step = int(state.step)
-    order = partial(epoch_order, order_key, count=count, batch_size=settings.batch_lists)
-    chunk = make_chunk(step, gather, count, settings.batch_lists)
-    with closing(MetricsLog(run_dir, first_step)) as metrics, stop_on_signals() as should_stop:
-        reports = fit(
-            state, data, chunk, order, evaluate, schedule, last, best, progress, should_stop
-        )
-        stopped = watch_training(reports, schedule, metrics, console, first_step)
-    if stopped:
-        console.print(
-            f"Stopped at step {stopped.step}, saved; go on with --resume --run-dir {run_dir}."
-        )
-        sys.exit(130)
-    chosen, saved = best.restore(template._replace(opt_state=()))
-    pace = progress.examples / progress.seconds if progress.seconds else None
-    known = {"best_epoch": saved["epoch"] - 1, "candidates_per_second": pace, "seed": settings.seed}
-    return chosen.params, known | saved["metrics"]
-
-
-def make_predict(
-    model: RankingNetwork, gather: Gather, batch: int = 32, block: int = 128
-) -> Callable[[Any, dict[str, Any], Lists], dict[str, np.ndarray]]:
-    """A function (params, features, lists) -> each head's logits [Q, C].
-
-    Args:
-        batch: lists at once. block: batches on the device at a time.
-    """
-
-    @jax.jit
-    def of_block(params: Any, data: dict[str, Any]) -> dict[str, jax.Array]:
-        def one(start: jax.Array) -> dict[str, jax.Array]:
-            positions = start + jnp.arange(batch)
-            return model.apply(params, gather(data, positions, jnp.ones(batch, bool)))
-
-        return jax.lax.map(one, jnp.arange(0, len(data["lists"]["late"]), batch))
-
-    def of_lists(params: Any, features: dict[str, Any], lists: Lists) -> dict[str, np.ndarray]:
-        count, found = min(block, -(-len(lists) // batch)) * batch, []
-        for start in range(0, len(lists), count):
-            some = np.minimum(np.arange(start, start + count), len(lists) - 1)
-            found.append(of_block(params, list_data(lists, features, some)))
-        C = lists.found.rows.shape[1]
-        return {
-            name: np.concatenate([np.asarray(one[name]).reshape(-1, C) for one in found])[
-                : len(lists)
-            ]
-            for name in found[0]
-        }
-
-    return of_lists
 
 
 def record(settings: Train, impressions: Impressions) -> dict[str, Any]:

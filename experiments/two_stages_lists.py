@@ -52,20 +52,32 @@ class Lists:
         return len(self.day)
 
 
+@dataclass(frozen=True)
 class Log:
-    """Impressions and the first stage's clicks by user, for lists at any moment."""
+    """Impressions and the first stage's clicks by user, for lists at any moment.
 
-    def __init__(self, impressions: Impressions, clicks: Clicks, length: int) -> None:
-        """Sorts both by user and time; `length`, of the clicks the first stage reads."""
-        self.impressions, self.clicks, self.length = impressions, clicks, length
-        self.order = np.lexsort((impressions.timestamp, impressions.user))
-        users = len(impressions.user_row)
-        self.offsets = np.concatenate(
-            [[0], np.cumsum(np.bincount(impressions.user, minlength=users))]
-        )
+    Attributes:
+        length: clicks that the first stage reads.
+        order: int64 [n], the impressions by user and time. offsets: int64 [N + 1], where each user begins.
+        click_user: int64 [N], each user's place among those of the clicks, -1 for none.
+    """
+
+    impressions: Impressions
+    clicks: Clicks
+    length: int
+    order: np.ndarray
+    offsets: np.ndarray
+    click_user: np.ndarray
+
+    @classmethod
+    def of(cls, impressions: Impressions, clicks: Clicks, length: int) -> "Log":
+        """Sorts both; users and items have the same rows in both."""
+        order = np.lexsort((impressions.timestamp, impressions.user))
+        counts = np.bincount(impressions.user, minlength=len(impressions.user_row))
         place = np.full(impressions.vocabularies["user"].rows, -1)
         place[clicks.user_row] = np.arange(clicks.users)
-        self.click_user = place[impressions.user_row]  # -1 for users without a click
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        return cls(impressions, clicks, length, order, offsets, place[impressions.user_row])
 
     def users_of(self, moment: int) -> np.ndarray:
         """Users who were shown something on the day that begins at a moment."""

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -154,6 +154,3 @@ def _at_least(name: str, value: int, lowest: int) -> None:
     if not lowest <= value < 2**31:
         flag = name.replace("_", "-")
         raise InputError(f"--{flag} must be {lowest} or more (and below 2^31), but is {value}.")
-
-
-Part = Literal["train", "valid", "test"]

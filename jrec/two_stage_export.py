@@ -179,7 +179,7 @@ def recommend_ranked(
             place = int(found[0])
         else:
             notes.append(f"user {user} is not in the data: taken for an unknown user")
-    rows = None
+    rows, unknown = None, place == len(model.user_rows)
     if history is not None:
         rows = catalogue_rows(model.items, history)
         if (rows < 0).any():
@@ -189,9 +189,7 @@ def recommend_ranked(
                 f"are read as unknown ({first})"
             )
     listed = Listed(*map(np.asarray, model.program(*request_arrays(model, place, rows))))
-    if history is None and (
-        place == len(model.user_rows) or not len(model.logs.clicks[place] >= 0)
-    ):
+    if history is None and (unknown or len(model.logs.clicks[place]) == 0):
         notes.append("there is no known click to go by")
     kept = np.flatnonzero(listed.mask[0])[:count]
     ids = model.items.values[listed.rows[0, kept]].tolist()

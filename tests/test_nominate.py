@@ -87,7 +87,7 @@ def toy_log():
         Ragged.from_lists([[], [1], *([2, 3 + k % 2][: 1 + k % 2] for k in range(40))]), "category"
     )
     found = dataclasses.replace(found, item_features=found.item_features | {"tag": tags})
-    return found, Log(found, first_stage_clicks(Data(), found), 12)
+    return found, Log.of(found, first_stage_clicks(Data(), found), 12)
 
 
 def test_serving_features_are_the_training_logs():
@@ -134,7 +134,7 @@ def test_a_request_and_its_labels_hold_nothing_of_later_days():
         watch_seconds=found.watch_seconds[before],
         history_only=found.history_only[before],
     )
-    shorter = Log(cut, first_stage_clicks(Data(), cut), 12)
+    shorter = Log.of(cut, first_stage_clicks(Data(), cut), 12)
     for mine, theirs in zip(
         jax.tree.leaves(log.request(users, moment, sizes)),
         jax.tree.leaves(shorter.request(users, moment, sizes)),
