@@ -57,6 +57,8 @@ class Table:
     """Of every cell."""
     learning_rate: float = 0.001
     """Of every cell."""
+    batch_size: int = 128
+    """Of every cell; a day's log is small, and without hidden layers 512 are too few steps."""
     dropout: float = 0.0
     """Of every cell."""
     completion_weight: float = 10.0
@@ -96,6 +98,7 @@ def settings_of(settings: Table, changed: dict[str, Any], seed: int, folder: Pat
         resume=folder is not None and folder.exists(),
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
         dropout=settings.dropout,
         completion_weight=settings.completion_weight,
         user_id=settings.user_id,
