@@ -145,7 +145,7 @@ def train_on(settings: Train, impressions: Impressions, split: ImpressionSplit) 
         sys.exit(130)
 
     chosen, saved = best.restore(template._replace(opt_state=()))
-    scaling = Scaling(1.0, 0.0)
+    scaling = Scaling()
     if settings.calibrate and len(split.valid):
         scaling = scaling_of(
             settings, impressions, split.valid, predict(chosen.params, data, split.valid)["watch"]
@@ -157,13 +157,13 @@ def train_on(settings: Train, impressions: Impressions, split: ImpressionSplit) 
     results = saved["metrics"] | {f"test_{name}": value for name, value in found.items()}
     changed = ("watch_mae", "watch_rmse", "watch_bias", "planted_worst_decile")
     results |= {f"test_unscaled_{name}": raw[name] for name in changed if name in raw}
-    results |= {"scaling_slope": scaling.slope, "scaling_intercept": scaling.intercept}
     results |= {
         "best_epoch": saved["epoch"] - 1,
         "epochs": progress.epoch - 1,
         "examples_per_second": progress.examples / progress.seconds if progress.seconds else None,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(chosen.params)),
         "seed": settings.seed,
+        "scaling": dataclasses.asdict(scaling),
     }
     write_users(run_dir, impressions, split.test, logits["watch"])
     popular = popularity_scores(impressions, split.train, split.test)
@@ -228,8 +228,7 @@ def evaluate(settings: Evaluate) -> None:
     template = TrainState(jnp.zeros((), jnp.int32), jax.random.key(0), params, ())
     chosen, _ = Checkpoints(settings.run_dir / "best", keep=1).restore(template)
     logits = make_predict(model.apply)(chosen.params, arrays, rows)
-    scaling = Scaling(written["scaling_slope"], written["scaling_intercept"])
-    logits["watch"] = scaling(logits["watch"])
+    logits["watch"] = Scaling(**written["scaling"])(logits["watch"])
     found = measure(impressions, rows, logits)
     print(f"{settings.part}, {len(rows):,} impressions")
     for name, value in found.items():

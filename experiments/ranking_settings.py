@@ -67,7 +67,7 @@ class Train:
     choose_by: Literal["weighted_loss", "watch_loss"] = "weighted_loss"
     """What chooses the epoch on validation: the paper's ranking loss, or the loss that is trained."""
     calibrate: bool = True
-    """Scale the logits by two numbers fitted on validation (Platt), which changes no order."""
+    """Bend the logits by a rising parabola fitted on validation, which changes no order."""
     click_weight: float = 0.0
     """Weight of the log loss of a second head that foretells clicks; 0: no such head."""
     completion_weight: float = 0.0
