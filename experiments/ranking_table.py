@@ -5,7 +5,7 @@
 Each cell is a run of `experiments.ranking` in a folder of its own, for each seed: the best epoch on 30 April,
 test on 1 to 8 May. `weighted_loss` is the paper's, of pages; completion is KuaiRand's long view. What is
 finished already is not run again, so the command may be stopped and repeated. Writes `table.md` and
-`depth.png`. The trees need the extra `trees`.
+`depth.png`. The trees need the extra `bench`.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Gradient-boosted trees on the ranking network's features, by scikit-learn (the extra `trees`)."""
+"""Gradient-boosted trees on the ranking network's features, by scikit-learn (the extra `bench`)."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def tree_metrics(
         from sklearn.ensemble import HistGradientBoostingClassifier
     except ImportError as error:
         raise InputError(
-            "The trees need scikit-learn, which is not installed; pip install 'jrec[trees]' brings it, "
+            "The trees need scikit-learn, which is not installed; pip install 'jrec[bench]' brings it, "
             "or leave them out with --no-trees."
         ) from error
     few, many, numbers = tree_columns(settings, impressions)

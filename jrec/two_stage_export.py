@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jrec.candidate_export import catalogue_rows, history_window
+from jrec.candidate_export import history_window
 from jrec.candidate_features import Events
 from jrec.data.ragged import Ragged
-from jrec.data.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary
+from jrec.data.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary, places_of
 from jrec.errors import InputError
 from jrec.export import load_arrays, load_export, save_export
 from jrec.files import replacing, replacing_folder
@@ -173,7 +173,7 @@ def recommend_ranked(
         raise InputError("Say for whom: give --user, or --history with items.")
     notes, place = [], len(model.user_rows)
     if user is not None:
-        row = catalogue_rows(model.users, [user])[0]
+        row = places_of(model.users, [user])[0]
         found = np.flatnonzero(model.user_rows == row + FIRST) if row >= 0 else []
         if len(found):
             place = int(found[0])
@@ -181,7 +181,7 @@ def recommend_ranked(
             notes.append(f"user {user} is not in the data: taken for an unknown user")
     rows, unknown = None, place == len(model.user_rows)
     if history is not None:
-        rows = catalogue_rows(model.items, history)
+        rows = places_of(model.items, history)
         if (rows < 0).any():
             first = history[int(np.argmax(rows < 0))]
             notes.append(
