@@ -96,7 +96,7 @@ def test_trees_without_scikit_learn_name_the_extra(monkeypatch):
     for name in ("sklearn", "sklearn.ensemble"):
         monkeypatch.setitem(sys.modules, name, None)
     settings = Train(data=DATA)
-    with pytest.raises(InputError, match=r"jrec\[trees\]"):
+    with pytest.raises(InputError, match=r"jrec\[bench\]"):
         tree_metrics(settings, *load(DATA, None))
 
 
