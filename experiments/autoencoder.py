@@ -17,11 +17,12 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -41,6 +42,7 @@ from experiments.autoencoder_system import (
     predict_pairs,
     rated_pays,
 )
+from experiments.hardware import Hardware, open_run, using
 from jrec.centring import Centre, fit_centre
 from jrec.command_line import parse_command
 from jrec.data.own_csv import CsvRatings
@@ -60,12 +62,21 @@ from jrec.profile_export import (
     read_profile,
 )
 from jrec.progress import watch_training
-from jrec.report import MetricsLog, environment, open_run_directory
+from jrec.report import MetricsLog, environment
 from jrec.train.checkpoints import Checkpoints
+from jrec.train.devices import (
+    Devices,
+    axis_of,
+    make_chunk_on,
+    on_one,
+    replicated,
+    split_order,
+)
 from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
+from jrec.train.processes import agreed, is_first
 from jrec.train.refeeding import RefeedTarget
 from jrec.train.step import TrainState, init_state
-from jrec.train.stream import epoch_order, make_chunk
+from jrec.train.stream import epoch_order
 from jrec.train.user_batches import (
     columns_for_batches,
     device_rows,
@@ -134,6 +145,8 @@ class Train:
     """Where the run goes; by default runs/autoencoder-DATASET-TIME."""
     resume: bool = False
     """Go on with the run in --run-dir from its last checkpoint."""
+    hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
+    """Devices and processes; free to change when a run goes on."""
     chunk_steps: int = 100
     """Steps between two looks of the host at the device."""
     checkpoint_steps: int = 0
@@ -226,7 +239,8 @@ def load_parts(settings: Train) -> tuple[RatingParts, tuple[Ratings, Split] | No
 
 def record(settings: Train, parts: RatingParts) -> dict[str, Any]:
     """What `settings.json` keeps, and a resumed run must agree with."""
-    free = ("resume", "run_dir", "data_dir")  # may differ between a run and its continuation
+    # What may differ between a run and its continuation.
+    free = ("resume", "run_dir", "data_dir", "hardware")
     kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in free}
     sizes = {part: len(getattr(parts, part)) for part in ("train", "valid", "test")}
     source = dataclasses.asdict(parts.source) | {"location": None}
@@ -240,9 +254,15 @@ def centred(rows: RatingRows, centre: Centre, user: np.ndarray) -> RatingRows:
 
 
 def train(settings: Train) -> None:
+    """Runs the experiment on the devices that the settings name."""
+    with using(settings.hardware, settings.run_dir) as devices:
+        train_on(devices, settings)
+
+
+def train_on(devices: Devices, settings: Train) -> None:
     """Runs the experiment from data to export."""
     settings = with_preset(settings)
-    console = Console()
+    console = Console(quiet=not is_first())
     parts, whole = load_parts(settings)
     items, users = len(parts.items), len(parts.users)
     stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -252,7 +272,7 @@ def train(settings: Train) -> None:
             f"Ratings from {parts.rating_range[0]:g} on are below what {settings.activation} gives; add "
             f"--centre True and --last-activation False."
         )
-    open_run_directory(run_dir, settings.resume, record(settings, parts))
+    open_run(run_dir, settings.resume, record(settings, parts))
     show_parts(parts, console)
 
     centre = Centre(0.0, np.zeros(items, np.float32), 0.0)
@@ -261,7 +281,7 @@ def train(settings: Train) -> None:
         centre = fit_centre(parts.train, items)
         user_bias = centre.user(parts.train)
         rows = centred(parts.train, centre, user_bias)
-    data = device_rows(rows)
+    data = replicated(device_rows(rows), devices)
     slots = slots_for_batches(np.asarray(rows.offsets), settings.batch_size)
     columns = columns_for_batches(rows, items, settings.batch_size)
     pays = rated_pays(items, columns, settings.refeed) and jax.default_backend() == "cpu"
@@ -274,6 +294,7 @@ def train(settings: Train) -> None:
         settings.tied,
         settings.dropout,
         settings.input_noise,
+        axis_name=axis_of(devices),
     )
     steps_per_epoch = math.ceil(users / settings.batch_size)
     optimizer = build_optimizer(
@@ -292,23 +313,25 @@ def train(settings: Train) -> None:
     )
     init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
     params = jax.jit(model.init)(init_key, jnp.zeros((1, items)))
-    state = init_state(params, optimizer, step_key)
+    state = replicated(init_state(params, optimizer, step_key), devices)
     template = jax.eval_shape(lambda: state)
 
     predictors = {
-        part: make_held_out_predictor(partial(predict_pairs, model), data, getattr(parts, part))
+        part: make_held_out_predictor(
+            partial(predict_pairs, model), data, getattr(parts, part), devices=devices
+        )
         for part in ("valid", "test")
     }
 
     def predicted(part: str, params: Any) -> np.ndarray:
         return predictors[part](params) + centre.of(getattr(parts, part), user_bias)
 
-    def errors(part: str, params: Any) -> dict[str, float]:
-        measured = star_errors(predicted(part, params), getattr(parts, part).rating)
+    def errors(part: str, stars: np.ndarray) -> dict[str, float]:
+        measured = star_errors(stars, getattr(parts, part).rating)
         return {f"{part}_{name}": value for name, value in measured.items()}
 
     def evaluate(state: TrainState) -> dict[str, float]:
-        return errors("valid", state.params)
+        return errors("valid", predicted("valid", state.params))
 
     schedule = Schedule(
         epochs=settings.epochs,
@@ -318,18 +341,33 @@ def train(settings: Train) -> None:
         watch="valid_rmse" if len(parts.valid) else None,
         patience=settings.patience,
     )
-    last, best = Checkpoints(run_dir / "last", keep=2), Checkpoints(run_dir / "best", keep=1)
+    last = Checkpoints(run_dir / "last", 2, devices)
+    best = Checkpoints(run_dir / "best", 1, devices)
     progress = Progress()
     if settings.resume and last.latest_step() is not None:
         state, saved = last.restore(template)
         progress = Progress(**saved)
     first_step = int(state.step)
     started = time.perf_counter()
-    order = partial(epoch_order, order_key, count=users, batch_size=settings.batch_size)
-    chunk = make_chunk(step, gather_users, users, settings.batch_size)
-    with closing(MetricsLog(run_dir, first_step)) as log, stop_on_signals() as should_stop:
+
+    def order(epoch: int) -> jax.Array:
+        whole = epoch_order(order_key, epoch, users, settings.batch_size)
+        return split_order(whole, settings.batch_size, devices)
+
+    chunk = make_chunk_on(devices, step, gather_users, users, settings.batch_size)
+    log = MetricsLog(run_dir, first_step, write=is_first())
+    with closing(log), stop_on_signals() as should_stop:
         reports = fit(
-            state, data, chunk, order, evaluate, schedule, last, best, progress, should_stop
+            state,
+            data,
+            chunk,
+            order,
+            evaluate,
+            schedule,
+            last,
+            best,
+            progress,
+            agreed(should_stop),
         )
         stopped = watch_training(reports, schedule, log, console, first_step)
     if stopped:
@@ -340,8 +378,11 @@ def train(settings: Train) -> None:
 
     seconds = time.perf_counter() - started
     chosen, saved = best.restore(template._replace(opt_state=()))
+    test = predicted("test", chosen.params)
+    if not is_first():
+        return
     arrays = {
-        "params": chosen.params,
+        "params": on_one(chosen.params),
         "mean": np.full(1, centre.mean, np.float32),
         "item": centre.item,
         "centred": np.full(1, settings.centre, np.float32),
@@ -349,9 +390,8 @@ def train(settings: Train) -> None:
     export_profile_model(
         run_dir / "export", make_predict(model, centre.regularisation), arrays, parts
     )
-    test = predicted("test", chosen.params)
     write_predictions(run_dir / "predictions.tsv", parts, parts.test, test)
-    results = saved["metrics"] | errors("test", chosen.params)
+    results = saved["metrics"] | errors("test", test)
     if whole is not None:
         results |= write_whole_test(run_dir, *whole, test)
     results |= {

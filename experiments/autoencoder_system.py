@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jrec.batch_axis import summed
 from jrec.losses import squared_error
 from jrec.models.autoencoder import Autoencoder
 from jrec.train.refeeding import (
@@ -18,7 +19,13 @@ from jrec.train.refeeding import (
     with_gradient,
 )
 from jrec.train.step import Batch, Step
-from jrec.train.user_batches import RatingList, rated_items, rating_list, rating_rectangle
+from jrec.train.user_batches import (
+    RatingList,
+    rated_items,
+    rating_list,
+    rating_rectangle,
+    which_rated,
+)
 
 OptimizerName = Literal["momentum", "adam", "adagrad", "rmsprop"]
 FormName = Literal["auto", "rated", "dense"]
@@ -63,10 +70,10 @@ def loss_of_rated(
     """Squared error of the batch's ratings out of themselves, computed for the items that it rated alone.
 
     Returns (sum, count, outputs [B, M] without gradient). Exact while `batch["given"]` holds all ratings
-    of the batch, of at most `columns` items.
+    of the batch, of at most `columns` items, which `batch["rated"]` marks.
     """
     size = len(batch["user"])
-    items_U, ratings_BU, known_BU = rated_items(batch["given"], size, model.items, columns)
+    items_U, ratings_BU, known_BU = rated_items(batch["given"], batch["rated"], size, columns)
     last_BH = model.apply(
         params, ratings_BU, True, items_U, method="last_hidden", rngs=_streams(key)
     )
@@ -118,7 +125,7 @@ def build_step(
         return model.apply(params, inputs_BM, True, rngs=_streams(key))
 
     return make_refeeding_step(
-        first, refed, partial(loss_of_known, model), optimizer, refeed, target
+        first, refed, partial(loss_of_known, model), optimizer, refeed, target, model.axis_name
     )
 
 
@@ -128,10 +135,10 @@ def _rated_or_dense(model: Autoencoder, slots: int, columns: int, dense: Gradien
 
     def gradient(params: Any, batch: Batch, key: jax.Array) -> Any:
         given, number = rating_list(batch["data"], batch["user"], batch["mask"], slots)
-        any_M = jnp.zeros(model.items, bool)
-        any_M = any_M.at[jnp.where(given.mask, given.item, model.items)].set(True, mode="drop")
-        fits = (number <= slots) & (any_M.sum() <= columns)
-        return choose(params, dict(batch) | {"given": given, "fits": fits}, key)
+        rated_M = which_rated(given, model.items, model.axis_name)
+        # By the whole batch's numbers, so that N devices choose the form, and its noise, that one does.
+        fits = (summed(number, model.axis_name) <= slots) & (rated_M.sum() <= columns)
+        return choose(params, dict(batch) | {"given": given, "rated": rated_M, "fits": fits}, key)
 
     return gradient
 

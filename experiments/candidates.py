@@ -41,6 +41,7 @@ from experiments.candidates_system import (
     loss,
     start_biases,
 )
+from experiments.hardware import open_run, using
 from jrec.command_line import parse_command
 from jrec.data.click_examples import (
     ClickSplit,
@@ -57,7 +58,7 @@ from jrec.errors import InputError, run_command
 from jrec.files import read_json, write_json
 from jrec.models.candidates import CandidateNetwork
 from jrec.progress import watch_training
-from jrec.report import MetricsLog, environment, open_run_directory
+from jrec.report import MetricsLog, environment
 from jrec.sampling import frequency
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.click_batches import (
@@ -67,9 +68,18 @@ from jrec.train.click_batches import (
     segment_data,
     window_data,
 )
+from jrec.train.devices import (
+    Devices,
+    axis_of,
+    make_chunk_on,
+    on_one,
+    replicated,
+    split_order,
+)
 from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
+from jrec.train.processes import agreed, is_first
 from jrec.train.step import TrainState
-from jrec.train.stream import epoch_order, make_chunk
+from jrec.train.stream import epoch_order
 
 
 @dataclass
@@ -100,7 +110,7 @@ class Evaluate:
     """Which clicks to rank."""
 
 
-def build_model(settings: Train, clicks: Clicks) -> CandidateNetwork:
+def build_model(settings: Train, clicks: Clicks, axis_name: str | None = None) -> CandidateNetwork:
     """The network for a data set's tables."""
     columns = feature_columns(clicks, settings.user_id, settings.features)
     model = CandidateNetwork(
@@ -120,6 +130,7 @@ def build_model(settings: Train, clicks: Clicks) -> CandidateNetwork:
         tied=settings.tied,
         dropout=settings.dropout,
         table_scale=settings.table_scale,
+        axis_name=axis_name,
     )
     if not settings.tower and (columns or settings.example_age):
         raise InputError(
@@ -137,10 +148,11 @@ def build_model(settings: Train, clicks: Clicks) -> CandidateNetwork:
 def train(settings: Train) -> None:
     """Runs the experiment from data to report."""
     settings = with_preset(settings)
-    clicks, split = load(settings.data)
-    made = settings.data.dataset == "synthetic"
-    truth = (settings.data.synthetic, settings.data.split_seed) if made else None
-    train_on(settings, clicks, split, truth)
+    with using(settings.hardware, settings.run_dir) as devices:
+        clicks, split = load(settings.data)
+        made = settings.data.dataset == "synthetic"
+        truth = (settings.data.synthetic, settings.data.split_seed) if made else None
+        train_on(settings, clicks, split, truth, devices=devices)
 
 
 def train_on(
@@ -149,6 +161,7 @@ def train_on(
     split: ClickSplit,
     truth: tuple[ClickSize, int] | None = None,
     compare: bool = True,
+    devices: Devices = (),
 ) -> None:
     """The same on clicks that are there.
 
@@ -156,17 +169,18 @@ def train_on(
         settings: complete, see `with_preset`; its `data` says where the clicks are from.
         compare: report what popularity and item neighbours reach, too.
         truth: the sizes and seed of a made-up log, whose planted optimum is a reference then.
+        devices: that share the batches.
     """
-    console = Console()
-    model = build_model(settings, clicks)
+    console = Console(quiet=not is_first())
+    model = build_model(settings, clicks, axis_of(devices))
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"candidates-{settings.data.dataset}-{stamp}"
-    open_run_directory(run_dir, settings.resume, record(settings, clicks))
+    open_run(run_dir, settings.resume, record(settings, clicks))
     show_split(clicks, split, console)
 
     init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
     columns = [[c.name for c in model.columns if c.of == of] for of in ("user", "item")]
-    held_data = device_clicks(clicks, *columns)
+    held_data = replicated(device_clicks(clicks, *columns), devices)
     counts = count_items(clicks, split.train)
     if settings.form == "window":
         examples = training_examples(clicks, split, settings.length, settings.cap, settings.seed)
@@ -213,12 +227,20 @@ def train_on(
     )
     rows, whole = settings.tables == "rows", settings.loss == "full-softmax"
     state, step = build_step(each, model, params, optimizers, rows, whole, step_key)
+    state, data = replicated((state, data), devices)
     template = jax.eval_shape(lambda: state)
 
     held_out = {part: held_out_examples(clicks, split, part) for part in ("valid", "test")}
     measure = {
         part: make_evaluate(
-            settings.length, model, clicks, held_data, held_out[part], settings.remove_seen, counts
+            settings.length,
+            model,
+            clicks,
+            held_data,
+            held_out[part],
+            settings.remove_seen,
+            counts,
+            devices,
         )
         for part in held_out
     }
@@ -239,18 +261,33 @@ def train_on(
         patience=settings.patience,
         highest=bool(len(held_out["valid"])),
     )
-    last, best = Checkpoints(run_dir / "last", keep=2), Checkpoints(run_dir / "best", keep=1)
+    last = Checkpoints(run_dir / "last", 2, devices)
+    best = Checkpoints(run_dir / "best", 1, devices)
     progress = Progress()
     if settings.resume and last.latest_step() is not None:
         state, saved = last.restore(template)
         progress = Progress(**saved)
     first_step = int(state.step)
-    order = partial(epoch_order, order_key, count=count, batch_size=settings.batch_size)
-    chunk = make_chunk(step, gather, count, settings.batch_size)
+
+    def order(epoch: int) -> jax.Array:
+        whole = epoch_order(order_key, epoch, count, settings.batch_size)
+        return split_order(whole, settings.batch_size, devices)
+
+    chunk = make_chunk_on(devices, step, gather, count, settings.batch_size)
     started = time.perf_counter()
-    with closing(MetricsLog(run_dir, first_step)) as log, stop_on_signals() as should_stop:
+    log = MetricsLog(run_dir, first_step, write=is_first())
+    with closing(log), stop_on_signals() as should_stop:
         reports = fit(
-            state, data, chunk, order, evaluate, schedule, last, best, progress, should_stop
+            state,
+            data,
+            chunk,
+            order,
+            evaluate,
+            schedule,
+            last,
+            best,
+            progress,
+            agreed(should_stop),
         )
         stopped = watch_training(reports, schedule, log, console, first_step)
     if stopped:
@@ -262,8 +299,10 @@ def train_on(
     chosen, saved = best.restore(template._replace(opt_state=()))
     means, by_example = measure_test(chosen.params)
     means |= make_up(chosen.params)
+    if not is_first():
+        return
     write_test(run_dir, held_out["test"], by_example)
-    export_run(run_dir / "export", model, chosen.params, clicks, counts, settings.length)
+    export_run(run_dir / "export", model, on_one(chosen.params), clicks, counts, settings.length)
     results = saved["metrics"] | {f"test_{name}": value for name, value in means.items()}
     results |= {
         "best_epoch": saved["epoch"] - 1,
@@ -292,7 +331,8 @@ def train_on(
 
 def record(settings: Train, clicks: Clicks) -> dict[str, Any]:
     """What `settings.json` keeps, and a resumed run must agree with."""
-    free = ("resume", "run_dir")  # may differ between a run and its continuation
+    # What may differ between a run and its continuation.
+    free = ("resume", "run_dir", "hardware")
     kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in free}
     kept["data"] = {k: v for k, v in kept["data"].items() if k != "data_dir"}
     source = dataclasses.asdict(clicks.source) | {"location": None}
@@ -310,7 +350,9 @@ def evaluate(settings: Evaluate) -> None:
     data["csv"] = CsvClicks(**data["csv"])
     data["data_dir"] = None if data["data_dir"] is None else Path(data["data_dir"])
     tower = given.pop("tower")
-    given = {k: v for k, v in given.items() if k not in ("run_dir", "resume", "data_source")}
+    given = {
+        k: v for k, v in given.items() if k not in ("run_dir", "resume", "hardware", "data_source")
+    }
     again = Train(data=Data(**data), tower=tuple(tower), **given)
     clicks, split = load(again.data)
     model = build_model(again, clicks)

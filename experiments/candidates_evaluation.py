@@ -24,6 +24,7 @@ from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
 from jrec.evaluate.recommended_items import coverage, exposure, gini, popularity_bias
 from jrec.models.candidates import CandidateNetwork
 from jrec.train.click_batches import make_window_gather, window_data
+from jrec.train.devices import Devices, replicated
 from jrec.train.stream import Gather
 
 KS = (10, 50, 100)
@@ -70,6 +71,7 @@ def make_evaluate(
     examples: Examples,
     remove_seen: bool,
     counts: np.ndarray,
+    devices: Devices = (),
 ) -> tuple[Callable[[Any], tuple[dict[str, float], dict[str, np.ndarray]]], Callable]:
     """Two functions of the parameters; the examples are put on the device once.
 
@@ -78,6 +80,7 @@ def make_evaluate(
     Args:
         length: clicks of a history. data: from `jrec.train.click_batches.device_clicks`.
         counts: [V], training clicks of each item row.
+        devices: that share the examples.
 
     Returns:
         params -> (mean metrics, metrics by example), and params -> what the lists are made of, see
@@ -91,9 +94,9 @@ def make_evaluate(
         return model.apply(params, jnp.arange(model.item_rows), method="outputs")
 
     gather = evaluation_gather(length)
-    evaluator = make_next_item_evaluator(user_vectors, item_vectors, gather, KS)
-    recommender = make_recommender(user_vectors, item_vectors, gather, LISTED)
-    ready = evaluation_data(data, clicks, examples, remove_seen)
+    evaluator = make_next_item_evaluator(user_vectors, item_vectors, gather, KS, devices=devices)
+    recommender = make_recommender(user_vectors, item_vectors, gather, LISTED, devices=devices)
+    ready = replicated(evaluation_data(data, clicks, examples, remove_seen), devices)
     empty = np.flatnonzero(empty_histories(clicks, examples))
     without = take_examples(examples, empty)
     ranks = popularity_ranks(clicks, counts, without, remove_seen)[:, None]

@@ -12,6 +12,7 @@ import tyro
 
 from experiments.candidates_presets import PRESETS, PresetName
 from experiments.candidates_system import FormName, LossName, NoiseName, OptimizerName
+from experiments.hardware import Hardware
 from jrec.data.click_examples import ClickSplit, leave_one_out, time_cut
 from jrec.data.click_sources import CLICK_DATASETS, load_clicks_dataset
 from jrec.data.click_truth import ClickSize
@@ -130,6 +131,8 @@ class Train:
     """Where the run goes; by default runs/candidates-DATASET-TIME."""
     resume: bool = False
     """Go on with the run in --run-dir from its last checkpoint."""
+    hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
+    """Devices and processes; free to change when a run goes on."""
     chunk_steps: int = 200
     """Steps between two looks of the host at the device."""
     checkpoint_steps: int = 0

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from jrec import row_optimizers
+from jrec.batch_axis import gathered, local_part, own_rows, whole_rows
 from jrec.data.clicks import Bag, Categorical, Clicks, Continuous
 from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError
@@ -136,15 +137,21 @@ def loss(
     if name == "in-batch-softmax":
 
         def among_targets(m: CandidateNetwork) -> jax.Array:
-            rows, bias = m.outputs(target)
-            return vectors(m) @ rows.T + bias[None]
+            rows_CD, bias_C = gathered(m.outputs(target), model.axis_name)
+            return vectors(m) @ rows_CD.T + bias_C[None]
 
-        logits_BB = apply(model, params, method=among_targets, rngs=streams)
-        log_q = batch["frequency"].log_q(target)
-        return in_batch_softmax(logits_BB, target, log_q, counted)
+        logits_BC = apply(model, params, method=among_targets, rngs=streams)
+        target_C, counted_C = gathered((target, counted), model.axis_name)
+        log_q_C = batch["frequency"].log_q(target_C)
+        own_B = own_rows(len(target), model.axis_name)
+        return in_batch_softmax(logits_BC, target_C, log_q_C, counted_C, own_B)
 
-    shape = (negatives,) if shared else (*target.shape, negatives)
-    ids, log_q = batch["sampler"].sample(noise_key, shape)
+    if shared:
+        ids, log_q = batch["sampler"].sample(noise_key, (negatives,))
+    else:
+        shape = (whole_rows(len(target), model.axis_name), *target.shape[1:], negatives)
+        drawn = batch["sampler"].sample(noise_key, shape)
+        ids, log_q = (local_part(values, model.axis_name) for values in drawn)
 
     def scores(m: CandidateNetwork) -> tuple[jax.Array, jax.Array]:
         users = vectors(m)
@@ -199,10 +206,10 @@ def build_step(
     """
     network, row_optimizer = optimizers
     if not rows:
-        return init_state(params, network, key), make_step(each, network)
+        return init_state(params, network, key), make_step(each, network, model.axis_name)
     names: Sequence[str] = embedding_tables(params)
     if whole_output:
         scoring = ("item_table" if model.tied else "output_table", "bias_table")
         names = [name for name in names if name.split(".")[-2] not in scoring]
     state = init_row_state(params, network, row_optimizer, key, names)
-    return state, make_row_step(each, network, row_optimizer, tables=names)
+    return state, make_row_step(each, network, row_optimizer, model.axis_name, names)

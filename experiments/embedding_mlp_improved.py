@@ -122,6 +122,7 @@ def improved_system(
     epochs: int,
     init_key: jax.Array,
     step_key: jax.Array,
+    axis_name: str | None = None,
 ) -> System:
     """Everything that trains and predicts with this preset."""
     mean = mean_rating(ratings, split.train)
@@ -134,7 +135,7 @@ def improved_system(
     params = init(jax.random.split(init_key, improved.heads))
     return System(
         state=init_state(params, optimizer, step_key),
-        step=make_step(partial(improved_loss, model), optimizer),
+        step=make_step(partial(improved_loss, model), optimizer, axis_name),
         gather=gather_pairs,
         data=training_pairs(ratings, split.train, mean),
         count=len(split.train),

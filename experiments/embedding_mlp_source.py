@@ -92,7 +92,9 @@ def train_state(source: Source, rate: float, params: Any, key: jax.Array) -> Tra
     return init_row_state(params, dense, row_optimizers.momentum(rate, source.momentum), key)
 
 
-def train_step(source: Source, model: EmbeddingMlp, rate: float) -> Step:
+def train_step(
+    source: Source, model: EmbeddingMlp, rate: float, axis_name: str | None = None
+) -> Step:
     """Stochastic gradient descent with momentum.
 
     `dense` is Keras 3's `SGD`: velocity = momentum * velocity - rate * gradient, parameter + velocity,
@@ -101,9 +103,9 @@ def train_step(source: Source, model: EmbeddingMlp, rate: float) -> Step:
     """
     dense = optax.sgd(rate, source.momentum)
     if source.tables == "dense":
-        return make_step(partial(loss, model), dense)
+        return make_step(partial(loss, model), dense, axis_name)
     rows = row_optimizers.momentum(rate, source.momentum)
-    return make_row_step(partial(loss, model), dense, rows)
+    return make_row_step(partial(loss, model), dense, rows, axis_name)
 
 
 def predict_rows(
@@ -127,6 +129,7 @@ def source_system(
     clip: bool,
     init_key: jax.Array,
     step_key: jax.Array,
+    axis_name: str | None = None,
 ) -> System:
     """Everything that trains and predicts with these presets."""
     mean = mean_rating(ratings, split.train)
@@ -135,7 +138,7 @@ def source_system(
     params = jax.jit(model.init)(init_key, row, row)
     return System(
         state=train_state(source, rate, params, step_key),
-        step=train_step(source, model, rate),
+        step=train_step(source, model, rate, axis_name),
         gather=gather_pairs,
         data=training_pairs(ratings, split.train, mean),
         count=len(split.train),

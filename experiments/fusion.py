@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,6 +25,7 @@ from rich.console import Console
 
 from experiments.fusion_improved import Improved, check_improved, improved_system
 from experiments.fusion_source import Source, check_source, source_system
+from experiments.hardware import Hardware, open_run, using
 from experiments.rating_report import finish_rating_run, show_ratings, show_recommendations
 from experiments.rating_system import System
 from jrec.command_line import parse_command
@@ -38,12 +38,21 @@ from jrec.errors import InputError, run_command
 from jrec.evaluate.rating_errors import make_rating_errors
 from jrec.progress import watch_training
 from jrec.rating_export import export_rating_model, load_rating_model, predict_stars, row_of
-from jrec.report import MetricsLog, environment, open_run_directory
+from jrec.report import MetricsLog, environment
 from jrec.train.checkpoints import Checkpoints
+from jrec.train.devices import (
+    Devices,
+    axis_of,
+    make_chunk_on,
+    on_one,
+    replicated,
+    split_order,
+)
 from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
+from jrec.train.processes import agreed, is_first
 from jrec.train.rating_batches import device_ratings
 from jrec.train.step import Batch, TrainState
-from jrec.train.stream import epoch_order, make_chunk
+from jrec.train.stream import epoch_order
 
 
 @dataclass
@@ -84,6 +93,8 @@ class Train:
     """Where the run goes; by default runs/fusion-DATASET-TIME."""
     resume: bool = False
     """Go on with the run in --run-dir from its last checkpoint."""
+    hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
+    """Devices and processes; free to change when a run goes on."""
     chunk_steps: int = 500
     """Steps between two looks of the host at the device."""
     checkpoint_steps: int = 0
@@ -154,7 +165,8 @@ def check(settings: Train) -> None:
 
 def record(settings: Train, ratings: Ratings, split: Split) -> dict[str, Any]:
     """What `settings.json` keeps, and a resumed run must agree with."""
-    free = ("resume", "run_dir", "data_dir")  # may differ between a run and its continuation
+    # What may differ between a run and its continuation.
+    free = ("resume", "run_dir", "data_dir", "hardware")
     kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in free}
     parts = b"".join(part.tobytes() for part in (split.train, split.valid, split.test))
     source = dataclasses.asdict(ratings.source) | {"location": None}
@@ -162,9 +174,15 @@ def record(settings: Train, ratings: Ratings, split: Split) -> dict[str, Any]:
 
 
 def train(settings: Train) -> None:
+    """Runs the experiment on the devices that the settings name."""
+    with using(settings.hardware, settings.run_dir) as devices:
+        train_on(devices, settings)
+
+
+def train_on(devices: Devices, settings: Train) -> None:
     """Runs the experiment from data to export."""
     settings = with_preset(settings)
-    console = Console()
+    console = Console(quiet=not is_first())
     ratings = load_ratings(
         settings.dataset,
         settings.data_dir,
@@ -187,15 +205,20 @@ def train(settings: Train) -> None:
         )
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"fusion-{settings.dataset}-{stamp}"
-    open_run_directory(run_dir, settings.resume, record(settings, ratings, split))
+    open_run(run_dir, settings.resume, record(settings, ratings, split))
     show_ratings(ratings, split, console)
 
     # Three keys: the state's own is donated with it, chunk by chunk.
     init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
-    system = build_system(settings, ratings, split, init_key, step_key)
-    state = system.state
+    axis_name = axis_of(devices)
+    system = build_system(settings, ratings, split, init_key, step_key, axis_name)
+    state = replicated(system.state, devices)
     template = jax.eval_shape(lambda: state)
-    order = partial(epoch_order, order_key, count=system.count, batch_size=system.batch_size)
+
+    def order(epoch: int) -> jax.Array:
+        whole = epoch_order(order_key, epoch, system.count, system.batch_size)
+        return split_order(whole, system.batch_size, devices)
+
     schedule = Schedule(
         epochs=settings.epochs,
         steps_per_epoch=math.ceil(system.count / system.batch_size),
@@ -204,25 +227,27 @@ def train(settings: Train) -> None:
         watch="valid_rmse" if len(split.valid) else None,
         patience=settings.patience,
     )
-    last, best = Checkpoints(run_dir / "last", keep=2), Checkpoints(run_dir / "best", keep=1)
+    last = Checkpoints(run_dir / "last", 2, devices)
+    best = Checkpoints(run_dir / "best", 1, devices)
     progress = Progress()
     if settings.resume and last.latest_step() is not None:
         state, saved = last.restore(template)
         progress = Progress(**saved)
     first_step = int(state.step)
     started = time.perf_counter()
-    with closing(MetricsLog(run_dir, first_step)) as log, stop_on_signals() as should_stop:
+    log = MetricsLog(run_dir, first_step, write=is_first())
+    with closing(log), stop_on_signals() as should_stop:
         reports = fit(
             state,
-            system.data,
-            make_chunk(system.step, system.gather, system.count, system.batch_size),
+            replicated(system.data, devices),
+            make_chunk_on(devices, system.step, system.gather, system.count, system.batch_size),
             order,
-            evaluator(system, ratings, split),
+            evaluator(system, ratings, split, devices),
             schedule,
             last,
             best,
             progress,
-            should_stop,
+            agreed(should_stop),
         )
         stopped = watch_training(reports, schedule, log, console, first_step)
     if stopped:
@@ -233,7 +258,9 @@ def train(settings: Train) -> None:
 
     seconds = time.perf_counter() - started
     chosen, saved = best.restore(template._replace(opt_state=()))
-    arrays = system.predictor(chosen.params)
+    if not is_first():
+        return
+    arrays = system.predictor(on_one(chosen.params))
     export_rating_model(run_dir / "export", system.predict, arrays, ratings, split.train)
     results = saved["metrics"] | {
         "best_epoch": saved["epoch"] - 1,
@@ -250,19 +277,34 @@ def train(settings: Train) -> None:
 
 
 def build_system(
-    settings: Train, ratings: Ratings, split: Split, init_key: jax.Array, step_key: jax.Array
+    settings: Train,
+    ratings: Ratings,
+    split: Split,
+    init_key: jax.Array,
+    step_key: jax.Array,
+    axis_name: str | None = None,
 ) -> System:
     """The chosen preset, ready to train."""
     size, rate = settings.batch_size, settings.learning_rate
     if settings.preset == "source":
-        return source_system(settings.source, ratings, split, size, rate, init_key, step_key)
+        return source_system(
+            settings.source, ratings, split, size, rate, init_key, step_key, axis_name
+        )
     return improved_system(
-        settings.improved, ratings, split, size, rate, settings.epochs, init_key, step_key
+        settings.improved,
+        ratings,
+        split,
+        size,
+        rate,
+        settings.epochs,
+        init_key,
+        step_key,
+        axis_name,
     )
 
 
 def evaluator(
-    system: System, ratings: Ratings, split: Split
+    system: System, ratings: Ratings, split: Split, devices: Devices
 ) -> Callable[[TrainState], dict[str, float]]:
     """Test and validation errors in stars; the cost is the source's, of 2 * stars."""
 
@@ -270,9 +312,13 @@ def evaluator(
         return {name: data[name][positions] for name in ("user", "film", "rating")}
 
     errors = make_rating_errors(
-        lambda arrays, batch: system.predict(arrays, batch["user"], batch["film"]), gather
+        lambda arrays, batch: system.predict(arrays, batch["user"], batch["film"]),
+        gather,
+        devices=devices,
     )
-    test_data, valid_data = (device_ratings(ratings, p, {}) for p in (split.test, split.valid))
+    test_data, valid_data = (
+        replicated(device_ratings(ratings, p, {}), devices) for p in (split.test, split.valid)
+    )
 
     def evaluate(state: TrainState) -> dict[str, float]:
         arrays = system.predictor(state.params)

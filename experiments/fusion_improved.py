@@ -17,6 +17,7 @@ import optax
 
 from experiments.rating_system import System
 from jrec.baselines.biases import fit_biases
+from jrec.batch_axis import local_part, whole_rows
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
 from jrec.errors import InputError
@@ -117,13 +118,16 @@ def gather_films(data: dict[str, Any], film: jax.Array, mask: jax.Array) -> Batc
     }
 
 
-def build_improved(improved: Improved, ratings: Ratings) -> ProfiledFusion:
+def build_improved(
+    improved: Improved, ratings: Ratings, axis_name: str | None = None
+) -> ProfiledFusion:
     """The network for a data set's tables."""
     return ProfiledFusion(
         table_rows={name: vocabulary.rows for name, vocabulary in ratings.vocabularies.items()},
         width=improved.width,
         dropout=improved.dropout,
         side_scale=improved.side_scale,
+        axis_name=axis_name,
     )
 
 
@@ -162,8 +166,9 @@ def head_loss(
     hide_key, dropout_key = jax.random.split(key)
     stars_BN, known_BN, mean = batch["stars"], batch["known"], batch["mean"]
     # One byte of randomness for each pair: the share hidden is a multiple of 1/256.
-    bits_BN = jax.random.bits(hide_key, stars_BN.shape, jnp.uint8)
-    hidden_BN = bits_BN < round(256 * improved.hide)
+    shape = (whole_rows(len(stars_BN), model.axis_name), stars_BN.shape[1])
+    bits_BN = jax.random.bits(hide_key, shape, jnp.uint8)
+    hidden_BN = local_part(bits_BN, model.axis_name) < round(256 * improved.hide)
     profile_BN = profile_of(stars_BN, known_BN & ~hidden_BN, mean, batch["film_bias"])
     towers = model.apply(
         params,
@@ -238,10 +243,11 @@ def improved_system(
     epochs: int,
     init_key: jax.Array,
     step_key: jax.Array,
+    axis_name: str | None = None,
 ) -> System:
     """Everything that trains and predicts with this preset."""
     data = film_blocks(ratings, split, jax.tree.map(jnp.asarray, feature_tables(ratings)))
-    model = build_improved(improved, ratings)
+    model = build_improved(improved, ratings, axis_name)
     count = data["stars"].shape[0]
     # Equal blocks: a short last one would weigh each of its ratings more.
     blocks = max(1, round(count / batch_size))
@@ -250,7 +256,7 @@ def improved_system(
     vectors = jax.jit(partial(all_vectors, model))
     return System(
         state=init_state(init_improved(model, improved, data, init_key), optimizer, step_key),
-        step=make_step(partial(improved_loss, model, improved), optimizer),
+        step=make_step(partial(improved_loss, model, improved), optimizer, axis_name),
         gather=gather_films,
         data=data,
         count=count,

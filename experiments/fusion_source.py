@@ -21,6 +21,8 @@ from jrec.train.rating_batches import device_ratings, feature_tables, features, 
 from jrec.train.row_step import init_row_state, make_row_step
 from jrec.train.step import Batch, Step, TrainState, choose_step, init_state, make_step
 
+_WORDS = 4
+
 
 @dataclass(frozen=True)
 class Source:
@@ -44,21 +46,31 @@ def check_source(source: Source) -> None:
             raise InputError(f"--{name.replace('_', '-')} must be 1 or more, but is {value}.")
 
 
-def build_model(source: Source, ratings: Ratings, title_positions: int | None = None) -> Fusion:
+def build_model(source: Source, ratings: Ratings) -> Fusion:
     """The network for a data set's tables."""
     return Fusion(
         table_rows={name: vocabulary.rows for name, vocabulary in ratings.vocabularies.items()},
         id_width=source.id_width,
         tower_width=source.tower_width,
         title_pooling=source.title_pooling,
-        title_positions=title_positions,
     )
 
 
 def loss(
-    model: Fusion, params: Any, batch: Batch, key: jax.Array, apply: Callable = nn.Module.apply
+    model: Fusion,
+    words: int | None,
+    params: Any,
+    batch: Batch,
+    key: jax.Array,
+    apply: Callable = nn.Module.apply,
 ) -> tuple[jax.Array, jax.Array]:
-    """Squared error on the source's scale, where the target is 2 * stars - 5."""
+    """Squared error on the source's scale, where the target is 2 * stars - 5.
+
+    Args:
+        words: the batch's titles have at most so many a film, all in all; None for any number.
+    """
+    if words is not None:
+        model = model.clone(title_positions=words * len(batch["rating"]))
     score = apply(model, params, batch["user"], batch["film"])
     return squared_error(score, 2 * batch["rating"] - 5, batch["mask"])
 
@@ -75,24 +87,24 @@ def train_state(source: Source, rate: float, params: Any, key: jax.Array) -> Tra
     return init_row_state(params, optax.sgd(rate), row_optimizers.sgd(rate), key)
 
 
-def train_step(source: Source, ratings: Ratings, batch_size: int, rate: float) -> Step:
+def train_step(source: Source, ratings: Ratings, rate: float, axis_name: str | None = None) -> Step:
     """The step, on padded titles only where it must be.
 
     Titles are padded to the longest (15 words on 1M) but have 3 on average: nearly every batch has
     under 4 a film in all, and then only these are convolved.
     """
-    word_limit = 4 * batch_size
+    model = build_model(source, ratings)
 
-    def step_of(title_positions: int | None) -> Step:
-        each = partial(loss, build_model(source, ratings, title_positions))
+    def step_of(words: int | None) -> Step:
+        each = partial(loss, model, words)
         if source.tables == "dense":
-            return make_step(each, optax.sgd(rate))
-        return make_row_step(each, optax.sgd(rate), row_optimizers.sgd(rate))
+            return make_step(each, optax.sgd(rate), axis_name)
+        return make_row_step(each, optax.sgd(rate), row_optimizers.sgd(rate), axis_name)
 
     def fits(batch: Batch) -> jax.Array:
-        return batch["film"]["title_mask"].sum() <= word_limit
+        return batch["film"]["title_mask"].sum() <= _WORDS * len(batch["rating"])
 
-    return choose_step(fits, step_of(word_limit), step_of(None))
+    return choose_step(fits, step_of(_WORDS), step_of(None), axis_name)
 
 
 def source_system(
@@ -103,6 +115,7 @@ def source_system(
     rate: float,
     init_key: jax.Array,
     step_key: jax.Array,
+    axis_name: str | None = None,
 ) -> System:
     """Everything that trains and predicts with this preset."""
     tables = jax.tree.map(jnp.asarray, feature_tables(ratings))
@@ -112,7 +125,7 @@ def source_system(
     params = jax.jit(model.init)(init_key, first["user"], first["film"])
     return System(
         state=train_state(source, rate, params, step_key),
-        step=train_step(source, ratings, batch_size, rate),
+        step=train_step(source, ratings, rate, axis_name),
         gather=gather_ratings,
         data=data,
         count=len(split.train),

@@ -24,6 +24,7 @@ import numpy as np
 import optax
 from rich.console import Console
 
+from experiments.hardware import open_run, using
 from experiments.ranking_report import finish_ranking_run, show_impressions
 from experiments.ranking_settings import Data, Train, check, load
 from experiments.ranking_system import (
@@ -45,13 +46,21 @@ from jrec.evaluate.watch_time import calibration, group_losses
 from jrec.files import read_json, write_json
 from jrec.models.ranking import RankingNetwork
 from jrec.progress import watch_training
-from jrec.report import MetricsLog, environment, open_run_directory
+from jrec.report import MetricsLog, environment
 from jrec.train.checkpoints import Checkpoints
+from jrec.train.devices import (
+    Devices,
+    axis_of,
+    make_chunk_on,
+    replicated,
+    split_order,
+)
 from jrec.train.impression_batches import device_impressions, gather_impressions, make_predict
 from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
+from jrec.train.processes import agreed, is_first
 from jrec.train.row_step import init_row_state, make_row_step
 from jrec.train.step import TrainState, init_state, make_step
-from jrec.train.stream import epoch_order, make_chunk
+from jrec.train.stream import epoch_order
 from jrec.watch_scaling import Scaling, fit_scaling
 
 
@@ -66,7 +75,10 @@ class Evaluate:
 
 
 def prepare(
-    settings: Train, impressions: Impressions, split: ImpressionSplit
+    settings: Train,
+    impressions: Impressions,
+    split: ImpressionSplit,
+    axis_name: str | None = None,
 ) -> tuple[dict[str, Any], RankingNetwork]:
     """The impressions and their features on the device, and the network that reads them."""
     extra = extra_features(impressions, settings.history, settings.watched)
@@ -76,25 +88,32 @@ def prepare(
     data, ids, numbers = device_impressions(
         impressions, extra, split.train, weight, settings.user_id
     )
-    return data, build_model(settings, impressions, ids, numbers)
+    return data, build_model(settings, impressions, ids, numbers, axis_name)
 
 
 def train(settings: Train) -> None:
     """Runs the experiment from data to report."""
     check(settings)
-    train_on(settings, *load(settings.data, settings.longest_watch))
+    with using(settings.hardware, settings.run_dir) as devices:
+        train_on(settings, *load(settings.data, settings.longest_watch), devices)
 
 
-def train_on(settings: Train, impressions: Impressions, split: ImpressionSplit) -> None:
+def train_on(
+    settings: Train,
+    impressions: Impressions,
+    split: ImpressionSplit,
+    devices: Devices = (),
+) -> None:
     """The same on impressions that are there; `settings.data` says where they are from."""
-    console = Console()
+    console = Console(quiet=not is_first())
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"ranking-{settings.data.dataset}-{stamp}"
-    open_run_directory(run_dir, settings.resume, record(settings, impressions))
+    open_run(run_dir, settings.resume, record(settings, impressions))
     show_impressions(impressions, split, console)
 
     init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
-    data, model = prepare(settings, impressions, split)
+    axis_name = axis_of(devices)
+    data, model = prepare(settings, impressions, split, axis_name)
     one = gather_impressions(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
     params = jax.jit(model.init)(init_key, one)
     each = partial(loss, model, settings.unit, settings.click_weight, settings.completion_weight)
@@ -105,11 +124,13 @@ def train_on(settings: Train, impressions: Impressions, split: ImpressionSplit) 
     if settings.tables == "rows":
         row_optimizer = row_optimizers.adam(rate)
         state = init_row_state(params, optimizer, row_optimizer, step_key)
-        step = make_row_step(each, optimizer, row_optimizer)
+        step = make_row_step(each, optimizer, row_optimizer, axis_name)
     else:
-        state, step = init_state(params, optimizer, step_key), make_step(each, optimizer)
+        state = init_state(params, optimizer, step_key)
+        step = make_step(each, optimizer, axis_name)
+    state, data = replicated((state, data), devices)
     template = jax.eval_shape(lambda: state)
-    predict = make_predict(model.apply)
+    predict = make_predict(model.apply, devices=devices)
 
     def evaluate(state: TrainState) -> dict[str, float]:
         if not len(split.valid):
@@ -125,17 +146,32 @@ def train_on(settings: Train, impressions: Impressions, split: ImpressionSplit) 
         watch=f"valid_{settings.choose_by}" if len(split.valid) else None,
         patience=settings.patience,
     )
-    last, best = Checkpoints(run_dir / "last", keep=2), Checkpoints(run_dir / "best", keep=1)
+    last = Checkpoints(run_dir / "last", 2, devices)
+    best = Checkpoints(run_dir / "best", 1, devices)
     progress = Progress()
     if settings.resume and last.latest_step() is not None:
         state, saved = last.restore(template)
         progress = Progress(**saved)
     first_step = int(state.step)
-    order = partial(epoch_order, order_key, count=count, batch_size=settings.batch_size)
-    chunk = make_chunk(step, gather_impressions, count, settings.batch_size)
-    with closing(MetricsLog(run_dir, first_step)) as log, stop_on_signals() as should_stop:
+
+    def order(epoch: int) -> jax.Array:
+        whole = epoch_order(order_key, epoch, count, settings.batch_size)
+        return split_order(whole, settings.batch_size, devices)
+
+    chunk = make_chunk_on(devices, step, gather_impressions, count, settings.batch_size)
+    log = MetricsLog(run_dir, first_step, write=is_first())
+    with closing(log), stop_on_signals() as should_stop:
         reports = fit(
-            state, data, chunk, order, evaluate, schedule, last, best, progress, should_stop
+            state,
+            data,
+            chunk,
+            order,
+            evaluate,
+            schedule,
+            last,
+            best,
+            progress,
+            agreed(should_stop),
         )
         stopped = watch_training(reports, schedule, log, console, first_step)
     if stopped:
@@ -151,6 +187,8 @@ def train_on(settings: Train, impressions: Impressions, split: ImpressionSplit) 
             settings, impressions, split.valid, predict(chosen.params, data, split.valid)["watch"]
         )
     logits = predict(chosen.params, data, split.test)
+    if not is_first():
+        return
     raw = measure(impressions, split.test, logits)
     logits["watch"] = scaling(logits["watch"])
     found = measure(impressions, split.test, logits)
@@ -199,7 +237,8 @@ def write_users(
 
 def record(settings: Train, impressions: Impressions) -> dict[str, Any]:
     """What `settings.json` keeps, and a resumed run must agree with."""
-    free = ("resume", "run_dir")  # may differ between a run and its continuation
+    # What may differ between a run and its continuation.
+    free = ("resume", "run_dir", "hardware")
     kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in free}
     kept["data"] = {k: v for k, v in kept["data"].items() if k != "data_dir"}
     source = dataclasses.asdict(impressions.source) | {"location": None}
@@ -216,7 +255,9 @@ def evaluate(settings: Evaluate) -> None:
     data["synthetic"] = ImpressionSize(**data["synthetic"])
     data["data_dir"] = None if data["data_dir"] is None else Path(data["data_dir"])
     tower = given.pop("tower")
-    given = {k: v for k, v in given.items() if k not in ("run_dir", "resume", "data_source")}
+    given = {
+        k: v for k, v in given.items() if k not in ("run_dir", "resume", "hardware", "data_source")
+    }
     again = Train(data=Data(**data), tower=tuple(tower), **given)
     impressions, split = load(again.data, again.longest_watch)
     rows = split.valid if settings.part == "valid" else split.test

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
+from experiments.hardware import Hardware
 from jrec.data.impression_maker import ImpressionSize, make_impressions
 from jrec.data.impressions import Impressions, ImpressionSplit, split_by_time
 from jrec.data.kuairand import china_midnight
@@ -86,6 +87,8 @@ class Train:
     """Where the run goes; by default runs/ranking-DATASET-TIME."""
     resume: bool = False
     """Go on with the run in --run-dir from its last checkpoint."""
+    hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
+    """Devices and processes; free to change when a run goes on."""
     chunk_steps: int = 200
     """Steps between two looks of the host at the device."""
     checkpoint_steps: int = 0

@@ -39,7 +39,11 @@ def extra_features(impressions: Impressions, history: bool, watched: int) -> dic
 
 
 def build_model(
-    settings: Train, impressions: Impressions, ids: list[tuple[str, str, bool]], numbers: list[str]
+    settings: Train,
+    impressions: Impressions,
+    ids: list[tuple[str, str, bool]],
+    numbers: list[str],
+    axis_name: str | None = None,
 ) -> RankingNetwork:
     """The network for a data set's features."""
     heads = ["watch"]
@@ -58,6 +62,7 @@ def build_model(
         tower=settings.tower,
         heads=tuple(heads),
         dropout=settings.dropout,
+        axis_name=axis_name,
     )
 
 

@@ -77,10 +77,14 @@ def open_run_directory(folder: Path, resume: bool, settings: dict[str, Any]) -> 
 class MetricsLog:
     """`metrics.jsonl`, one JSON object a line, and TensorBoard events when tensorboardX is there.
 
-    Going on at a step first drops the lines of later steps, which the resumed run writes again.
+    Going on at a step first drops the lines of later steps, which the resumed run writes again. Without
+    `write` nothing is written: of several processes one keeps the log.
     """
 
-    def __init__(self, folder: Path, resume_step: int = 0) -> None:
+    def __init__(self, folder: Path, resume_step: int = 0, write: bool = True) -> None:
+        self._file = self._events = None
+        if not write:
+            return
         self._path = folder / "metrics.jsonl"
         kept = [line for line in read_metrics(folder) if line["step"] <= resume_step]
         with replacing(self._path) as temporary:
@@ -92,6 +96,8 @@ class MetricsLog:
 
     def write(self, step: int, **values: float) -> None:
         """Adds one line; it is on disk when this returns."""
+        if self._file is None:
+            return
         with _named(self._path):
             self._file.write(json.dumps({"step": step} | plain(values)) + "\n")
             self._file.flush()
@@ -99,6 +105,8 @@ class MetricsLog:
                 _write_events(self._events, step, values)
 
     def close(self) -> None:
+        if self._file is None:
+            return
         try:
             with _named(self._path):
                 self._file.close()

@@ -5,7 +5,8 @@ one that is closed over becomes a constant of the program, tables and all.
 
 A key gives the draw for the whole batch, however many devices share it. Negatives [K] that all
 examples share are drawn by each device alike, from the step's one key. Negatives of each example
-[B, K] are drawn alike, too, for the whole batch, and each device keeps its own rows, `local_part`.
+[B, K] are drawn alike, too, for the whole batch, and each device keeps its own rows
+(`jrec.batch_axis.local_part`).
 """
 
 import math
@@ -198,15 +199,3 @@ def alias_table(weight_V: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     alias_V[heavy[emptied]] = heavy[emptied + 1]
     whole = alias_V == np.arange(rows)
     return np.where(whole, 0, threshold_V).astype(np.uint32), alias_V.astype(np.int32), mass_V
-
-
-def local_part(drawn: jax.Array, axis_name: str) -> jax.Array:
-    """Under `pmap`, this device's rows [B / devices, ...] of what was drawn for the whole batch [B, ...].
-
-    Raises ValueError where the devices do not divide B.
-    """
-    devices = jax.lax.axis_size(axis_name)
-    if len(drawn) % devices:
-        raise ValueError(f"{len(drawn)} rows cannot be shared by {devices} devices.")
-    rows = len(drawn) // devices
-    return jax.lax.dynamic_slice_in_dim(drawn, jax.lax.axis_index(axis_name) * rows, rows)

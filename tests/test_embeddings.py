@@ -382,7 +382,7 @@ def test_fusion_trains_to_the_same_parameters_either_way():
     for tables in ("dense", "rows"):
         source = replace(source, tables=tables)
         state = fusion.train_state(source, 0.02, jax.tree.map(jnp.array, params), jax.random.key(1))
-        chunk = make_chunk(fusion.train_step(source, ratings, 32, 0.02), gather_ratings, count, 32)
+        chunk = make_chunk(fusion.train_step(source, ratings, 0.02), gather_ratings, count, 32)
         for epoch in range(4):
             order = epoch_order(jax.random.key(2), epoch, count, 32)
             state, _, _ = chunk(state, data, order, 0, 5)

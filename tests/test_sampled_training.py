@@ -9,9 +9,10 @@ import numpy as np
 import optax
 
 from jrec import row_optimizers
+from jrec.batch_axis import local_part
 from jrec.embeddings import Embed
 from jrec.retrieval_losses import in_batch_softmax, nce, sampled_softmax
-from jrec.sampling import Mixture, Uniform, frequency, local_part
+from jrec.sampling import Mixture, Uniform, frequency
 from jrec.train.row_step import init_row_state, make_row_step
 from jrec.train.step import init_state, make_step
 

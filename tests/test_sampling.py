@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from jrec.batch_axis import local_part
 from jrec.sampling import (
     Mixture,
     Uniform,
     alias_table,
     frequency,
-    local_part,
     log_uniform,
     weighted,
 )

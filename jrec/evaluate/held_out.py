@@ -1,6 +1,6 @@
 """Held-out ratings of many users, predicted from the ratings that they gave before."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jrec.data.rating_parts import RatingRows
+from jrec.train.devices import over_devices
 from jrec.train.user_batches import RatingList, device_rows, rating_list
 
 
@@ -16,6 +17,7 @@ def make_held_out_predictor(
     given: dict[str, jax.Array],
     held_out: RatingRows,
     batch_size: int = 256,
+    devices: Sequence[jax.Device] = (),
 ) -> Callable[[Any], np.ndarray]:
     """A function params -> predictions float32 [n] of all held-out ratings, in their order.
 
@@ -24,6 +26,7 @@ def make_held_out_predictor(
             their `rating` is 0 here, so that a prediction cannot read it.
         given: the same users' known ratings, from `jrec.train.user_batches.device_rows`.
         batch_size: B, users at a time; those without held-out ratings are left out.
+        devices: that share the batches.
     """
     lengths = np.diff(held_out.offsets)
     users = np.flatnonzero(lengths).astype(np.int32)
@@ -36,23 +39,35 @@ def make_held_out_predictor(
         for counts in (given_lengths, lengths)
     )
 
-    @jax.jit
-    def predict_block(params: Any, given: Any, wanted: Any, user_B: Any, mask_B: Any) -> jax.Array:
-        inputs, _ = rating_list(given, user_B, mask_B, slots_given)
-        outputs, _ = rating_list(wanted, user_B, mask_B, slots_wanted)
-        return predict(params, inputs, outputs, batch_size)
+    def predict_blocks(arguments: tuple[Any, Any, Any], users: tuple) -> jax.Array:
+        params, given, wanted = arguments
+
+        def one(user: tuple) -> jax.Array:
+            inputs, _ = rating_list(given, *user, slots_given)
+            outputs, _ = rating_list(wanted, *user, slots_wanted)
+            return predict(params, inputs, outputs, batch_size)
+
+        return jax.lax.map(one, users)
+
+    shared, many = over_devices(predict_blocks, devices), max(len(devices), 1)
+
+    def read(waiting: tuple) -> list[np.ndarray]:
+        rows = zip(np.asarray(waiting[0]), waiting[1], strict=False)
+        return [row[: lengths[block].sum()] for row, block in rows]
 
     def predict_all(params: Any) -> np.ndarray:
         waiting, parts = None, [np.zeros(0, np.float32)]
-        for block in blocks:
-            user_B = jnp.asarray(np.pad(block, (0, batch_size - len(block))))
-            mask_B = jnp.arange(batch_size) < len(block)
-            predicted = predict_block(params, given, wanted, user_B, mask_B)
+        for k in range(0, len(blocks), many):
+            some = blocks[k : k + many]
+            filled = some + [users[:0]] * (many - len(some))  # one shape, one compilation
+            user = np.stack([np.pad(block, (0, batch_size - len(block))) for block in filled])
+            mask = np.stack([np.arange(batch_size) < len(block) for block in filled])
+            predicted = shared((params, given, wanted), (user, mask))
             if waiting is not None:  # read a block late: the device goes on meanwhile
-                parts.append(np.asarray(waiting[0])[: waiting[1]])
-            waiting = predicted, int(lengths[block].sum())
+                parts += read(waiting)
+            waiting = predicted, some
         if waiting is not None:
-            parts.append(np.asarray(waiting[0])[: waiting[1]])
+            parts += read(waiting)
         return np.concatenate(parts)
 
     return predict_all

@@ -10,6 +10,7 @@ import numpy as np
 from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
 from jrec.evaluate.ranks import target_ranks
 from jrec.evaluate.top_k import top_items
+from jrec.train.devices import over_devices
 from jrec.train.stream import Gather
 
 UserVectors = Callable[[Any, Any], jax.Array]
@@ -25,6 +26,7 @@ def make_next_item_evaluator(
     ks: Sequence[int] = (10,),
     batch_size: int = 256,
     item_block: int = 4096,
+    devices: Sequence[jax.Device] = (),
 ) -> Callable[[Any, Any], tuple[dict[str, float], dict[str, np.ndarray]]]:
     """An evaluator by `target_ranks`: ties pessimistic, the same on any number of devices.
 
@@ -32,7 +34,7 @@ def make_next_item_evaluator(
         gather: (data, positions int32 [B], mask bool [B]) -> batch, as in `jrec.train.stream`. Its batch
             has `targets` int [B, T] and `targets_mask` bool [B, T], false where the mask is; to remove
             seen items, `seen` int [B, L] and `seen_mask` bool [B, L]; and what `user_vectors` reads.
-        ks: cut-offs. batch_size: B. item_block: items scored at once.
+        ks: cut-offs. batch_size: B. item_block: items scored at once. devices: that share the batches.
 
     Returns:
         A function (params, data) -> (means, per_user) over the users `data["user"]` [n], positions 0 to
@@ -52,7 +54,7 @@ def make_next_item_evaluator(
             item_block,
         )
 
-    all_ranks = _over_users(ranks, item_vectors, gather, batch_size)
+    all_ranks = _over_users(ranks, item_vectors, gather, batch_size, devices)
 
     def evaluate(params: Any, data: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         empty = np.zeros((0, 1), np.int32)  # without users there is nothing to gather
@@ -70,6 +72,7 @@ def make_recommender(
     K: int,
     batch_size: int = 256,
     item_block: int = 16_384,
+    devices: Sequence[jax.Device] = (),
 ) -> Callable[[Any, Any], tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Lists for all users by `top_items`; the arguments are those of `make_next_item_evaluator`.
 
@@ -88,7 +91,7 @@ def make_recommender(
             item_block,
         )
 
-    return _over_users(lists, item_vectors, gather, batch_size)
+    return _over_users(lists, item_vectors, gather, batch_size, devices)
 
 
 def _over_users(
@@ -96,11 +99,12 @@ def _over_users(
     item_vectors: ItemVectors,
     gather: Gather,
     batch_size: int,
+    devices: Sequence[jax.Device],
 ) -> Callable[[Any, Any], tuple]:
     """Arrays [n, ...] of all users, batch after batch in one compiled loop."""
 
-    @jax.jit
-    def run(params: Any, data: Any) -> tuple:
+    def of_batches(arguments: tuple[Any, Any], starts: jax.Array) -> tuple:
+        params, data = arguments
         count = data["user"].shape[0]
         items = item_vectors(params)
 
@@ -110,7 +114,13 @@ def _over_users(
             batch = gather(data, jnp.where(mask, positions, 0), mask)
             return of_batch(params, items, data, batch)
 
-        batches = jax.lax.map(step, jnp.arange(0, count, batch_size))
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], batches)
+        return jax.lax.map(step, starts)
 
-    return lambda params, data: tuple(np.asarray(x) for x in run(params, data))
+    shared = over_devices(of_batches, devices)
+
+    def run(params: Any, data: Any) -> tuple:
+        count = data["user"].shape[0]
+        found = shared((params, data), np.arange(0, count, batch_size))
+        return tuple(np.asarray(x).reshape(-1, *x.shape[2:])[:count] for x in found)
+
+    return run

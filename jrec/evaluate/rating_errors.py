@@ -1,50 +1,56 @@
 """RMSE and MAE of predicted ratings, in stars, on the device in fixed-size batches; errors by user."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jrec.train.devices import over_devices
 from jrec.train.stream import Gather
 
 
 def make_rating_errors(
-    predict: Callable[[Any, Any], jax.Array], gather: Gather, batch_size: int = 4096
+    predict: Callable[[Any, Any], jax.Array],
+    gather: Gather,
+    batch_size: int = 4096,
+    devices: Sequence[jax.Device] = (),
 ) -> Callable[[Any, Any], dict[str, float]]:
     """An evaluator, made once from a predict function.
 
     Args:
         predict: (params, batch) -> float32 [B], stars.
         gather: as in `jrec.train.stream.make_chunk`; the batch it makes has `rating` and `mask`.
-        batch_size: B; the last batch is masked.
+        batch_size: B; the last batch is masked. devices: that share the batches.
 
     Returns:
-        A function (params, data) -> {"rmse", "mae"} in stars, over all of `data["rating"]` [n]. Sums
-        are float32 over batches; without any rating both are NaN.
+        A function (params, data) -> {"rmse", "mae"} in stars, over all of `data["rating"]` [n]. A batch's
+        sums are float32, those over batches float64; without any rating both are NaN.
     """
 
-    @jax.jit
-    def sums(params: Any, data: Any) -> tuple[jax.Array, jax.Array]:
+    def sums(arguments: tuple[Any, Any], starts: jax.Array) -> tuple[jax.Array, jax.Array]:
+        params, data = arguments
         count = data["rating"].shape[0]
 
-        def add(total: tuple, start: jax.Array) -> tuple:
+        def of_batch(start: jax.Array) -> tuple[jax.Array, jax.Array]:
             positions = start + jnp.arange(batch_size)
             mask = positions < count
             batch = gather(data, jnp.where(mask, positions, 0), mask)
             error = jnp.where(mask, predict(params, batch) - batch["rating"], 0)
-            return (total[0] + (error**2).sum(), total[1] + jnp.abs(error).sum()), None
+            return (error**2).sum(), jnp.abs(error).sum()
 
-        zero = jnp.zeros((), jnp.float32)
-        return jax.lax.scan(add, (zero, zero), jnp.arange(0, count, batch_size))[0]
+        return jax.lax.map(of_batch, starts)
+
+    all_sums = over_devices(sums, devices)
 
     def evaluate(params: Any, data: Any) -> dict[str, float]:
         count = data["rating"].shape[0]
         if count == 0:
             return {"rmse": float("nan"), "mae": float("nan")}
-        squared, absolute = sums(params, data)
-        return {"rmse": float(squared / count) ** 0.5, "mae": float(absolute / count)}
+        found = all_sums((params, data), np.arange(0, count, batch_size))
+        squared, absolute = (float(np.asarray(part).sum(dtype=np.float64)) for part in found)
+        return {"rmse": (squared / count) ** 0.5, "mae": absolute / count}
 
     return evaluate
 

@@ -8,6 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jrec.models.layers import Dropout
+
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _elu(x: jax.Array, alpha: float) -> jax.Array:
@@ -48,6 +50,7 @@ class Autoencoder(nn.Module):
             `sigmoid` and `tanh`, which cannot reach a rating of 5, it must not).
         tied: the decoder's kernels are the encoder's, transposed ("constrained" in the source).
         dropout: share of the code that is dropped in training. input_noise: share of the inputs.
+        axis_name: of the devices that batches are split over, see `jrec.batch_axis`.
 
     Parameters: `encoder_i`, `decoder_i` of {"kernel", "bias"}, i from the items' side, so that
     `decoder_0` gives the predictions; its kernel is [M, h1], as the encoder's. Xavier-uniform
@@ -61,6 +64,7 @@ class Autoencoder(nn.Module):
     tied: bool = False
     dropout: float = 0.0
     input_noise: float = 0.0
+    axis_name: str | None = None
 
     def setup(self) -> None:
         widths = (self.items, *self.hidden)
@@ -73,8 +77,8 @@ class Autoencoder(nn.Module):
             Layer(None if self.tied else (n_out, n_in), n_out, name=f"decoder_{i}")
             for i, (n_out, n_in) in enumerate(pairwise(widths))
         ]
-        self.drop = nn.Dropout(self.dropout)
-        self.noise = nn.Dropout(self.input_noise)
+        self.drop = Dropout(self.dropout, self.axis_name)
+        self.noise = Dropout(self.input_noise, self.axis_name)
 
     def __call__(self, ratings_BM: jax.Array, train: bool = False) -> jax.Array:
         """float [B, M], 0 where there is no rating -> predictions [B, M]."""

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jrec.embeddings import Embed
+from jrec.models.layers import Dropout
 from jrec.models.sequences import (
     Lstm,
     SelfAttention,
@@ -53,6 +54,7 @@ class CandidateNetwork(nn.Module):
         tower: widths of ReLU layers; none: the encoder's state, beside which stand no features.
         tied: score with the vectors that are read (then the user vector has their width).
         dropout: in attention and on item vectors. table_scale: standard deviation of new tables.
+        axis_name: of the devices that batches are split over, see `jrec.batch_axis`.
     """
 
     item_rows: int
@@ -69,6 +71,7 @@ class CandidateNetwork(nn.Module):
     tied: bool = False
     dropout: float = 0.0
     table_scale: float = 0.001
+    axis_name: str | None = None
 
     def setup(self) -> None:
         init = nn.initializers.normal(self.table_scale)
@@ -82,11 +85,13 @@ class CandidateNetwork(nn.Module):
         if self.encoder in ("lstm", "lstm-max"):
             self.lstm = Lstm(self.state_width)
         elif self.encoder == "attention":
-            self.attention = SelfAttention(self.layers, self.heads, self.dropout)
+            self.attention = SelfAttention(
+                self.layers, self.heads, self.dropout, axis_name=self.axis_name
+            )
         self.tower_layers = [
             nn.Dense(width, name=f"tower_{k}") for k, width in enumerate(self.tower)
         ]
-        self.drop = nn.Dropout(self.dropout)
+        self.drop = Dropout(self.dropout, self.axis_name)
         if not self.tied:
             self.output = Embed(self.item_rows, self.vector_width, init, name="output_table")
         self.bias = Embed(self.item_rows, 1, nn.initializers.zeros, name="bias_table")

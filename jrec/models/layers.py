@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jrec.batch_axis import local_part, whole_rows
 from jrec.embeddings import Embed
 
 
@@ -32,6 +33,29 @@ def cosine(x_BD: jax.Array, y_BD: jax.Array, smallest: float = 1e-8) -> jax.Arra
     square_x = jnp.maximum((x_BD**2).sum(-1), smallest)
     square_y = jnp.maximum((y_BD**2).sum(-1), smallest)
     return dot * jax.lax.rsqrt(square_x) * jax.lax.rsqrt(square_y)
+
+
+class Dropout(nn.Module):
+    """`nn.Dropout`, drawn for the whole batch: N devices drop what one does.
+
+    Attributes:
+        rate: share that is dropped. axis_name: see `jrec.batch_axis`.
+    """
+
+    rate: float
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, values: jax.Array, deterministic: bool, rng: jax.Array | None = None
+    ) -> jax.Array:
+        """float [B, ...]; the key is `rng`, else of the stream `dropout`."""
+        if deterministic or self.rate == 0:
+            return values
+        key = self.make_rng("dropout") if rng is None else rng
+        shape = (whole_rows(len(values), self.axis_name), *values.shape[1:])
+        kept = jax.random.bernoulli(key, 1 - self.rate, shape)
+        return jnp.where(local_part(kept, self.axis_name), values / (1 - self.rate), 0)
 
 
 class SequenceConvolution(nn.Module):

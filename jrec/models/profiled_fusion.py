@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jrec.models.layers import SequenceConvolution, masked_sum
+from jrec.models.layers import Dropout, SequenceConvolution, masked_sum
 
 _small = nn.initializers.normal(0.02)
 
@@ -40,6 +40,7 @@ class ProfiledFusion(nn.Module):
         side_width: of genre and word vectors; user attributes have half of it.
         dropout: share of the film code that training drops.
         side_scale: factor of the features' part beside ids and profiles.
+        axis_name: of the devices that blocks are split over, see `jrec.batch_axis`.
     """
 
     table_rows: Mapping[str, int]
@@ -47,6 +48,7 @@ class ProfiledFusion(nn.Module):
     side_width: int = 32
     dropout: float = 0.3
     side_scale: float = 0.3
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(
@@ -94,7 +96,7 @@ class ProfiledFusion(nn.Module):
 
         film_bias_M = self.param("film_bias", nn.initializers.zeros, (film_rows,))
         return Towers(
-            nn.Dropout(self.dropout)(film_BD, deterministic=not train),
+            Dropout(self.dropout, self.axis_name)(film_BD, deterministic=not train),
             film_bias_M[film["film"]],
             user_ND,
             self.param("user_bias", nn.initializers.zeros, (user_rows,)),

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jrec.embeddings import Embed
+from jrec.models.layers import Dropout
 
 HeadName = Literal["watch", "click", "completion"]
 
@@ -38,6 +39,7 @@ class RankingNetwork(nn.Module):
         heads: `watch`, whose exp is the expected watch time when trained by
             `jrec.ranking_losses.weighted_logistic`; `click` and `completion`, log-odds.
         dropout: after each layer. table_scale: standard deviation of new tables.
+        axis_name: of the devices that batches are split over, see `jrec.batch_axis`.
     """
 
     table_rows: Mapping[str, int]
@@ -49,6 +51,7 @@ class RankingNetwork(nn.Module):
     heads: Sequence[HeadName] = ("watch",)
     dropout: float = 0.0
     table_scale: float = 0.01
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, batch: Mapping[str, Any], train: bool = False) -> dict[str, jax.Array]:
@@ -84,7 +87,7 @@ class RankingNetwork(nn.Module):
         for k, width in enumerate(self.tower):
             he = nn.initializers.he_normal()
             hidden = jax.nn.relu(nn.Dense(width, kernel_init=he, name=f"tower_{k}")(hidden))
-            hidden = nn.Dropout(self.dropout)(hidden, deterministic=not train)
+            hidden = Dropout(self.dropout, self.axis_name)(hidden, deterministic=not train)
         return {name: nn.Dense(1, name=f"{name}_head")(hidden)[:, 0] for name in self.heads}
 
     def _number_parts(self, numbers_BF: jax.Array, known_BF: jax.Array) -> jax.Array:

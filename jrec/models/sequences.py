@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jrec.models.layers import Dropout
+
 
 def running_mean(values_BLE: jax.Array, count_BL: jax.Array) -> jax.Array:
     """Mean of all values up to each position: float [B, L, E] -> [B, L, E]; 0 where none counts yet.
@@ -129,12 +131,14 @@ class SelfAttention(nn.Module):
     Attributes:
         layers, heads: numbers. dropout: on attention weights and both parts' outputs.
         hidden: width of the second part, in widths of the input.
+        axis_name: see `jrec.batch_axis`.
     """
 
     layers: int
     heads: int
     dropout: float = 0.0
     hidden: int = 4
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x_BLE: jax.Array, mask_BL: jax.Array, train: bool = False) -> jax.Array:
@@ -156,14 +160,14 @@ class SelfAttention(nn.Module):
             )
             score = jnp.einsum("blhd,bmhd->bhlm", query, key) / heads[1] ** 0.5 + bias_HLL[None]
             weight = jax.nn.softmax(jnp.where(allowed, score, -jnp.inf), -1)
-            weight = nn.Dropout(self.dropout)(weight, deterministic=not train)
+            weight = Dropout(self.dropout, self.axis_name)(weight, deterministic=not train)
             y = jnp.einsum("bhlm,bmhd->blhd", weight, value)
             y = nn.DenseGeneral(width, axis=(-2, -1), name=f"join_{k}")(y)
-            x_BLE = x_BLE + nn.Dropout(self.dropout)(y, deterministic=not train)
+            x_BLE = x_BLE + Dropout(self.dropout, self.axis_name)(y, deterministic=not train)
             y = nn.LayerNorm(name=f"norm_{k}_hidden")(x_BLE)
             y = jax.nn.gelu(nn.Dense(self.hidden * width, name=f"hidden_{k}")(y))
             y = nn.Dense(width, name=f"back_{k}")(y)
-            x_BLE = x_BLE + nn.Dropout(self.dropout)(y, deterministic=not train)
+            x_BLE = x_BLE + Dropout(self.dropout, self.axis_name)(y, deterministic=not train)
         return nn.LayerNorm(name="norm_out")(x_BLE)
 
 

@@ -12,6 +12,8 @@ import jax
 
 from jrec.errors import InputError
 from jrec.files import check_seal, read_json, sealed, write_json
+from jrec.train.devices import Devices, as_global, as_local, whole_sharding
+from jrec.train.processes import is_first, wait_for_all
 from jrec.train.step import TrainState
 
 _MANIFEST = "manifest.json"  # written after Orbax is done; a crash may leave it out
@@ -22,15 +24,17 @@ class Checkpoints:
 
     Orbax writes to a temporary name and renames, so that a half-written one is never seen. Writing
     is synchronous: an asynchronous copy could read a buffer that the next chunk was given.
+
+    Several processes save and restore together. `devices` are those to restore onto; whichever saved.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    def __init__(self, folder: Path, keep: int, devices: Devices = ()) -> None:
         import orbax.checkpoint as ocp  # slow to import: `--help` shall not wait
 
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
         )
-        self._folder = folder
+        self._folder, self._devices = folder, devices or tuple(jax.local_devices()[:1])
         try:
             with _quiet():
                 self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
@@ -50,15 +54,18 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             self._manager.delete(step)
+        plain = as_global(_plain(state), self._devices)
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(_plain(state)), record=ocp.args.JsonSave(record)
+            state=ocp.args.StandardSave(plain), record=ocp.args.JsonSave(record)
         )
         try:
             with _quiet():
                 self._manager.save(step, args=args, force=True)
-            folder = self._folder / str(step)
-            manifest = {"files": _digests(folder), "shapes": _shapes(_plain(state))}
-            write_json(folder / _MANIFEST, sealed(manifest))
+            if is_first():
+                folder = self._folder / str(step)
+                manifest = {"files": _digests(folder), "shapes": _shapes(plain)}
+                write_json(folder / _MANIFEST, sealed(manifest))
+            wait_for_all(f"saved {step}")
         except (OSError, ValueError) as error:
             # TensorStore raises ValueError for whatever the system refuses.
             if isinstance(error, ValueError) and "space" not in str(error):
@@ -88,6 +95,11 @@ class Checkpoints:
             manifest = read_json(folder / _MANIFEST)
             if manifest.get("shapes") != _shapes(plain):
                 raise InputError(f"The checkpoint {folder} is of another model; {remedy}.")
+        # Not onto the devices that it was saved from: these may be others.
+        sharding = whole_sharding(self._devices)
+        plain = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), plain
+        )
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(plain), record=ocp.args.JsonRestore()
         )
@@ -99,7 +111,7 @@ class Checkpoints:
                 f"The checkpoint {folder} is damaged or of another model "
                 f"({type(error).__name__}); {remedy}."
             ) from error
-        state = TrainState(**restored["state"])
+        state = TrainState(**as_local(restored["state"], self._devices))
         return state._replace(key=jax.random.wrap_key_data(state.key)), restored["record"]
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from jrec.data.clicks import Bag, Categorical, Column, Continuous, take
 from jrec.data.impressions import Impressions
 from jrec.data.quantiles import normalise
 from jrec.data.ragged import pad
+from jrec.train.devices import over_devices
 
 Data = dict[str, Any]
 
@@ -90,17 +91,19 @@ def gather_impressions(data: Data, positions: jax.Array, mask: jax.Array) -> Dat
 
 
 def make_predict(
-    predict: Callable[[Any, Data], dict[str, jax.Array]], batch_size: int = 4096
+    predict: Callable[[Any, Data], dict[str, jax.Array]],
+    batch_size: int = 4096,
+    devices: Sequence[jax.Device] = (),
 ) -> Callable[[Any, Data, Sequence[int]], dict[str, np.ndarray]]:
     """A function (params, data, rows) -> {head: float32 [rows]}: `predict` for chosen impressions.
 
     Args:
         predict: (params, batch) -> {head: float32 [B]}.
-        batch_size: B; the last batch is filled up.
+        batch_size: B; the last batch is filled up. devices: that share the batches.
     """
 
-    @jax.jit
-    def all_of(params: Any, data: Data) -> dict[str, jax.Array]:
+    def of_batches(arguments: tuple[Any, Data], starts: jax.Array) -> dict[str, jax.Array]:
+        params, data = arguments
         count = len(data["rows"])
 
         def one(start: jax.Array) -> dict[str, jax.Array]:
@@ -108,11 +111,13 @@ def make_predict(
             mask = positions < count
             return predict(params, gather_impressions(data, jnp.where(mask, positions, 0), mask))
 
-        found = jax.lax.map(one, jnp.arange(0, count, batch_size))
-        return jax.tree.map(lambda values: values.reshape(-1)[:count], found)
+        return jax.lax.map(one, starts)
+
+    shared = over_devices(of_batches, devices)
 
     def of_rows(params: Any, data: Data, rows: Sequence[int]) -> dict[str, np.ndarray]:
-        found = all_of(params, data | {"rows": jnp.asarray(rows, jnp.int32)})
-        return {name: np.asarray(values) for name, values in found.items()}
+        data = data | {"rows": jnp.asarray(rows, jnp.int32)}
+        found = shared((params, data), np.arange(0, len(rows), batch_size))
+        return {name: np.asarray(values).reshape(-1)[: len(rows)] for name, values in found.items()}
 
     return of_rows

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jrec.batch_axis import summed
 from jrec.losses import squared_error
 from jrec.train.step import Batch, Metrics, Parameters, Step, TrainState
 
@@ -94,19 +95,16 @@ def make_refeeding_step(
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 
-    def summed(*values: Any) -> Any:
-        return values if axis_name is None else jax.lax.psum(values, axis_name)
-
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
         (loss_sum, count, outputs), gradient = first(state.params, batch, key)
-        loss_sum, count, gradient = summed(loss_sum, count, gradient)
+        loss_sum, count, gradient = summed((loss_sum, count, gradient), axis_name)
         params, opt_state = descend(state.params, state.opt_state, gradient, count)
         for k in range(times):
             inputs = jax.lax.stop_gradient(outputs)
             fresh = jax.random.fold_in(key, k + 1)
             (_, again_count, outputs), gradient = with_gradient(again)(params, inputs, batch, fresh)
-            again_count, gradient = summed(again_count, gradient)
+            again_count, gradient = summed((again_count, gradient), axis_name)
             params, opt_state = descend(params, opt_state, gradient, again_count)
         state = TrainState(state.step + 1, state.key, params, opt_state)
         return state, {"loss_sum": loss_sum, "count": count}

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jrec.batch_axis import gathered, summed
 from jrec.embeddings import Lookup, RowReads
 from jrec.row_optimizers import RowOptimizer
 from jrec.row_updates import init_table, update_table
@@ -86,8 +87,7 @@ def make_row_step(
         (loss_sum, (count, ids, _)), (gradient, row_gradient, _) = jax.value_and_grad(
             read_loss, argnums=(0, 1, 2), has_aux=True
         )(rest, shifts, alarm)
-        if axis_name is not None:
-            loss_sum, count, gradient = jax.lax.psum((loss_sum, count, gradient), axis_name)
+        loss_sum, count, gradient = summed((loss_sum, count, gradient), axis_name)
 
         def mean(gradient: Any) -> Any:
             return jax.tree.map(lambda g: g / jnp.maximum(count, 1), gradient)
@@ -99,10 +99,8 @@ def make_row_step(
             read = _joined(name, ids, mean(row_gradient))
             if read is None:
                 continue
-            if axis_name is not None:
-                read = jax.lax.all_gather(read, axis_name, tiled=True)
             new_tables[name], table_state[name] = update_table(
-                row_optimizer, table, table_state[name], *read, state.step
+                row_optimizer, table, table_state[name], *gathered(read, axis_name), state.step
             )
         opt_state = {"rest": rest_state, "tables": table_state}
         state = TrainState(state.step + 1, state.key, _put_tables(new_tables, rest), opt_state)

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jrec.batch_axis import on_all, summed
+
 Parameters = Any
 Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
@@ -57,8 +59,7 @@ def make_step(
         (loss_sum, count), gradient = jax.value_and_grad(loss, has_aux=True)(
             state.params, batch, key
         )
-        if axis_name is not None:
-            loss_sum, count, gradient = jax.lax.psum((loss_sum, count, gradient), axis_name)
+        loss_sum, count, gradient = summed((loss_sum, count, gradient), axis_name)
         gradient = jax.tree.map(lambda g: g / jnp.maximum(count, 1), gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -68,14 +69,17 @@ def make_step(
     return step
 
 
-def choose_step(fits: Callable[[Batch], jax.Array], small: Step, large: Step) -> Step:
+def choose_step(
+    fits: Callable[[Batch], jax.Array], small: Step, large: Step, axis_name: str | None = None
+) -> Step:
     """A step that runs `small` on the batches that fit it and `large` on the others.
 
     Both take the same step in exact arithmetic; `small` computes less because it relies on something
-    that nearly every batch has (few title words, say). `fits` gives a bool scalar.
+    that nearly every batch has (few title words, say). `fits` gives a bool scalar; over devices all
+    must fit, so that they take the same side.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        return jax.lax.cond(fits(batch), small, large, state, batch)
+        return jax.lax.cond(on_all(fits(batch), axis_name), small, large, state, batch)
 
     return step

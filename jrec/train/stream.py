@@ -64,11 +64,16 @@ def mixed_order(key: jax.Array, epoch: int, count: int, batch_size: int) -> jax.
 
 
 def make_chunk(step: Step, gather: Gather, count: int, batch_size: int) -> Callable:
-    """A jitted run of many steps without the host.
+    """`many_steps`, jitted for one device. The state is donated."""
+    return jax.jit(many_steps(step, gather, count, batch_size), donate_argnums=0)
+
+
+def many_steps(step: Step, gather: Gather, count: int, batch_size: int) -> Callable:
+    """A run of many steps without the host; pure, so that `jit` or `pmap` may take it.
 
     The loop's length is a traced number (a `scan` whose length need not be known to the compiler), so
     one compilation serves every chunk, the short one at an epoch's end included. It stops after the
-    first step whose loss is not finite. The state is donated.
+    first step whose loss is not finite.
 
     Args:
         step: the train step.
@@ -81,7 +86,6 @@ def make_chunk(step: Step, gather: Gather, count: int, batch_size: int) -> Calla
         bad_step is the number of the step whose loss was not finite, -1 where none was.
     """
 
-    @partial(jax.jit, donate_argnums=0)
     def chunk(
         state: TrainState, data: Any, order: jax.Array, first: jax.Array, steps: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:

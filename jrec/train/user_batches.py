@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jrec.batch_axis import on_all
 from jrec.data.rating_parts import RatingRows
 from jrec.errors import InputError
 
@@ -91,23 +92,29 @@ def rating_rectangle(
     return jax.lax.while_loop(more, add, start)[1:]
 
 
+def which_rated(given: RatingList, items: int, axis_name: str | None = None) -> jax.Array:
+    """bool [M]: the items that a batch rated, on any device (see `jrec.batch_axis`)."""
+    item_P = jnp.where(given.mask, given.item, items)
+    rated_M = jnp.zeros(items, bool).at[item_P].set(True, mode="drop")
+    return ~on_all(~rated_M, axis_name)
+
+
 def rated_items(
-    given: RatingList, batch_size: int, items: int, columns: int
+    given: RatingList, rated_M: jax.Array, batch_size: int, columns: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The items that a batch rated, and its ratings as a rectangle over them alone.
 
     Args:
-        given: all ratings of the batch. batch_size: B. items: M. columns: U.
+        given: all ratings of the batch. rated_M: bool [M], from `which_rated`. batch_size: B. columns: U.
 
     Returns:
         items int32 [U], rising, M in what is left over; ratings float32 [B, U] and known bool [B, U] as
         `rating_rectangle`. Items beyond the U-th are left out.
     """
-    item_P = jnp.where(given.mask, given.item, items)
-    rated_M = jnp.zeros(items, bool).at[item_P].set(True, mode="drop")
+    items = len(rated_M)
     place_M = jnp.cumsum(rated_M) - 1
     (items_U,) = jnp.nonzero(rated_M, size=columns, fill_value=items)
-    column_P = place_M[jnp.minimum(item_P, items - 1)]
+    column_P = place_M[given.item]
     inside_P = given.mask & (column_P < columns)
     cell_P = jnp.where(inside_P, given.row * columns + column_P, batch_size * columns)
     ratings = jnp.full(batch_size * columns, jnp.nan).at[cell_P].set(given.rating, mode="drop")

@@ -1,0 +1,173 @@
+"""Steps and evaluation on many devices: a batch is split over them under `pmap`, parameters are on each.
+
+One device takes the plain `jit` path. Over several processes (see `jrec.train.processes`) an array here is
+its process's own view: replicated over its local devices.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jrec.errors import InputError
+from jrec.train.step import Step
+from jrec.train.stream import Gather, make_chunk, many_steps
+
+AXIS = "devices"
+
+Devices = tuple[jax.Device, ...]
+"""Those of all processes, in the order in which they hold a batch's rows; none for the default one."""
+
+_NONE = np.iinfo(np.int32).max  # a place without an example, whatever their number
+
+
+def first_devices(count: int) -> Devices:
+    """The first devices of a single process.
+
+    Raises InputError where there are not as many.
+    """
+    there = jax.devices()
+    if not 1 <= count <= len(there):
+        hint = ""
+        if there[0].platform == "cpu":
+            hint = (
+                f" (on a CPU, XLA_FLAGS=--xla_force_host_platform_device_count={count} makes some)"
+            )
+        raise InputError(f"--devices must be from 1 to {len(there)}, but is {count}{hint}.")
+    return tuple(there[:count])
+
+
+def axis_of(devices: Devices) -> str | None:
+    """The name of the axis that batches are split over; None for one device."""
+    return AXIS if len(devices) > 1 else None
+
+
+def rows_each(batch_size: int, devices: Devices) -> int:
+    """Rows of a batch that a device holds; the last ones may be filled up."""
+    return -(-batch_size // max(len(devices), 1))
+
+
+def replicated(tree: Any, devices: Devices) -> Any:
+    """The tree on each of this process's devices."""
+    return tree if len(devices) <= 1 else jax.device_put(tree, _local(devices))
+
+
+def on_one(tree: Any) -> Any:
+    """What is replicated, on the first device alone."""
+    return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree)
+
+
+def whole_sharding(devices: Devices) -> jax.sharding.Sharding:
+    """Where checkpoints put parameters: on all devices of all processes."""
+    if len(devices) <= 1:
+        return jax.sharding.SingleDeviceSharding((devices or jax.local_devices())[0])
+    return NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
+
+
+def split_order(order: jax.Array, batch_size: int, devices: Devices) -> jax.Array:
+    """An epoch's order [steps * B] as each local device's part of every batch, [devices, steps * rows].
+
+    Batches that the devices do not divide are filled up with places of no example.
+    """
+    if len(devices) <= 1:
+        return order
+    rows, many = rows_each(batch_size, devices), len(devices)
+    order_SB = np.asarray(order).reshape(-1, batch_size)
+    filled = np.pad(order_SB, ((0, 0), (0, rows * many - batch_size)), constant_values=_NONE)
+    parts = filled.reshape(-1, many, rows).swapaxes(0, 1).reshape(many, -1)
+    return _to_local(parts, devices)
+
+
+def make_chunk_on(
+    devices: Devices, step: Step, gather: Gather, count: int, batch_size: int
+) -> Callable:
+    """As `jrec.train.stream.make_chunk`; on many devices the order is that of `split_order`.
+
+    Args:
+        step: made with `axis_of(devices)`. batch_size: of the whole batch.
+    """
+    if len(devices) <= 1:
+        return make_chunk(step, gather, count, batch_size)
+    return jax.pmap(
+        many_steps(step, gather, count, rows_each(batch_size, devices)),
+        AXIS,
+        in_axes=(None, None, 0, None, None),
+        out_axes=None,
+        devices=devices,
+        donate_argnums=0,
+    )
+
+
+def over_devices(
+    of_batches: Callable[[Any, Any], Any], devices: Sequence[jax.Device] = ()
+) -> Callable[[Any, Any], Any]:
+    """A function of many batches, jitted, with the batches shared out over the devices.
+
+    Args:
+        of_batches: (arguments, leaves [n, ...]) -> leaves [n, ...], each batch by itself.
+        devices: none for the default one.
+
+    Returns:
+        The same function; its results are on every device. No batch is computed otherwise than alone, so
+        the numbers do not depend on the devices.
+    """
+    devices = tuple(devices)
+    if len(devices) <= 1:
+        return jax.jit(of_batches)
+
+    def share(arguments: Any, batches: Any) -> Any:
+        return jax.lax.all_gather(of_batches(arguments, batches), AXIS, tiled=True)
+
+    mapped = jax.pmap(share, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
+
+    def run(arguments: Any, batches: Any) -> Any:
+        count = len(jax.tree.leaves(batches)[0])
+        many = len(devices)
+
+        def parts(leaf: Any) -> jax.Array:
+            leaf = np.asarray(leaf)
+            filled = np.concatenate([leaf, np.repeat(leaf[-1:], -count % many, 0)])
+            return _to_local(filled.reshape(many, -1, *leaf.shape[1:]), devices)
+
+        found = mapped(replicated(arguments, devices), jax.tree.map(parts, batches))
+        return found if count % many == 0 else jax.tree.map(lambda leaf: leaf[:count], found)
+
+    return run
+
+
+def as_global(tree: Any, devices: Devices) -> Any:
+    """A process's view of replicated arrays as arrays of all processes, which Orbax saves."""
+    return _rewrapped(tree, whole_sharding(devices))
+
+
+def as_local(tree: Any, devices: Devices) -> Any:
+    """Arrays of all processes as this one's view of them."""
+    return tree if len(devices) <= 1 else _rewrapped(tree, _local(devices))
+
+
+def _rewrapped(tree: Any, sharding: jax.sharding.Sharding) -> Any:
+    if jax.process_count() == 1:
+        return tree
+
+    def wrap(leaf: jax.Array) -> jax.Array:
+        parts = [shard.data for shard in leaf.addressable_shards]
+        return jax.make_array_from_single_device_arrays(leaf.shape, sharding, parts)
+
+    return jax.tree.map(wrap, tree)
+
+
+def _mine(devices: Devices) -> list[int]:
+    """Places of this process's devices."""
+    return [k for k, device in enumerate(devices) if device.process_index == jax.process_index()]
+
+
+def _local(devices: Devices, *split: str) -> NamedSharding:
+    mesh = Mesh(np.array([devices[k] for k in _mine(devices)]), (AXIS,))
+    return NamedSharding(mesh, PartitionSpec(*split))
+
+
+def _to_local(parts: np.ndarray, devices: Devices) -> jax.Array:
+    """Of [devices, ...] on the host, this process's parts on its devices."""
+    return jax.device_put(parts[_mine(devices)], _local(devices, AXIS))

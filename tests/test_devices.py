@@ -1,0 +1,118 @@
+"""Many devices take the steps that one takes: every system as its experiment trains and measures it."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import autoencoder, candidates, embedding_mlp, fusion, ranking
+
+STEPS = 50
+RATINGS = (
+    "--dataset synthetic --synthetic.users 60 --synthetic.films 40 --synthetic.ratings 1500 "
+    "--valid-fraction 0.1"
+)
+CLICKS = (
+    "--synthetic.users 120 --synthetic.items 40 --synthetic.clicks 8 --synthetic.categories 4 "
+    "--synthetic.groups 3 --item-width 8 --dropout 0.2"
+)
+WINDOW = f"--preset source {CLICKS} --length 4 --state-width 8 --tower 8 --batch-size 28"
+SHOWN = (
+    "--synthetic.users 60 --synthetic.items 30 --synthetic.pages 6 --tower 16 8 --dropout 0.2 "
+    "--batch-size 28"
+)
+NOISY = f"{RATINGS} --dropout 0.5 --input-noise 0.3 --batch-size 14"
+
+# What is drawn for each example is here, and batches that 4 and 8 devices do not divide.
+SYSTEMS = {
+    "fusion": (fusion, f"{RATINGS} --tower-width 16 --batch-size 28 --learning-rate 0.02"),
+    "autoencoder": (autoencoder, f"{NOISY} --hidden 16 8 --form rated"),
+    "embedding MLP": (
+        embedding_mlp,
+        f"--preset source-20m {RATINGS} --hidden 16 --batch-size 28",
+    ),
+    "candidates": (
+        candidates,
+        f"{CLICKS} --length 8 --loss sampled-softmax --negatives 5 --shared-negatives False "
+        "--batch-size 14",
+    ),
+    "ranking": (ranking, SHOWN),
+}
+OTHERS = {
+    "fusion, rows": (fusion, f"{SYSTEMS['fusion'][1]} --tables rows"),
+    "fusion, improved": (
+        fusion,
+        f"--preset improved {RATINGS} --improved.width 8 --improved.heads 2 --batch-size 10",
+    ),
+    "autoencoder, dense": (
+        autoencoder,
+        f"{NOISY} --hidden 16 --form dense --refeed-target ratings",
+    ),
+    "embedding MLP, improved": (
+        embedding_mlp,
+        f"--preset improved {RATINGS} --improved.hidden 8 --improved.factors 4 --batch-size 100",
+    ),
+    "candidates, source": (candidates, WINDOW),
+    "candidates, in-batch": (candidates, f"{WINDOW} --loss in-batch-softmax"),
+    "candidates, full softmax": (candidates, f"{CLICKS} --length 8 --batch-size 14"),
+    "ranking, dense": (ranking, f"{SHOWN} --tables dense"),
+}
+
+
+class _Ready(Exception):
+    """Carries what an experiment was about to train with."""
+
+
+def trained(module, flags, count, folder, monkeypatch):
+    """Parameters and validation metrics of an experiment after `STEPS` steps on so many devices."""
+
+    def instead(state, data, chunk, order, evaluate, schedule, *_):
+        raise _Ready(state, data, chunk, order, evaluate, schedule)
+
+    monkeypatch.setattr(module, "fit", instead)
+    arguments = [
+        "train",
+        *flags.split(),
+        "--devices",
+        str(count),
+        "--run-dir",
+        str(folder / str(count)),
+    ]
+    with pytest.raises(_Ready) as ready:
+        module.main(arguments)
+    state, data, chunk, order, evaluate, schedule = ready.value.args
+    taken, losses = 0, []
+    while taken < STEPS:
+        steps = min(schedule.steps_per_epoch, STEPS - taken)
+        first = taken // schedule.steps_per_epoch
+        state, sums, bad = chunk(state, data, order(first), 0, steps)
+        assert bad == -1
+        losses.append(float(sums["loss_sum"] / sums["count"]))
+        taken += steps
+    assert state.step == STEPS
+    return jax.device_get(state.params), {"loss": losses} | evaluate(state)
+
+
+def gap(one, other):
+    """The largest distance of a leaf, in parts of that leaf's norm."""
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return max(np.linalg.norm(a - b) / max(np.linalg.norm(a), 1e-3) for a, b in pairs)
+
+
+def compare(one, other):
+    assert gap(one[0], other[0]) < 1e-5
+    assert one[1].keys() == other[1].keys() and len(one[1]) > 1
+    for name, value in one[1].items():
+        np.testing.assert_allclose(other[1][name], value, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_1_2_4_and_8_devices_train_and_measure_the_same(name, tmp_path, monkeypatch, capsys):
+    one, *others = (trained(*SYSTEMS[name], n, tmp_path, monkeypatch) for n in (1, 2, 4, 8))
+    for other in others:
+        compare(one, other)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_3_devices_train_and_measure_the_same(name, tmp_path, monkeypatch, capsys):
+    one, other = (trained(*OTHERS[name], n, tmp_path, monkeypatch) for n in (1, 3))
+    compare(one, other)

@@ -1,0 +1,153 @@
+"""Tables and item lists spread over devices give the numbers of whole ones."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jrec import row_optimizers
+from jrec.embeddings import gather_rows
+from jrec.retrieval.exact import exact_top_k, item_table
+from jrec.retrieval.sharded import shard_items, sharded_top_k
+from jrec.row_updates import init_table, update_table
+from jrec.sharded_tables import (
+    init_sharded,
+    kept_place,
+    kept_rows,
+    look_up,
+    route,
+    update_sharded,
+)
+
+V, D, B = 700, 4, 48
+RULE = row_optimizers.rowwise_adagrad(0.1)
+
+
+def mesh_of(count):
+    return Mesh(np.array(jax.devices()[:count]), ("rows",))
+
+
+def normal(key, shape):
+    return jax.random.normal(key, shape)
+
+
+def whole(kept_PD, rows=V):
+    """[V, D] out of the kept [P, D]."""
+    return jnp.asarray(np.asarray(kept_PD)[np.asarray(kept_place(jnp.arange(rows), rows))])
+
+
+def batches(steps, seed=0):
+    """Ids with many repeats, some that are none, and what their rows should be."""
+    generator = np.random.default_rng(seed)
+    ids = (generator.zipf(1.3, (steps, B)) - 1) % V
+    ids[:, ::7] = V
+    return jnp.asarray(ids, jnp.int32), jnp.asarray(
+        generator.normal(size=(steps, B, D)), jnp.float32
+    )
+
+
+def row_gradient(rows_BD, target_BD, ids_B):
+    return jnp.where((ids_B < V)[:, None], rows_BD - target_BD, 0)
+
+
+def sharded_steps(mesh, slots=None, steps=20):
+    table, state = init_sharded(mesh, V, D, normal, RULE, jax.random.key(0))
+    ids, targets = batches(steps)
+    split = PartitionSpec("rows")
+
+    def all_steps(table, state, ids, targets):
+        def one(carry, given):
+            (table, state), (ids_B, target_BD, step) = carry, given
+            way = route(ids_B, V, "rows", slots)
+            rows_BD = look_up(table, way, "rows")
+            gradient = row_gradient(rows_BD, target_BD, ids_B)
+            kept = update_sharded(RULE, table, state, way, gradient, step, "rows")
+            return kept, rows_BD
+
+        return jax.lax.scan(one, (table, state), (ids, targets, jnp.arange(len(ids))))
+
+    run = jax.shard_map(
+        all_steps,
+        mesh=mesh,
+        in_specs=(split, split, PartitionSpec(None, "rows"), PartitionSpec(None, "rows")),
+        out_specs=((split, split), PartitionSpec(None, "rows")),
+        check_vma=False,
+    )
+    (after, state), rows = jax.jit(run)(table, state, ids, targets)
+    return table, after, state, rows
+
+
+def test_places_are_a_permutation_and_spread_neighbours():
+    for rows in (1, 511, 512, 513, 5000):
+        place = np.asarray(kept_place(jnp.arange(rows), rows))
+        assert len(set(place.tolist())) == rows and place.max() < kept_rows(rows)
+    for devices in (2, 8, 64):
+        owner = np.asarray(kept_place(jnp.arange(700), V)) // (kept_rows(V) // devices)
+        assert len(set(owner[100 : 100 + devices])) == devices
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_a_sharded_table_trains_as_a_whole_one(count):
+    before, after, state, rows = sharded_steps(mesh_of(count))
+    table, own = whole(before), init_table(RULE, whole(before))
+    ids, targets = batches(20)
+    step = jax.jit(lambda *arguments: update_table(RULE, *arguments))
+    for k in range(len(ids)):
+        read = jnp.where((ids[k] < V)[:, None], gather_rows(table, jnp.minimum(ids[k], V - 1)), 0)
+        np.testing.assert_allclose(rows[k], read, rtol=1e-5, atol=1e-6)
+        table, own = step(table, own, ids[k], row_gradient(read, targets[k], ids[k]), jnp.int32(k))
+    np.testing.assert_allclose(whole(after), table, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(whole(state["rule"]["squares"]), own["rule"]["squares"], rtol=1e-5)
+    assert np.abs(np.asarray(table - whole(before))).max() > 0.5
+
+
+def test_the_kept_array_does_not_depend_on_the_number_of_devices():
+    first, after, *_ = sharded_steps(mesh_of(2))
+    again, later, *_ = sharded_steps(mesh_of(8))
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_allclose(after, later, rtol=1e-5, atol=1e-6)
+    assert len({s.data.shape for s in later.addressable_shards}) == 1
+    assert later.addressable_shards[0].data.shape == (kept_rows(V) // 8, D)
+
+
+def test_few_slots_are_enough_or_loud():
+    _, after, _, rows = sharded_steps(mesh_of(8))
+    _, same, _, _ = sharded_steps(mesh_of(8), slots=4)
+    np.testing.assert_allclose(same, after, rtol=1e-5, atol=1e-6)
+    _, _, _, missing = sharded_steps(mesh_of(8), slots=1, steps=1)
+    missing, rows = np.asarray(missing[0]), np.asarray(rows[0])
+    there = np.isfinite(missing).all(1)
+    assert not there.all()
+    np.testing.assert_allclose(missing[there], rows[there], rtol=1e-6)
+
+
+def test_devices_that_do_not_divide_the_stripes_are_refused():
+    with pytest.raises(ValueError, match="3 devices"):
+        init_sharded(mesh_of(3), V, D, normal, RULE, jax.random.key(0))
+
+
+@pytest.mark.parametrize("count", [3, 8])
+def test_top_k_of_a_sharded_item_table_is_that_of_a_whole_one(count):
+    generator = np.random.default_rng(0)
+    weight, bias = generator.normal(size=(1501, 6)).astype(np.float32), generator.normal(size=1501)
+    weight[1200:] = weight[:301]  # equal items on different devices: the lower row comes first
+    bias[1200:] = bias[:301]
+    allowed = generator.random(1501) < 0.9
+    query = jnp.asarray(generator.normal(size=(9, 6)), jnp.float32)
+    seen = jnp.asarray(generator.integers(0, 1501, (9, 40)), jnp.int32)
+    mask = jnp.asarray(generator.random((9, 40)) < 0.7)
+    expected = exact_top_k(item_table(weight, bias, allowed, 256), query, 25, seen, mask)
+    mesh = mesh_of(count)
+    items = shard_items(mesh, weight, bias, allowed, 256)
+    found = sharded_top_k(mesh, items, query, 25, seen, mask)
+    np.testing.assert_array_equal(found.rows, expected.rows)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    assert items.table.weights.sharding == NamedSharding(mesh, PartitionSpec("rows"))
+
+
+def test_a_list_longer_than_the_catalogue_is_filled_up():
+    mesh = mesh_of(8)
+    weight = np.eye(5, dtype=np.float32)
+    found = sharded_top_k(mesh, shard_items(mesh, weight), jnp.ones((1, 5)), 7)
+    assert found.rows[0].tolist() == [0, 1, 2, 3, 4, -1, -1] and found.mask.sum() == 5
