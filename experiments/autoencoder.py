@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from jrec.models.products import Compute
 from rich.console import Console
 from rich.table import Table
 
@@ -139,6 +140,8 @@ class Train:
     """Added to the gradient, times the parameter (L2)."""
     form: FormName = "auto"
     """Compute the ordinary step for the items that a batch rated, densely, or as pays for this data."""
+    compute: Compute = "float32"
+    """Format of the factors of matrix products; all else is float32."""
     seed: int = 0
     """Of the initial parameters, the order of the users and dropout."""
     run_dir: Path | None = None
@@ -295,6 +298,7 @@ def train_on(devices: Devices, settings: Train) -> None:
         settings.dropout,
         settings.input_noise,
         axis_name=axis_of(devices),
+        compute=settings.compute,
     )
     steps_per_epoch = math.ceil(users / settings.batch_size)
     optimizer = build_optimizer(

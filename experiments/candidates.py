@@ -131,6 +131,7 @@ def build_model(settings: Train, clicks: Clicks, axis_name: str | None = None) -
         dropout=settings.dropout,
         table_scale=settings.table_scale,
         axis_name=axis_name,
+        compute=settings.compute,
     )
     if not settings.tower and (columns or settings.example_age):
         raise InputError(

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
+from jrec.models.products import Compute
 
 from experiments.candidates_presets import PRESETS, PresetName
 from experiments.candidates_system import FormName, LossName, NoiseName, OptimizerName
@@ -125,6 +126,8 @@ class Train:
     """Examples (window) or histories (prefix) a step."""
     remove_seen: bool = True
     """Leave items that the user has clicked out of rankings."""
+    compute: Compute = "float32"
+    """Format of the factors of matrix products; all else is float32."""
     seed: int = 0
     """Of the initial parameters, the order of examples, noise and dropout."""
     run_dir: Path | None = None

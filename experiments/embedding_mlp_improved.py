@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jrec.models.products import Compute
 
 from experiments.embedding_mlp_source import gather_pairs, mean_rating, training_pairs
 from experiments.rating_system import System
@@ -44,6 +45,8 @@ class Improved:
     """The same of the vectors that go into the layers."""
     layer_decay: float = 0.3
     """The same of the layers' weights."""
+    compute: Compute = "float32"
+    """Format of the factors of matrix products; all else is float32."""
 
 
 def check_improved(improved: Improved) -> None:
@@ -127,7 +130,9 @@ def improved_system(
     """Everything that trains and predicts with this preset."""
     mean = mean_rating(ratings, split.train)
     users, films = (ratings.vocabularies[name].rows for name in ("user", "film"))
-    model = EmbeddingMlp(users, films, improved.width, improved.hidden, improved.factors)
+    model = EmbeddingMlp(
+        users, films, improved.width, improved.hidden, improved.factors, compute=improved.compute
+    )
     row = jnp.zeros(1, jnp.int32)
     init = jax.jit(jax.vmap(lambda key: model.init(key, row, row)))
     steps = epochs * math.ceil(len(split.train) / batch_size)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jrec.models.products import Compute
 
 from experiments.rating_system import System
 from jrec import row_optimizers
@@ -35,6 +36,8 @@ class Source:
     """Widths of the ReLU layers, one or more."""
     momentum: float = 0.9
     """Of stochastic gradient descent."""
+    compute: Compute = "float32"
+    """Format of the factors of matrix products; all else is float32."""
 
 
 def check_source(source: Source) -> None:
@@ -69,7 +72,7 @@ def gather_pairs(data: dict[str, jax.Array], positions: jax.Array, mask: jax.Arr
 def build_model(source: Source, ratings: Ratings) -> EmbeddingMlp:
     """The network for a data set's tables."""
     users, films = (ratings.vocabularies[name].rows for name in ("user", "film"))
-    return EmbeddingMlp(users, films, source.width, source.hidden)
+    return EmbeddingMlp(users, films, source.width, source.hidden, compute=source.compute)
 
 
 def loss(

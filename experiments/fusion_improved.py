@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jrec.models.products import Compute
 
 from experiments.rating_system import System
 from jrec.baselines.biases import fit_biases
@@ -50,6 +51,8 @@ class Improved:
     """Times the squared user table, added to the mean squared error in stars."""
     profile_decay: float = 1.5e-4
     """Times the squared profile weights, added likewise."""
+    compute: Compute = "float32"
+    """Format of the factors of matrix products; all else is float32."""
 
 
 def check_improved(improved: Improved) -> None:
@@ -128,6 +131,7 @@ def build_improved(
         dropout=improved.dropout,
         side_scale=improved.side_scale,
         axis_name=axis_name,
+        compute=improved.compute,
     )
 
 
@@ -182,7 +186,7 @@ def head_loss(
     weight_BN = jnp.where(hidden_BN, scale, scale * improved.seen_weight) * known_BN
     # 2 * stars - 5 differs by twice what stars differ.
     total, count = weighted_squared_error(
-        2 * block_scores(towers), 2 * (stars_BN - mean), weight_BN
+        2 * block_scores(towers, model.compute), 2 * (stars_BN - mean), weight_BN
     )
     tree = params["params"]
     decay = improved.user_decay * (tree["user_table"] ** 2).sum()

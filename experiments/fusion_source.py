@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jrec.models.products import Compute
 
 from experiments.rating_system import System
 from jrec import row_optimizers
@@ -36,6 +37,8 @@ class Source:
     """Width of user and film id vectors."""
     tower_width: int = 200
     """Width of both towers' last layer."""
+    compute: Compute = "float32"
+    """Format of the factors of matrix products; all else is float32."""
 
 
 def check_source(source: Source) -> None:
@@ -53,16 +56,17 @@ def build_model(source: Source, ratings: Ratings) -> Fusion:
         id_width=source.id_width,
         tower_width=source.tower_width,
         title_pooling=source.title_pooling,
+        compute=source.compute,
     )
 
 
 def loss(
     model: Fusion,
-    words: int | None,
     params: Any,
     batch: Batch,
     key: jax.Array,
     apply: Callable = nn.Module.apply,
+    words: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Squared error on the source's scale, where the target is 2 * stars - 5.
 
@@ -96,7 +100,7 @@ def train_step(source: Source, ratings: Ratings, rate: float, axis_name: str | N
     model = build_model(source, ratings)
 
     def step_of(words: int | None) -> Step:
-        each = partial(loss, model, words)
+        each = partial(loss, model, words=words)
         if source.tables == "dense":
             return make_step(each, optax.sgd(rate), axis_name)
         return make_row_step(each, optax.sgd(rate), row_optimizers.sgd(rate), axis_name)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
+from jrec.models.products import Compute
 
 from experiments.hardware import Hardware
 from jrec.data.impression_maker import ImpressionSize, make_impressions
@@ -81,6 +82,8 @@ class Train:
     """Passes over the training impressions."""
     batch_size: int = 512
     """Impressions a step."""
+    compute: Compute = "float32"
+    """Format of the factors of matrix products; all else is float32."""
     seed: int = 0
     """Of the initial parameters, the order of impressions and dropout."""
     run_dir: Path | None = None

@@ -63,6 +63,7 @@ def build_model(
         heads=tuple(heads),
         dropout=settings.dropout,
         axis_name=axis_name,
+        compute=settings.compute,
     )
 
 

@@ -111,7 +111,7 @@ def main(settings: Fusion) -> None:
     first = gather_ratings(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
     fresh = jax.jit(model.init)(jax.random.key(0), first["user"], first["film"])
 
-    everything = make_step(partial(loss, model, None), optax.sgd(_RATE))
+    everything = make_step(partial(loss, model), optax.sgd(_RATE))
     programs = {
         "jrec, --tables rows": (rows, train_step(rows, ratings, _RATE)),
         "jrec, --tables dense": (dense, train_step(dense, ratings, _RATE)),

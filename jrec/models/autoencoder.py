@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jrec.models.layers import Dropout
+from jrec.models.products import Compute, product
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -51,6 +52,7 @@ class Autoencoder(nn.Module):
         tied: the decoder's kernels are the encoder's, transposed ("constrained" in the source).
         dropout: share of the code that is dropped in training. input_noise: share of the inputs.
         axis_name: of the devices that batches are split over, see `jrec.batch_axis`.
+        compute: of all products, see `jrec.models.products`.
 
     Parameters: `encoder_i`, `decoder_i` of {"kernel", "bias"}, i from the items' side, so that
     `decoder_0` gives the predictions; its kernel is [M, h1], as the encoder's. Xavier-uniform
@@ -65,6 +67,7 @@ class Autoencoder(nn.Module):
     dropout: float = 0.0
     input_noise: float = 0.0
     axis_name: str | None = None
+    compute: Compute = "float32"
 
     def setup(self) -> None:
         widths = (self.items, *self.hidden)
@@ -96,7 +99,9 @@ class Autoencoder(nn.Module):
         """
         kernel_MH, bias_1H = self.encoder[0]()
         kernel_MH = _rows(kernel_MH, items_U)
-        return self._middle(self._noisy(ratings_BM, train) @ kernel_MH + bias_1H, train)
+        return self._middle(
+            product(self._noisy(ratings_BM, train), kernel_MH, self.compute) + bias_1H, train
+        )
 
     def last_hidden_of_list(
         self,
@@ -123,7 +128,7 @@ class Autoencoder(nn.Module):
         """The layer before the last [B, h1] -> predictions of all items [B, M], or of some [B, U]."""
         kernel_MH, bias_1M = self._decoder(0)
         bias_1M = bias_1M if items_U is None else _rows(bias_1M[0], items_U)[None]
-        return self._last(last_BH @ _rows(kernel_MH, items_U).T + bias_1M)
+        return self._last(product(last_BH, _rows(kernel_MH, items_U).T, self.compute) + bias_1M)
 
     def at(self, last_BH: jax.Array, row_P: jax.Array, item_P: jax.Array) -> jax.Array:
         """The layer before the last [B, h1] -> predictions at pairs of int32 [P] and [P] alone."""
@@ -135,12 +140,12 @@ class Autoencoder(nn.Module):
         code = self._activate(code)
         for layer in self.encoder[1:]:
             kernel, bias = layer()
-            code = self._activate(code @ kernel + bias)
+            code = self._activate(product(code, kernel, self.compute) + bias)
         key = self.make_rng("dropout") if train and self.dropout > 0 else None
         code = self.drop(code, deterministic=not train, rng=key)
         for i in reversed(range(1, len(self.decoder))):
             kernel, bias = self._decoder(i)
-            code = self._activate(code @ kernel.T + bias)
+            code = self._activate(product(code, kernel.T, self.compute) + bias)
         return code
 
     def _noisy(self, inputs: jax.Array, train: bool) -> jax.Array:

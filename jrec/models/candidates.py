@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jrec.embeddings import Embed
 from jrec.models.layers import Dropout
+from jrec.models.products import Compute, dot_general_in
 from jrec.models.sequences import (
     Lstm,
     SelfAttention,
@@ -55,6 +56,7 @@ class CandidateNetwork(nn.Module):
         tied: score with the vectors that are read (then the user vector has their width).
         dropout: in attention and on item vectors. table_scale: standard deviation of new tables.
         axis_name: of the devices that batches are split over, see `jrec.batch_axis`.
+        compute: of the network's products (not of item scores), see `jrec.models.products`.
     """
 
     item_rows: int
@@ -72,6 +74,7 @@ class CandidateNetwork(nn.Module):
     dropout: float = 0.0
     table_scale: float = 0.001
     axis_name: str | None = None
+    compute: Compute = "float32"
 
     def setup(self) -> None:
         init = nn.initializers.normal(self.table_scale)
@@ -83,13 +86,18 @@ class CandidateNetwork(nn.Module):
             if name != "item"
         }
         if self.encoder in ("lstm", "lstm-max"):
-            self.lstm = Lstm(self.state_width)
+            self.lstm = Lstm(self.state_width, self.compute)
         elif self.encoder == "attention":
             self.attention = SelfAttention(
-                self.layers, self.heads, self.dropout, axis_name=self.axis_name
+                self.layers,
+                self.heads,
+                self.dropout,
+                axis_name=self.axis_name,
+                compute=self.compute,
             )
         self.tower_layers = [
-            nn.Dense(width, name=f"tower_{k}") for k, width in enumerate(self.tower)
+            nn.Dense(width, dot_general=dot_general_in(self.compute), name=f"tower_{k}")
+            for k, width in enumerate(self.tower)
         ]
         self.drop = Dropout(self.dropout, self.axis_name)
         if not self.tied:

@@ -1,17 +1,22 @@
 """The embedding MLP of the TensorFlow 2 recommender notebook: two vectors side by side, then ReLU layers."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jrec.embeddings import Embed
+from jrec.models.products import Compute, dot_general_in, product
 
 # Keras' own initial values: Embedding draws from -0.05 to 0.05, Dense is Glorot's.
 _GLOROT = nn.initializers.glorot_uniform()
 
 
-@jax.custom_vjp
-def relu_to_number(x_BD: jax.Array, kernel_DH: jax.Array, output_H: jax.Array) -> jax.Array:
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def relu_to_number(
+    x_BD: jax.Array, kernel_DH: jax.Array, output_H: jax.Array, compute: Compute = "float32"
+) -> jax.Array:
     """relu(x @ kernel) @ output, float [B], and its gradient in three matrix products.
 
     Where a unit is on, it is linear. With m [B, H] = 1 where x @ kernel is above 0, and
@@ -23,20 +28,20 @@ def relu_to_number(x_BD: jax.Array, kernel_DH: jax.Array, output_H: jax.Array) -
 
     Args:
         x_BD: float [B, D]; a column of ones makes the kernel's last row the bias.
-        kernel_DH: float [D, H]. output_H: float [H].
+        kernel_DH: float [D, H]. output_H: float [H]. compute: see `jrec.models.products`.
     """
-    return _forward(x_BD, kernel_DH, output_H)[0]
+    return _forward(x_BD, kernel_DH, output_H, compute)[0]
 
 
-def _forward(x_BD: jax.Array, kernel_DH: jax.Array, output_H: jax.Array) -> tuple:
-    on_BH = (x_BD @ kernel_DH > 0).astype(x_BD.dtype)
-    slope_BD = on_BH @ (kernel_DH * output_H[None]).T
+def _forward(x_BD: jax.Array, kernel_DH: jax.Array, output_H: jax.Array, compute: Compute) -> tuple:
+    on_BH = (product(x_BD, kernel_DH, compute) > 0).astype(x_BD.dtype)
+    slope_BD = product(on_BH, (kernel_DH * output_H[None]).T, compute)
     return (x_BD * slope_BD).sum(1), (x_BD, kernel_DH, output_H, on_BH, slope_BD)
 
 
-def _backward(kept: tuple, weight_B: jax.Array) -> tuple:
+def _backward(compute: Compute, kept: tuple, weight_B: jax.Array) -> tuple:
     x_BD, kernel_DH, output_H, on_BH, slope_BD = kept
-    sum_DH = jnp.einsum("bd,bh->dh", x_BD * weight_B[:, None], on_BH)
+    sum_DH = product((x_BD * weight_B[:, None]).T, on_BH, compute)
     return weight_B[:, None] * slope_BD, sum_DH * output_H[None], (sum_DH * kernel_DH).sum(0)
 
 
@@ -48,6 +53,7 @@ class ReluToNumber(nn.Module):
 
     features: int
     output_init: nn.initializers.Initializer = _GLOROT
+    compute: Compute = "float32"
 
     @nn.compact
     def __call__(self, x_BD: jax.Array) -> jax.Array:
@@ -58,7 +64,7 @@ class ReluToNumber(nn.Module):
         ones_B1 = jnp.ones_like(x_BD[:, :1])
         wide_BE = jnp.concatenate([x_BD, ones_B1], 1)
         wide_EH = jnp.concatenate([kernel_DH, bias_H[None]])
-        return relu_to_number(wide_BE, wide_EH, output_H1[:, 0]) + output_bias_1
+        return relu_to_number(wide_BE, wide_EH, output_H1[:, 0], self.compute) + output_bias_1
 
 
 class EmbeddingMlp(nn.Module):
@@ -74,6 +80,7 @@ class EmbeddingMlp(nn.Module):
         width: K, of a vector.
         hidden: widths of the ReLU layers, one or more.
         factors: width of the factorisation's vectors; 0: there is none.
+        compute: of the layers' products, see `jrec.models.products`.
     """
 
     users: int
@@ -81,6 +88,7 @@ class EmbeddingMlp(nn.Module):
     width: int = 10
     hidden: tuple[int, ...] = (1024,)
     factors: int = 0
+    compute: Compute = "float32"
 
     @nn.compact
     def __call__(self, user_B: jax.Array, film_B: jax.Array) -> jax.Array:
@@ -91,10 +99,16 @@ class EmbeddingMlp(nn.Module):
         vectors_B2K = Embed(rows, self.width, _keras_table, name="vectors")(ids_B2)
         x_BD = vectors_B2K.reshape(batch, 2 * self.width)
         for number, features in enumerate(self.hidden[:-1]):
-            x_BD = nn.relu(nn.Dense(features, kernel_init=_GLOROT, name=f"hidden_{number}")(x_BD))
+            dense = nn.Dense(
+                features,
+                kernel_init=_GLOROT,
+                dot_general=dot_general_in(self.compute),
+                name=f"hidden_{number}",
+            )
+            x_BD = nn.relu(dense(x_BD))
         output_init = nn.initializers.zeros if self.factors else _GLOROT
         name = f"hidden_{len(self.hidden) - 1}"
-        result_B = ReluToNumber(self.hidden[-1], output_init, name=name)(x_BD)
+        result_B = ReluToNumber(self.hidden[-1], output_init, self.compute, name=name)(x_BD)
         if not self.factors:
             return result_B
         factor_init = nn.initializers.normal(0.05)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jrec.embeddings import Embed
 from jrec.models.layers import SequenceConvolution, cosine
+from jrec.models.products import Compute, dot_general_in
 
 _xavier = nn.initializers.xavier_uniform()
 
@@ -30,6 +31,7 @@ class Fusion(nn.Module):
         title_pooling: `sum` (the source's program) or `max` (its text).
         title_positions: see `SequenceConvolution.positions`; None computes all padded positions.
         tower_width: of both towers' last layer (tanh).
+        compute: of all layers' products, see `jrec.models.products`.
     """
 
     table_rows: Mapping[str, int]
@@ -42,6 +44,7 @@ class Fusion(nn.Module):
     title_pooling: str = "sum"
     title_positions: int | None = None
     tower_width: int = 200
+    compute: Compute = "float32"
 
     @nn.compact
     def __call__(self, user: Mapping[str, jax.Array], film: Mapping[str, jax.Array]) -> jax.Array:
@@ -57,21 +60,25 @@ class Fusion(nn.Module):
         """
         return 5 * cosine(self.user_tower(user), self.film_tower(film))
 
+    def _dense(self, width: int, name: str) -> nn.Dense:
+        dot_general = dot_general_in(self.compute)
+        return nn.Dense(width, kernel_init=_xavier, dot_general=dot_general, name=name)
+
     def _attribute(self, name: str, width: int, rows_B: jax.Array) -> jax.Array:
         embed = Embed(self.table_rows[name], width, _xavier, name=f"{name}_table")
-        return nn.Dense(width, kernel_init=_xavier, name=f"{name}_layer")(embed(rows_B))
+        return self._dense(width, f"{name}_layer")(embed(rows_B))
 
     def user_tower(self, user: Mapping[str, jax.Array]) -> jax.Array:
         """float32 [B, tower_width] from the user's id and attributes."""
         parts = [self._attribute("user", self.id_width, user["user"])]
         for name in sorted(set(user) - {"user"}):
             parts.append(self._attribute(name, self.attribute_width, user[name]))
-        tower = nn.Dense(self.tower_width, kernel_init=_xavier, name="user_tower")
+        tower = self._dense(self.tower_width, "user_tower")
         return nn.tanh(tower(jnp.concatenate(parts, -1)))
 
     def film_tower(self, film: Mapping[str, jax.Array]) -> jax.Array:
         """float32 [B, tower_width] from the film's id, summed genres and convolved title."""
-        tower = nn.Dense(self.tower_width, kernel_init=_xavier, name="film_tower")
+        tower = self._dense(self.tower_width, "film_tower")
         return nn.tanh(tower(jnp.concatenate(self.film_parts(film), -1)))
 
     def film_parts(self, film: Mapping[str, jax.Array]) -> list[jax.Array]:
@@ -86,6 +93,7 @@ class Fusion(nn.Module):
             self.title_window,
             self.title_pooling,
             self.title_positions,
+            compute=self.compute,
             name="title",
         )
         return [

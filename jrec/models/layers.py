@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from jrec.batch_axis import local_part, whole_rows
 from jrec.embeddings import Embed
+from jrec.models.products import Compute, dot_general_in
 
 
 def masked_sum(values_BLD: jax.Array, mask_BL: jax.Array) -> jax.Array:
@@ -71,7 +72,7 @@ class SequenceConvolution(nn.Module):
         positions: None computes all B x L positions. A number P computes only the counted ones,
             laid one after the other, and is exact while the batch counts at most P of them in
             prefixes (the caller's to check): titles average 3 words but are padded to 15.
-        word_init: of the word table.
+        word_init: of the word table. compute: of the convolution, see `jrec.models.products`.
     """
 
     rows: int
@@ -81,6 +82,7 @@ class SequenceConvolution(nn.Module):
     pooling: str = "sum"
     positions: int | None = None
     word_init: nn.initializers.Initializer = nn.initializers.xavier_uniform()
+    compute: Compute = "float32"
 
     @nn.compact
     def __call__(self, ids_BL: jax.Array, mask_BL: jax.Array) -> jax.Array:
@@ -88,7 +90,10 @@ class SequenceConvolution(nn.Module):
         embed = Embed(self.rows, self.width, self.word_init, name="words")
         # A convolution over concatenated windows is one matrix product.
         filters = nn.Dense(
-            self.filters, kernel_init=nn.initializers.xavier_uniform(), name="filters"
+            self.filters,
+            kernel_init=nn.initializers.xavier_uniform(),
+            dot_general=dot_general_in(self.compute),
+            name="filters",
         )
         form = self._padded if self.positions is None else self._packed
         return form(embed, filters, ids_BL, mask_BL)

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jrec.models.layers import Dropout, SequenceConvolution, masked_sum
+from jrec.models.products import Compute, dot_general_in, product
 
 _small = nn.initializers.normal(0.02)
 
@@ -41,6 +42,7 @@ class ProfiledFusion(nn.Module):
         dropout: share of the film code that training drops.
         side_scale: factor of the features' part beside ids and profiles.
         axis_name: of the devices that blocks are split over, see `jrec.batch_axis`.
+        compute: of all products, see `jrec.models.products`.
     """
 
     table_rows: Mapping[str, int]
@@ -49,6 +51,7 @@ class ProfiledFusion(nn.Module):
     dropout: float = 0.3
     side_scale: float = 0.3
     axis_name: str | None = None
+    compute: Compute = "float32"
 
     @nn.compact
     def __call__(
@@ -73,7 +76,7 @@ class ProfiledFusion(nn.Module):
                 nn.Embed(self.table_rows[name], self.side_width // 2, name=f"{name}_table")(rows)
                 for name, rows in sorted(user.items())
             ]
-            side = nn.Dense(self.width, name="user_side")(jnp.concatenate(attributes, -1))
+            side = self._side("user_side")(jnp.concatenate(attributes, -1))
             user_ND = user_ND + self.side_scale * side
 
         genres = nn.Embed(
@@ -84,15 +87,16 @@ class ProfiledFusion(nn.Module):
             self.side_width,
             self.side_width,
             word_init=nn.initializers.normal(self.side_width**-0.5),
+            compute=self.compute,
             name="title",
         )
         parts = [
             masked_sum(genres(film["genres"]), film["genres_mask"]),
             title(film["title"], film["title_mask"]),
         ]
-        side = nn.Dense(self.width, name="film_side")(jnp.concatenate(parts, -1))
+        side = self._side("film_side")(jnp.concatenate(parts, -1))
         weight_ND = self.param("profile", nn.initializers.normal(0.01), (user_rows, self.width))
-        film_BD = nn.sigmoid(profile_BN @ weight_ND + self.side_scale * side)
+        film_BD = nn.sigmoid(product(profile_BN, weight_ND, self.compute) + self.side_scale * side)
 
         film_bias_M = self.param("film_bias", nn.initializers.zeros, (film_rows,))
         return Towers(
@@ -102,10 +106,13 @@ class ProfiledFusion(nn.Module):
             self.param("user_bias", nn.initializers.zeros, (user_rows,)),
         )
 
+    def _side(self, name: str) -> nn.Dense:
+        return nn.Dense(self.width, dot_general=dot_general_in(self.compute), name=name)
 
-def block_scores(towers: Towers) -> jax.Array:
+
+def block_scores(towers: Towers, compute: Compute = "float32") -> jax.Array:
     """Stars less the mean rating, float32 [B, N], of all users for a block of films."""
-    match_BN = towers.film_BD @ towers.user_ND.T
+    match_BN = product(towers.film_BD, towers.user_ND.T, compute)
     return match_BN + towers.film_bias_B[:, None] + towers.user_bias_N[None, :]
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jrec.embeddings import Embed
 from jrec.models.layers import Dropout
+from jrec.models.products import Compute, dot_general_in
 
 HeadName = Literal["watch", "click", "completion"]
 
@@ -40,6 +41,7 @@ class RankingNetwork(nn.Module):
             `jrec.ranking_losses.weighted_logistic`; `click` and `completion`, log-odds.
         dropout: after each layer. table_scale: standard deviation of new tables.
         axis_name: of the devices that batches are split over, see `jrec.batch_axis`.
+        compute: of the layers' products, see `jrec.models.products`.
     """
 
     table_rows: Mapping[str, int]
@@ -52,6 +54,7 @@ class RankingNetwork(nn.Module):
     dropout: float = 0.0
     table_scale: float = 0.01
     axis_name: str | None = None
+    compute: Compute = "float32"
 
     @nn.compact
     def __call__(self, batch: Mapping[str, Any], train: bool = False) -> dict[str, jax.Array]:
@@ -85,8 +88,9 @@ class RankingNetwork(nn.Module):
             parts.append(self._number_parts(batch["numbers"], batch["known"]))
         hidden = jnp.concatenate(parts, -1)
         for k, width in enumerate(self.tower):
-            he = nn.initializers.he_normal()
-            hidden = jax.nn.relu(nn.Dense(width, kernel_init=he, name=f"tower_{k}")(hidden))
+            he, dot_general = nn.initializers.he_normal(), dot_general_in(self.compute)
+            dense = nn.Dense(width, kernel_init=he, dot_general=dot_general, name=f"tower_{k}")
+            hidden = jax.nn.relu(dense(hidden))
             hidden = Dropout(self.dropout, self.axis_name)(hidden, deterministic=not train)
         return {name: nn.Dense(1, name=f"{name}_head")(hidden)[:, 0] for name in self.heads}
 

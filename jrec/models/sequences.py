@@ -1,10 +1,13 @@
 """What reads a history from its oldest click on: the state at each position has seen no later one."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jrec.models.layers import Dropout
+from jrec.models.products import Compute, dot_general_in, product, products
 
 
 def running_mean(values_BLE: jax.Array, count_BL: jax.Array) -> jax.Array:
@@ -49,6 +52,7 @@ class Lstm(nn.Module):
     """
 
     width: int
+    compute: Compute = "float32"
 
     @nn.compact
     def __call__(self, inputs_BLE: jax.Array) -> jax.Array:
@@ -58,24 +62,25 @@ class Lstm(nn.Module):
         recurrent_HG = self.param("recurrent", nn.initializers.orthogonal(), (width, 4 * width))
         bias_G = self.param("bias", _forget_first, (4 * width,))
         # What needs no state is one product over all positions.
-        ahead_LBG = jnp.swapaxes(inputs_BLE, 0, 1) @ kernel_EG + bias_G[None, None]
-        return jnp.swapaxes(_recur(ahead_LBG, recurrent_HG), 0, 1)
+        ahead_LBG = product(jnp.swapaxes(inputs_BLE, 0, 1), kernel_EG, self.compute)
+        ahead_LBG = ahead_LBG + bias_G[None, None]
+        return jnp.swapaxes(_recur(ahead_LBG, recurrent_HG, self.compute), 0, 1)
 
 
-@jax.custom_vjp
-def _recur(ahead_LBG: jax.Array, recurrent_HG: jax.Array) -> jax.Array:
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _recur(ahead_LBG: jax.Array, recurrent_HG: jax.Array, compute: Compute) -> jax.Array:
     """The LSTM's outputs [L, B, H] from x W + b and U.
 
     Its gradient is written out: the derivative of a scan would compute gates again, and add U's
     gradient up position by position instead of in one product (a fifth more time on two cores).
     """
-    return _recur_forward(ahead_LBG, recurrent_HG)[0]
+    return _recur_forward(ahead_LBG, recurrent_HG, compute)[0]
 
 
-def _recur_forward(ahead_LBG, recurrent_HG):
+def _recur_forward(ahead_LBG, recurrent_HG, compute):
     def step(carry, ahead_BG):
         hidden_BH, before_BH = carry
-        i, f, o, g = jnp.split(ahead_BG + hidden_BH @ recurrent_HG, 4, -1)
+        i, f, o, g = jnp.split(ahead_BG + product(hidden_BH, recurrent_HG, compute), 4, -1)
         i, f, o, g = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jax.nn.sigmoid(o), jnp.tanh(g)
         cell_BH = f * before_BH + i * g
         squashed_BH = jnp.tanh(cell_BH)
@@ -88,7 +93,7 @@ def _recur_forward(ahead_LBG, recurrent_HG):
     return kept[0], (recurrent_HG, *kept)
 
 
-def _recur_backward(residuals, gradient_LBH):
+def _recur_backward(compute, residuals, gradient_LBH):
     recurrent_HG, hidden_LBH, gates_LBG, before_LBH, squashed_LBH = residuals
 
     def step(carry, given):
@@ -104,12 +109,13 @@ def _recur_backward(residuals, gradient_LBH):
             cell_BH * i * (1 - g**2),
         )
         ahead_BG = jnp.concatenate(by_gate, -1)
-        return (ahead_BG @ recurrent_HG.T, cell_BH * f), ahead_BG
+        return (product(ahead_BG, recurrent_HG.T, compute), cell_BH * f), ahead_BG
 
     zeros_BH = jnp.zeros_like(gradient_LBH[0])
     given = (gradient_LBH, gates_LBG, before_LBH, squashed_LBH)
     _, ahead_LBG = jax.lax.scan(step, (zeros_BH, zeros_BH), given, reverse=True, unroll=2)
-    recurrent_HG = jnp.einsum("lbh,lbg->hg", hidden_LBH[:-1], ahead_LBG[1:])
+    before_PH = hidden_LBH[:-1].reshape(-1, hidden_LBH.shape[-1])
+    recurrent_HG = product(before_PH.T, ahead_LBG[1:].reshape(-1, ahead_LBG.shape[-1]), compute)
     return ahead_LBG, recurrent_HG
 
 
@@ -131,7 +137,7 @@ class SelfAttention(nn.Module):
     Attributes:
         layers, heads: numbers. dropout: on attention weights and both parts' outputs.
         hidden: width of the second part, in widths of the input.
-        axis_name: see `jrec.batch_axis`.
+        axis_name: see `jrec.batch_axis`. compute: see `jrec.models.products`.
     """
 
     layers: int
@@ -139,11 +145,13 @@ class SelfAttention(nn.Module):
     dropout: float = 0.0
     hidden: int = 4
     axis_name: str | None = None
+    compute: Compute = "float32"
 
     @nn.compact
     def __call__(self, x_BLE: jax.Array, mask_BL: jax.Array, train: bool = False) -> jax.Array:
         """float [B, L, E], bool [B, L] -> [B, L, E]."""
         length, width = x_BLE.shape[1:]
+        dot_general = dot_general_in(self.compute)
         place_L = jnp.arange(length)
         distance_LL = place_L[:, None] - place_L[None]
         sees_LL = distance_LL >= 0
@@ -156,17 +164,21 @@ class SelfAttention(nn.Module):
             y = nn.LayerNorm(name=f"norm_{k}_attention")(x_BLE)
             heads = (self.heads, width // self.heads)
             query, key, value = (
-                nn.DenseGeneral(heads, name=f"{name}_{k}")(y) for name in ("query", "key", "value")
+                nn.DenseGeneral(heads, dot_general=dot_general, name=f"{name}_{k}")(y)
+                for name in ("query", "key", "value")
             )
-            score = jnp.einsum("blhd,bmhd->bhlm", query, key) / heads[1] ** 0.5 + bias_HLL[None]
+            score = products(query.transpose(0, 2, 1, 3), key.transpose(0, 2, 3, 1), self.compute)
+            score = score / heads[1] ** 0.5 + bias_HLL[None]
             weight = jax.nn.softmax(jnp.where(allowed, score, -jnp.inf), -1)
             weight = Dropout(self.dropout, self.axis_name)(weight, deterministic=not train)
-            y = jnp.einsum("bhlm,bmhd->blhd", weight, value)
-            y = nn.DenseGeneral(width, axis=(-2, -1), name=f"join_{k}")(y)
+            y = products(weight, value.transpose(0, 2, 1, 3), self.compute).transpose(0, 2, 1, 3)
+            y = nn.DenseGeneral(width, axis=(-2, -1), dot_general=dot_general, name=f"join_{k}")(y)
             x_BLE = x_BLE + Dropout(self.dropout, self.axis_name)(y, deterministic=not train)
             y = nn.LayerNorm(name=f"norm_{k}_hidden")(x_BLE)
-            y = jax.nn.gelu(nn.Dense(self.hidden * width, name=f"hidden_{k}")(y))
-            y = nn.Dense(width, name=f"back_{k}")(y)
+            y = jax.nn.gelu(
+                nn.Dense(self.hidden * width, dot_general=dot_general, name=f"hidden_{k}")(y)
+            )
+            y = nn.Dense(width, dot_general=dot_general, name=f"back_{k}")(y)
             x_BLE = x_BLE + Dropout(self.dropout, self.axis_name)(y, deterministic=not train)
         return nn.LayerNorm(name="norm_out")(x_BLE)
 

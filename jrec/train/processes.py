@@ -1,6 +1,8 @@
 """Several processes that run one experiment together, through JAX's own runtime."""
 
+import atexit
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +13,16 @@ from jax.experimental import multihost_utils
 from jrec.errors import InputError
 
 AUTOMATIC = "auto"
+
+# JAX ends a process in the middle of its C++ when another one is gone, with a stack trace. This small process
+# outlives it and says what it means.
+_WITNESS = """
+import sys
+if not sys.stdin.buffer.read():
+    print("error: This run has lost one of its processes, and all of them stop; start all of them again with "
+          "--resume.", file=sys.stderr, flush=True)
+"""
+_witness: subprocess.Popen | None = None
 
 
 def join_processes(coordinator: str, processes: int | None, process: int | None) -> None:
@@ -23,6 +35,7 @@ def join_processes(coordinator: str, processes: int | None, process: int | None)
 
     Raises InputError where they cannot meet.
     """
+    _call_witness()
     # Between processes XLA's CPU devices need a library to talk through; GPUs and TPUs have their own.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     given = {} if coordinator == AUTOMATIC else {"coordinator_address": coordinator}
@@ -32,7 +45,7 @@ def join_processes(coordinator: str, processes: int | None, process: int | None)
             num_processes=processes,
             process_id=process,
             initialization_timeout=120,
-            heartbeat_timeout_seconds=60,
+            heartbeat_timeout_seconds=20,
             shutdown_timeout_seconds=3600,  # process 0 writes reports after the others are done
         )
     except (ValueError, RuntimeError) as error:
@@ -40,6 +53,18 @@ def join_processes(coordinator: str, processes: int | None, process: int | None)
             f"The processes could not meet at {coordinator} ({_first_line(error)}); start all of them with "
             "the same --coordinator and --processes, and --process from 0."
         ) from error
+
+
+def _call_witness() -> None:
+    global _witness
+    command = [sys.executable, "-S", "-c", _WITNESS]
+    _witness = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    atexit.register(_dismiss_witness)  # before JAX's own, so that it runs after it
+
+
+def _dismiss_witness() -> None:
+    if _witness is not None:
+        _witness.communicate(b"done")
 
 
 def is_first() -> bool:
@@ -93,6 +118,7 @@ def stop_together() -> Iterator[None]:
 
 def _leave(sentence: str) -> None:
     print(f"error: {sentence}", file=sys.stderr, flush=True)
+    _dismiss_witness()
     sys.stdout.flush()
     os._exit(1)
 
