@@ -38,24 +38,20 @@ SYSTEMS = {
     "ranking": (ranking, SHOWN),
 }
 OTHERS = {
-    "fusion, rows": (fusion, f"{SYSTEMS['fusion'][1]} --tables rows"),
     "fusion, improved": (
         fusion,
         f"--preset improved {RATINGS} --improved.width 8 --improved.heads 2 --batch-size 10",
     ),
-    "autoencoder, dense": (
-        autoencoder,
-        f"{NOISY} --hidden 16 --form dense --refeed-target ratings",
-    ),
-    "embedding MLP, improved": (
-        embedding_mlp,
-        f"--preset improved {RATINGS} --improved.hidden 8 --improved.factors 4 --batch-size 100",
-    ),
-    "candidates, source": (candidates, WINDOW),
     "candidates, in-batch": (candidates, f"{WINDOW} --loss in-batch-softmax"),
-    "candidates, full softmax": (candidates, f"{CLICKS} --length 8 --batch-size 14"),
-    "ranking, dense": (ranking, f"{SHOWN} --tables dense"),
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """Most of the time here is XLA's, and none of it for speed."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 class _Ready(Exception):

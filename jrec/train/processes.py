@@ -2,8 +2,11 @@
 
 import atexit
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -19,9 +22,9 @@ AUTOMATIC = "auto"
 _WITNESS = """
 import sys
 if not sys.stdin.buffer.read():
-    print("error: This run has lost one of its processes, and all of them stop; start all of them again with "
-          "--resume.", file=sys.stderr, flush=True)
+    print("error: " + sys.argv[1], file=sys.stderr, flush=True)
 """
+_LOST = "This run has lost one of its processes, and all of them stop; start all of them again with --resume."
 _witness: subprocess.Popen | None = None
 
 
@@ -29,7 +32,7 @@ def join_processes(coordinator: str, processes: int | None, process: int | None)
     """Meets the other processes; must come before anything is computed.
 
     Args:
-        coordinator: HOST:PORT of process 0, or `auto`, for what JAX finds out by itself (SLURM, Open MPI, TPU
+        coordinator: HOST:PORT of process 0 (the port after it is used, too), or `auto`, for what JAX finds out by itself (SLURM, Open MPI, TPU
             pods; then the numbers are left out).
         processes: how many there are. process: which one this is, from 0.
 
@@ -45,10 +48,11 @@ def join_processes(coordinator: str, processes: int | None, process: int | None)
             num_processes=processes,
             process_id=process,
             initialization_timeout=120,
-            heartbeat_timeout_seconds=20,
             shutdown_timeout_seconds=3600,  # process 0 writes reports after the others are done
         )
-    except (ValueError, RuntimeError) as error:
+        if coordinator != AUTOMATIC:
+            _watch_others(coordinator, processes, process)
+    except (ValueError, RuntimeError, OSError) as error:
         raise InputError(
             f"The processes could not meet at {coordinator} ({_first_line(error)}); start all of them with "
             "the same --coordinator and --processes, and --process from 0."
@@ -57,7 +61,7 @@ def join_processes(coordinator: str, processes: int | None, process: int | None)
 
 def _call_witness() -> None:
     global _witness
-    command = [sys.executable, "-S", "-c", _WITNESS]
+    command = [sys.executable, "-S", "-c", _WITNESS, _LOST]
     _witness = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     atexit.register(_dismiss_witness)  # before JAX's own, so that it runs after it
 
@@ -65,6 +69,49 @@ def _call_witness() -> None:
 def _dismiss_witness() -> None:
     if _witness is not None:
         _witness.communicate(b"done")
+
+
+def _watch_others(coordinator: str, processes: int, process: int) -> None:
+    """Leaves at once when another process is gone, which JAX notices after a minute or two.
+
+    Each process keeps a connection to process 0; one that breaks before a farewell tells it.
+    """
+    host, _, port = coordinator.rpartition(":")
+    address = (host, int(port) + 1)
+    if process == 0:
+        with socket.create_server(("", address[1])) as server:
+            server.settimeout(120)
+            others = [server.accept()[0] for _ in range(processes - 1)]
+    else:
+        others = [_connected(address)]
+
+    def listen(other: socket.socket) -> None:
+        try:
+            farewell = other.recv(1)
+        except OSError:
+            farewell = b""
+        if not farewell:
+            _leave(_LOST)
+
+    def bid_farewell() -> None:
+        for other in others:
+            other.sendall(b".")
+
+    for other in others:
+        other.settimeout(None)
+        threading.Thread(target=listen, args=(other,), daemon=True).start()
+    atexit.register(bid_farewell)
+
+
+def _connected(address: tuple[str, int]) -> socket.socket:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            return socket.create_connection(address, timeout=120)
+        except ConnectionRefusedError:  # process 0 is not there yet
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def is_first() -> bool:
@@ -108,10 +155,7 @@ def stop_together() -> Iterator[None]:
         if isinstance(error, InputError):
             _leave(str(error))
         if isinstance(error, jax.errors.JaxRuntimeError):
-            _leave(
-                f"Another process of this run is gone ({_first_line(error)}); start all of them again with "
-                "--resume."
-            )
+            _leave(_LOST)
         sys.excepthook(type(error), error, error.__traceback__)
         _leave("This process has failed; the others stop, too.")
 
