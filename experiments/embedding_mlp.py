@@ -304,7 +304,15 @@ def build_system(
     size, rate = settings.batch_size, settings.learning_rate
     if settings.preset == "improved":
         return improved_system(
-            settings.improved, ratings, split, size, rate, settings.epochs, init_key, step_key
+            settings.improved,
+            ratings,
+            split,
+            size,
+            rate,
+            settings.epochs,
+            init_key,
+            step_key,
+            axis_name,
         )
     return source_system(
         settings.source, ratings, split, size, rate, settings.clip, init_key, step_key, axis_name

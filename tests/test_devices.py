@@ -42,6 +42,10 @@ OTHERS = {
         fusion,
         f"--preset improved {RATINGS} --improved.width 8 --improved.heads 2 --batch-size 10",
     ),
+    "embedding MLP, improved": (
+        embedding_mlp,
+        f"--preset improved {RATINGS} --improved.hidden 8 --improved.factors 4 --batch-size 100",
+    ),
     "candidates, in-batch": (candidates, f"{WINDOW} --loss in-batch-softmax"),
 }
 

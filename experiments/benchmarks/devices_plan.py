@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import tyro
+from jax.extend.core import jaxprs_in_params
 
 from experiments import autoencoder, candidates, embedding_mlp, fusion, ranking
 from jrec.errors import run_command
@@ -76,9 +77,10 @@ def ready(module: ModuleType, flags: str, devices: int) -> tuple:
 def exchanged(jaxpr: Any, devices: int) -> tuple[int, int, int]:
     """(bytes reduced, bytes gathered of all devices, collectives) of one pass through a program.
 
-    Of two sides that a step chooses from, the dearer one counts.
+    Of two sides that a step chooses from, the dearer one counts; collectives of one kind that follow each other
+    directly count as one, as XLA joins them.
     """
-    total = (0, 0, 0)
+    total, before = (0, 0, 0), ""
     for equation in jaxpr.eqns:
         name = equation.primitive.name
         size = sum(
@@ -86,10 +88,11 @@ def exchanged(jaxpr: Any, devices: int) -> tuple[int, int, int]:
         )
         found = (0, 0, 0)
         if name.startswith(("psum", "all_reduce")):
-            found = (size, 0, 1)
+            found = (size, 0, int(name != before))
         elif name.startswith("all_gather"):
-            found = (0, size * devices, 1)
-        inner = [exchanged(sub, devices) for sub in jax.core.jaxprs_in_params(equation.params)]
+            found = (0, size * devices, int(name != before))
+        before = name
+        inner = [exchanged(sub, devices) for sub in jaxprs_in_params(equation.params)]
         if inner:
             both = max(inner) if name == "cond" else tuple(map(sum, zip(*inner, strict=True)))
             found = tuple(map(sum, zip(found, both, strict=True)))
