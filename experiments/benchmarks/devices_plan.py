@@ -3,7 +3,7 @@
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m experiments.benchmarks.devices_plan
 
 A reduction of P bytes over N devices sends 2 (N - 1) / N P of each (a ring), a gathering of G bytes in all
-(N - 1) / N G. A step of one device, T, is measured here; of N it is T / N + bytes / link + collectives x latency.
+(N - 1) / N G. A step of one device, T, is measured here; of N it is T / min(N, batch size) + bytes / link + collectives x latency.
 """
 
 import math
@@ -20,6 +20,7 @@ from jax.extend.core import jaxprs_in_params
 
 from experiments import autoencoder, candidates, embedding_mlp, fusion, ranking
 from jrec.errors import run_command
+from jrec.train.loop import Schedule
 
 ML_1M = (
     "--dataset synthetic --synthetic.users 6040 --synthetic.films 3706 --synthetic.ratings 1000000"
@@ -57,10 +58,13 @@ class _Ready(Exception):
 
 
 def ready(module: ModuleType, flags: str, devices: int) -> tuple:
-    """State, data, chunk and the first epoch's order of an experiment on so many devices."""
+    """Batch size, state, data, chunk and the first epoch's order of an experiment on so many devices."""
 
-    def instead(state: Any, data: Any, chunk: Any, order: Any, *_: Any) -> None:
-        raise _Ready(state, data, chunk, order(0))
+    def instead(
+        state: Any, data: Any, chunk: Any, order: Any, _: Any, schedule: Schedule, *__: Any
+    ) -> None:
+        rows = order(0).size // schedule.steps_per_epoch
+        raise _Ready(rows, state, data, chunk, order(0))
 
     trained, module.fit = module.fit, instead
     try:
@@ -117,16 +121,22 @@ def main(settings: Plan) -> None:
     for name, (module, flags) in SYSTEMS.items():
         if settings.only and name not in settings.only:
             continue
-        state, data, chunk, order = ready(module, flags, 8)
+        _, state, data, chunk, order = ready(module, flags, 8)
         traced = jax.make_jaxpr(chunk)(state, data, order, 0, 1)
         reduced, gathered, collectives = exchanged(traced.jaxpr, 8)
-        seconds = step_seconds(settings, *ready(module, flags, 1))
+        batch_size, *given = ready(module, flags, 1)
+        seconds = step_seconds(settings, *given)
         cells = []
         for many in DEVICES:
             share = (many - 1) / many
             sent = share * (2 * reduced + gathered)
             wait = collectives * settings.latency * 1e-6 * (4 / 3) ** math.log2(many / 8)
-            cells.append((sent, seconds / (seconds / many + sent / settings.link / 1e9 + wait)))
+            cells.append(
+                (
+                    sent,
+                    seconds / (seconds / min(many, batch_size) + sent / settings.link / 1e9 + wait),
+                )
+            )
         rows.append((name, seconds, reduced, gathered, collectives, cells))
     print(
         "| system | ms a step, one device | reduced, KB | gathered, KB | collectives | "
