@@ -93,8 +93,9 @@ def same_run(folder, other):
     results, expected = (json.loads((f / "results.json").read_text()) for f in (folder, other))
     np.testing.assert_allclose(results["test_rmse"], expected["test_rmse"], rtol=1e-6)
     arrays, others = (np.load(f / "export" / "arrays.npz") for f in (folder, other))
-    assert arrays.files == others.files and len(arrays.files) > 10
-    for name in arrays.files:
+    numbers = [name for name in arrays.files if arrays[name].dtype == np.float32]
+    assert arrays.files == others.files and len(numbers) > 10
+    for name in numbers:
         ours, theirs = (values[name].astype(np.float64) for values in (arrays, others))
         assert np.linalg.norm(ours - theirs) <= 1e-5 * max(np.linalg.norm(theirs), 1e-3), name
 
