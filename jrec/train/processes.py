@@ -53,10 +53,13 @@ def join_processes(coordinator: str, processes: int | None, process: int | None)
         if coordinator != AUTOMATIC:
             _watch_others(coordinator, processes, process)
     except (ValueError, RuntimeError, OSError) as error:
-        raise InputError(
+        sentence = (
             f"The processes could not meet at {coordinator} ({_first_line(error)}); start all of them with "
             "the same --coordinator and --processes, and --process from 0."
-        ) from error
+        )
+        if jax.distributed.is_initialized():
+            _leave(sentence)
+        raise InputError(sentence) from error
 
 
 def _call_witness() -> None:
