@@ -33,6 +33,7 @@ from jrec.train.user_batches import (
     rating_list,
     rating_rectangle,
     slots_for_batches,
+    which_rated,
 )
 
 ITEMS, USERS = 11, 9
@@ -121,7 +122,8 @@ def test_both_forms_give_the_same_loss_gradient_and_outputs(tied, columns):
     batch, key = batch_of(toy_rows(), [2, 5, 1, 0, 8], mask), jax.random.key(1)
     given, _ = rating_list(batch["data"], batch["user"], batch["mask"], 64)
     rated = with_gradient(partial(loss_of_rated, model, columns))
-    one = rated(params, batch | {"given": given}, key)
+    batch_rated = {"given": given, "rated": which_rated(given, ITEMS)}
+    one = rated(params, batch | batch_rated, key)
     two = with_gradient(partial(loss_of_rectangle, model))(params, batch, key)
     assert one[0][2].shape == (5, ITEMS)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=2e-5), one, two)
