@@ -23,7 +23,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from jrec.models.products import Compute
 from rich.console import Console
 from rich.table import Table
 
@@ -55,6 +54,7 @@ from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError, run_command
 from jrec.evaluate.held_out import make_held_out_predictor, star_errors
 from jrec.models.autoencoder import ACTIVATIONS, Autoencoder
+from jrec.models.products import Compute
 from jrec.profile_export import (
     export_profile_model,
     load_profile_model,

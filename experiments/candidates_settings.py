@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
-from jrec.models.products import Compute
 
 from experiments.candidates_presets import PRESETS, PresetName
 from experiments.candidates_system import FormName, LossName, NoiseName, OptimizerName
@@ -22,6 +21,7 @@ from jrec.data.kuairand import Watched, china_midnight
 from jrec.data.own_csv import CsvClicks
 from jrec.errors import InputError
 from jrec.models.candidates import EncoderName
+from jrec.models.products import Compute
 
 
 @dataclass

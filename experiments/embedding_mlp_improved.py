@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jrec.models.products import Compute
 
 from experiments.embedding_mlp_source import gather_pairs, mean_rating, training_pairs
 from experiments.rating_system import System
@@ -22,6 +21,7 @@ from jrec.data.splits import Split
 from jrec.errors import InputError
 from jrec.losses import squared_error
 from jrec.models.embedding_mlp import EmbeddingMlp
+from jrec.models.products import Compute
 from jrec.train.step import Batch, init_state, make_step
 
 

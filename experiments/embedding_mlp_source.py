@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jrec.models.products import Compute
 
 from experiments.rating_system import System
 from jrec import row_optimizers
@@ -19,6 +18,7 @@ from jrec.data.splits import Split
 from jrec.errors import InputError
 from jrec.losses import squared_error
 from jrec.models.embedding_mlp import EmbeddingMlp
+from jrec.models.products import Compute
 from jrec.train.row_step import init_row_state, make_row_step
 from jrec.train.step import Batch, Step, TrainState, init_state, make_step
 

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jrec.models.products import Compute
 
 from experiments.rating_system import System
 from jrec.baselines.biases import fit_biases
@@ -23,6 +22,7 @@ from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
 from jrec.errors import InputError
 from jrec.losses import weighted_squared_error
+from jrec.models.products import Compute
 from jrec.models.profiled_fusion import ProfiledFusion, Towers, block_scores, profile_of
 from jrec.train.rating_batches import feature_tables
 from jrec.train.step import Batch, init_state, make_step

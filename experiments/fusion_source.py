@@ -9,7 +9,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jrec.models.products import Compute
 
 from experiments.rating_system import System
 from jrec import row_optimizers
@@ -18,6 +17,7 @@ from jrec.data.splits import Split
 from jrec.errors import InputError
 from jrec.losses import squared_error
 from jrec.models.fusion import Fusion
+from jrec.models.products import Compute
 from jrec.train.rating_batches import device_ratings, feature_tables, features, gather_ratings
 from jrec.train.row_step import init_row_state, make_row_step
 from jrec.train.step import Batch, Step, TrainState, choose_step, init_state, make_step

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
-from jrec.models.products import Compute
 
 from experiments.hardware import Hardware
 from jrec.data.impression_maker import ImpressionSize, make_impressions
@@ -16,6 +15,7 @@ from jrec.data.impressions import Impressions, ImpressionSplit, split_by_time
 from jrec.data.kuairand import china_midnight
 from jrec.data.kuairand_impressions import read_kuairand_impressions
 from jrec.errors import InputError
+from jrec.models.products import Compute
 from jrec.ranking_losses import Unit
 
 
