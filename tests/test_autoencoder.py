@@ -136,7 +136,9 @@ def test_a_rating_of_zero_counts_and_a_missing_one_does_not():
     for loss in (partial(loss_of_rated, model, 4), partial(loss_of_rectangle, model)):
         batch = batch_of(rows, [0])
         given, _ = rating_list(batch["data"], batch["user"], batch["mask"], 8)
-        loss_sum, count, _ = loss(params, batch | {"given": given}, jax.random.key(0))
+        loss_sum, count, _ = loss(
+            params, batch | {"given": given, "rated": which_rated(given, ITEMS)}, jax.random.key(0)
+        )
         out = np.asarray(model.apply(params, jnp.asarray(rectangle(rows)[0])))[0]
         np.testing.assert_allclose(loss_sum, out[3] ** 2 + (out[7] - 4) ** 2, rtol=1e-5)
         assert count == 2
