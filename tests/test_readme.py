@@ -38,7 +38,11 @@ class Taken(Exception):
 def test_a_command_is_understood(command, monkeypatch, capsys):
     _, _, module, *words = command.split()
     words = [word for word in words if "…" not in word]
-    main = f"{module}.__main__" if module in ("experiments", "jrec.data") else module
+    main = (
+        f"{module}.__main__"
+        if module in ("experiments", "experiments.benchmarks", "jrec.data")
+        else module
+    )
     program = importlib.import_module(main)
     monkeypatch.setattr(sys, "argv", [module, *words])
     if module == "experiments":
