@@ -18,12 +18,11 @@ DATA = Data(synthetic=ImpressionSize(users=150, items=40, pages=10, slots=4))
 
 
 def test_the_table_is_trained_once(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(ranking_table, "TOWERS", {"none": (), "8": (8,)})
+    monkeypatch.setattr(ranking_table, "TOWERS", {"8": (8,)})
     flags = [*FLAGS, "--run-dir", str(tmp_path / "runs")]
     ranking_table.main(flags)
     table = (tmp_path / "runs" / "table.md").read_text()
     assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == [
-        "| none",
         "| 8",
         "| popularity",
     ]
