@@ -15,7 +15,7 @@ run: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Every benchmark beside its peers, in half an hour on 2 cores; BENCH='--only retrieval' runs some.
 # A GPU's PyTorch is a large download: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu avoids it.
