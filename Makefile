@@ -17,7 +17,7 @@ test: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Every benchmark beside its peers, in half an hour on 2 cores; BENCH='--only retrieval' runs some.
+# Every benchmark beside its peers, at small sizes; BENCH='--only retrieval-exact' runs one.
 # A GPU's PyTorch is a large download: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu avoids it.
 BENCH ?=
 bench: .venv-bench/installed

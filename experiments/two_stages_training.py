@@ -111,6 +111,7 @@ def make_predict(
 
     def of_lists(params: Any, features: dict[str, Any], lists: Lists) -> dict[str, np.ndarray]:
         count, found = min(block, -(-len(lists) // batch)) * batch, []
+        features = jax.tree.map(jnp.asarray, features)  # once, not with every block
         for start in range(0, len(lists), count):
             some = np.minimum(np.arange(start, start + count), len(lists) - 1)
             found.append(of_block(params, list_data(lists, features, some)))

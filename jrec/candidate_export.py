@@ -4,7 +4,7 @@ Nothing here imports the model code; `jrec.candidate_serving` turns what is load
 Rows of the catalogue count items from 0, in the vocabulary's order; -1 is an item that it does not hold.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ import numpy as np
 
 from jrec.data.clicks import Bag, Categorical, Clicks, take
 from jrec.data.ragged import Ragged
-from jrec.data.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary
+from jrec.data.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary, places_of
 from jrec.errors import InputError
 from jrec.export import load_arrays, load_export, save_export
 from jrec.files import replacing, replacing_folder
@@ -201,6 +201,45 @@ def history_window(
     item_BL = clicked[np.clip(place_BL, 0, len(clicked) - 1)] + FIRST
     item_BL = np.where(place_BL < begin_B[:, None], UNKNOWN, item_BL)
     return np.where(mask_BL, item_BL, PADDING).astype(np.int32), mask_BL
+
+
+def asked_for(
+    users: Vocabulary,
+    user_rows: np.ndarray,
+    items: Vocabulary,
+    user: int | str | None,
+    history: Sequence[int | str] | None,
+) -> tuple[int, np.ndarray | None, list[str]]:
+    """Who asks for a list: a user of the data by raw id, or anybody with a history of raw item ids.
+
+    Args:
+        users, items: vocabularies. user_rows: int [N], each user's row in `users`.
+
+    Returns:
+        The user's place, N for an unknown one; the catalogue rows of the history, -1 for unknown items,
+        None where none is given; a sentence for what is not known.
+
+    Raises InputError where neither is given.
+    """
+    if user is None and history is None:
+        raise InputError("Say for whom: give --user, or --history with items.")
+    notes, place, rows = [], len(user_rows), None
+    if user is not None:
+        row = places_of(users, [user])[0]
+        found = np.flatnonzero(user_rows == row + FIRST) if row >= 0 else []
+        if len(found):
+            place = int(found[0])
+        else:
+            notes.append(f"user {user} is not in the data: taken for an unknown user")
+    if history is not None:
+        rows = places_of(items, history)
+        if (rows < 0).any():
+            first = history[int(np.argmax(rows < 0))]
+            notes.append(
+                f"{(rows < 0).sum()} of {len(rows)} items of the history are not in the catalogue and "
+                f"are read as unknown ({first})"
+            )
+    return place, rows, notes
 
 
 def _user_id_alone(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jrec.candidate_export import CandidateModel, encode_histories
+from jrec.candidate_export import CandidateModel, asked_for, encode_histories
 from jrec.data.clicks import Bag, take
 from jrec.data.ragged import Ragged, pad
-from jrec.data.vocabulary import FIRST, places_of
 from jrec.errors import InputError
 from jrec.retrieval.ann import AnnIndex, Kind, build_index, search_index
 from jrec.retrieval.ann_files import load_index, save_index
@@ -58,25 +57,8 @@ def recommend(
     for flag, value in (("count", count), ("effort", effort)):
         if value < 1:
             raise InputError(f"--{flag} must be 1 or more, but is {value}.")
-    if user is None and history is None:
-        raise InputError("Say for whom: give --user, or --history with items.")
-    notes, place = [], len(model.user_rows)
-    if user is not None:
-        row = places_of(model.users, [user])[0]
-        found = np.flatnonzero(model.user_rows == row + FIRST) if row >= 0 else []
-        if len(found):
-            place = int(found[0])
-        else:
-            notes.append(f"user {user} is not in the data: taken for an unknown user")
-    if history is not None:
-        rows = places_of(model.items, history)
-        if (rows < 0).any():
-            first = history[int(np.argmax(rows < 0))]
-            notes.append(
-                f"{(rows < 0).sum()} of {len(rows)} items of the history are not in the catalogue and "
-                f"are read as unknown ({first})"
-            )
-    else:
+    place, rows, notes = asked_for(model.users, model.user_rows, model.items, user, history)
+    if rows is None:
         rows = model.histories[place] if place < len(model.user_rows) else np.zeros(0, np.int32)
     seen = np.unique(rows[rows >= 0]).astype(np.int32)
     if len(seen) == 0:

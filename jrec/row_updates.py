@@ -128,7 +128,7 @@ def _touched_rows(sum_VD: jax.Array, ids_N: jax.Array) -> jax.Array:
     """bool [V]: which rows' summed gradient is not all zero; no other than those of `ids_N` can be.
 
     Where few ids were read, a first number that is not zero in all their rows tells without a look at the
-    others (2 CPU cores, 2,000 rows, 1,024 ids: 2 microseconds instead of 20; with 16,384 ids it pays no more).
+    others; with many ids it pays no more (BUILD_NOTES.md has the step times).
     """
     if len(ids_N) > min(FEW_IDS, len(sum_VD)):
         return _nonzero_rows(sum_VD)

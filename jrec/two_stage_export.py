@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jrec.candidate_export import history_window
+from jrec.candidate_export import asked_for, history_window
 from jrec.candidate_features import Events
 from jrec.data.ragged import Ragged
-from jrec.data.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary, places_of
+from jrec.data.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary
 from jrec.errors import InputError
 from jrec.export import load_arrays, load_export, save_export
 from jrec.files import replacing, replacing_folder
@@ -169,27 +169,10 @@ def recommend_ranked(
     """
     if count < 1:
         raise InputError(f"--count must be 1 or more, but is {count}.")
-    if user is None and history is None:
-        raise InputError("Say for whom: give --user, or --history with items.")
-    notes, place = [], len(model.user_rows)
-    if user is not None:
-        row = places_of(model.users, [user])[0]
-        found = np.flatnonzero(model.user_rows == row + FIRST) if row >= 0 else []
-        if len(found):
-            place = int(found[0])
-        else:
-            notes.append(f"user {user} is not in the data: taken for an unknown user")
-    rows, unknown = None, place == len(model.user_rows)
-    if history is not None:
-        rows = places_of(model.items, history)
-        if (rows < 0).any():
-            first = history[int(np.argmax(rows < 0))]
-            notes.append(
-                f"{(rows < 0).sum()} of {len(rows)} items of the history are not in the catalogue and "
-                f"are read as unknown ({first})"
-            )
+    place, rows, notes = asked_for(model.users, model.user_rows, model.items, user, history)
     listed = Listed(*map(np.asarray, model.program(*request_arrays(model, place, rows))))
-    if history is None and (unknown or len(model.logs.clicks[place]) == 0):
+    known = place < len(model.user_rows)
+    if rows is None and not (known and len(model.logs.clicks[place])):
         notes.append("there is no known click to go by")
     kept = np.flatnonzero(listed.mask[0])[:count]
     ids = model.items.values[listed.rows[0, kept]].tolist()

@@ -1,6 +1,6 @@
-"""Every benchmark beside its peers, in one table file: half an hour on 2 cores.
+"""Every benchmark beside its peers, at small sizes, in one table file.
 
-    python -m experiments.benchmarks [--only embeddings retrieval] [--out bench]
+    python -m experiments.benchmarks [--only embeddings retrieval-exact] [--out bench]
 
 Each is the command that the table names, in a process of its own, one after the other; sides alternate within
 it, and its figures are medians. `--out` gets one text file a benchmark and `bench.md` with all of

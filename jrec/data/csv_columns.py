@@ -69,8 +69,12 @@ def read_columns(
     columns: Sequence[str],
     delimiter: str = ",",
     header: bool = True,
+    remedy: str = "",
 ) -> dict[str, TextColumn]:
     """Columns of a file by name, or by number from 1 where it has no header.
+
+    Args:
+        remedy: what to do about a header that lacks a column, for the sentence.
 
     Raises InputError where a column, a field or every row is missing, a wanted column stands twice in
     the header, or a quoted field goes over the end of its line.
@@ -100,7 +104,7 @@ def read_columns(
             if not places:
                 width = len(fields)
                 names = [field.strip() for field in fields]
-                places = _places(names, columns, header, f"{place}, line {number}")
+                places = _places(names, columns, header, f"{place}, line {number}", remedy)
                 if header:
                     continue
             if len(fields) != width:
@@ -124,7 +128,9 @@ def read_columns(
     }
 
 
-def _places(names: list[str], columns: Sequence[str], header: bool, where: str) -> list[int]:
+def _places(
+    names: list[str], columns: Sequence[str], header: bool, where: str, remedy: str
+) -> list[int]:
     if not header:
         for column in columns:
             if not (is_whole_number(column) and 1 <= int(column) <= len(names)):
@@ -135,9 +141,8 @@ def _places(names: list[str], columns: Sequence[str], header: bool, where: str) 
         return [int(column) - 1 for column in columns]
     missing = [column for column in columns if column not in names]
     if missing:
-        raise InputError(
-            f"{where}: the header lacks {', '.join(missing)}; it holds {', '.join(names)[:200]}."
-        )
+        said = f"{where}: the header lacks {', '.join(missing)}; it holds {', '.join(names)[:200]}"
+        raise InputError(f"{said}; {remedy}." if remedy else f"{said}.")
     for column in columns:
         if names.count(column) > 1:
             raise InputError(f"{where}: the header holds {column} twice; rename one of them.")

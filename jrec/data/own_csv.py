@@ -123,13 +123,8 @@ def _columns(
         if list(names.values()).count(name) > 1:
             raise InputError(f"--csv.{what} names the column {name!r}, as another flag does.")
     files = Files(path.parent, {path.name: path.name})
-    try:
-        found = read_columns(files, path.name, list(names.values()), delimiter, csv.header)
-    except InputError as fault:
-        if "the header lacks" not in str(fault):
-            raise
-        flags = ", ".join(f"--csv.{what}" for what in wanted)
-        raise InputError(f"{str(fault).rstrip('.')}; name the columns with {flags}.") from None
+    remedy = "name the columns with " + ", ".join(f"--csv.{what}" for what in wanted)
+    found = read_columns(files, path.name, list(names.values()), delimiter, csv.header, remedy)
     with path.open("rb") as file:
         checksum = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     note = (

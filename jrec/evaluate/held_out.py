@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jrec.data.rating_parts import RatingRows
-from jrec.train.devices import over_devices
+from jrec.train.devices import over_devices, replicated
 from jrec.train.user_batches import RatingList, device_rows, rating_list
 
 
@@ -33,6 +33,7 @@ def make_held_out_predictor(
     blocks = [users[k : k + batch_size] for k in range(0, len(users), batch_size)]
     wanted = device_rows(held_out)
     wanted["rating"] = jnp.zeros_like(wanted["rating"])
+    wanted = replicated(wanted, tuple(devices))  # once, not at every block
     given_lengths = np.diff(np.asarray(given["offsets"]))
     slots_given, slots_wanted = (
         -(-max((int(counts[block].sum()) for block in blocks), default=1) // 1024) * 1024

@@ -32,8 +32,8 @@ def join_processes(coordinator: str, processes: int | None, process: int | None)
     """Meets the other processes; must come before anything is computed.
 
     Args:
-        coordinator: HOST:PORT of process 0 (the port after it is used, too), or `auto`, for what JAX finds out by itself (SLURM, Open MPI, TPU
-            pods; then the numbers are left out).
+        coordinator: HOST:PORT of process 0 (the port after it is used, too), or `auto`, for what JAX finds
+            out by itself (SLURM, Open MPI, TPU pods; then the numbers are left out).
         processes: how many there are. process: which one this is, from 0.
 
     Raises InputError where they cannot meet.
