@@ -94,9 +94,9 @@ def run_cell(settings: Table, encoder: EncoderName, loss: LossName) -> dict[str,
     results = read_json(folder / "results.json")
     ran = results["run_settings"] | {"tower": tuple(results["run_settings"]["tower"])}
     for name, value in chosen.items():
-        if ran[name] != value:
+        if ran.get(name) != value:
             raise InputError(
-                f"{folder} holds a run with {name} = {ran[name]!r}, but now it is {value!r}; give "
+                f"{folder} holds a run with {name} = {ran.get(name)!r}, but now it is {value!r}; give "
                 "another --run-dir."
             )
     return results

@@ -53,7 +53,7 @@ class Table:
     """Where the runs, `table.md` and `depth.png` go."""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     """Of every cell."""
-    epochs: int = 3
+    epochs: int = 2
     """Of every cell."""
     learning_rate: float = 0.001
     """Of every cell."""
@@ -122,9 +122,9 @@ def run_cell(
     results = read_json(folder / "results.json")
     ran, asked = results["run_settings"], plain(dataclasses.asdict(wanted))
     for key in sorted(asked.keys() - {"resume", "run_dir", "data"}):
-        if ran[key] != asked[key]:
+        if ran.get(key) != asked[key]:
             raise InputError(
-                f"{folder} holds a run with {key} = {ran[key]!r}, but now it is {asked[key]!r}; give "
+                f"{folder} holds a run with {key} = {ran.get(key)!r}, but now it is {asked[key]!r}; give "
                 "another --run-dir."
             )
     return results
