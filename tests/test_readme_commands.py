@@ -44,10 +44,11 @@ SHORT = {
     "experiments.candidates train": "--epochs 1 --length 8 --item-width 8 --layers 1",
     "experiments.candidates train --run-dir": "--encoder mean --synthetic.users 30 --synthetic.items 20 "
     "--synthetic.clicks 4 --synthetic.categories 3 --synthetic.groups 2",
-    "experiments.candidates_losses": "--epochs 1 --encoders attention --losses full-softmax",
+    "experiments.candidates_losses": "--epochs 1 --encoders mean --losses full-softmax",
     "experiments.ranking train": "--epochs 1 --tower 8",
     "experiments.ranking train --run-dir": "--synthetic.users 30 --synthetic.items 20",
-    "experiments.ranking train --dataset": "--no-earlier",  # they need pyarrow
+    # The earlier sequences need pyarrow; the rest makes it the table's network, which is compiled once.
+    "experiments.ranking train --dataset": "--no-earlier --batch-size 128 --completion-weight 10",
     "experiments.ranking_table": "--epochs 1 --seeds 0 --no-ablations --no-trees --no-earlier",
     "experiments.two_stages train": "--epochs 1 --tower 8 --first-epochs 1 --first-encoder mean "
     "--first-width 8 --sizes.network 10 --sizes.hottest 5 --sizes.similar 2 --sizes.events 20",
@@ -221,7 +222,7 @@ def test_all_of_it_runs_in_its_order(tmp_path, ml_100k, monkeypatch, capsys):
     monkeypatch.setenv("JREC_CACHE", str(archive.parent))
     # Programs that train many networks: one of them, and the one benchmark that is asked for, small.
     monkeypatch.setattr(ranking_table, "TOWERS", {"8": (8,)})
-    monkeypatch.setattr(autoencoder_ablations, "variants", lambda study: {"0.5": {study: 0.5}})
+    monkeypatch.setattr(autoencoder_ablations, "variants", lambda study: {"0.5": {study: 0.5, "hidden": (8,)}})
     monkeypatch.setattr(benchmarks, "machine", lambda: [])
     monkeypatch.setitem(benchmarks.COMMANDS, "loading", ("loading", "--rows", "99", "--repeats", "1"))  # fmt: skip
     monkeypatch.chdir(tmp_path)
