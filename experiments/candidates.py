@@ -133,7 +133,7 @@ def train_on(
     def gather(data: dict[str, Any], positions: jax.Array, mask: jax.Array) -> dict[str, Any]:
         return inner(data, positions, mask) | {name: data[name] for name in constants}
 
-    first = gather(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+    first = jax.jit(gather)(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
     if settings.form == "prefix":
         first = first | {"age": first["age"][:, 0]}
     params = jax.jit(model.init)(init_key, {k: v for k, v in first.items() if k not in constants})
