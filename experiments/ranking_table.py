@@ -123,7 +123,8 @@ def run_cell(
         train_on(wanted, *held)
     results = read_json(folder / "results.json")
     ran, asked = results["run_settings"], plain(dataclasses.asdict(wanted))
-    for key in sorted(asked.keys() - {"resume", "run_dir", "data"}):
+    ran, asked = ran | ran["data"], asked | asked["data"]
+    for key in sorted(asked.keys() - {"resume", "run_dir", "data", "data_dir"}):
         if ran.get(key) != asked[key]:
             raise InputError(
                 f"{folder} holds a run with {key} = {ran.get(key)!r}, but now it is {asked[key]!r}; give "

@@ -222,7 +222,9 @@ def test_all_of_it_runs_in_its_order(tmp_path, ml_100k, monkeypatch, capsys):
     monkeypatch.setenv("JREC_CACHE", str(archive.parent))
     # Programs that train many networks: one of them, and the one benchmark that is asked for, small.
     monkeypatch.setattr(ranking_table, "TOWERS", {"8": (8,)})
-    monkeypatch.setattr(autoencoder_ablations, "variants", lambda study: {"0.5": {study: 0.5, "hidden": (8,)}})
+    monkeypatch.setattr(
+        autoencoder_ablations, "variants", lambda study: {"0.5": {study: 0.5, "hidden": (8,)}}
+    )
     monkeypatch.setattr(benchmarks, "machine", lambda: [])
     monkeypatch.setitem(benchmarks.COMMANDS, "loading", ("loading", "--rows", "99", "--repeats", "1"))  # fmt: skip
     monkeypatch.chdir(tmp_path)
