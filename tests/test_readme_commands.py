@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments import autoencoder_ablations, ranking_table
+from experiments.__main__ import commands as known_commands
 from experiments.benchmarks import __main__ as benchmarks
 from jrec.data import sources
 from jrec.data.click_maker import make_click_log
@@ -248,5 +249,6 @@ def test_the_readme_has_its_commands():
     found = [" ".join(step) for kind, step in steps() if kind == "$"]
     assert len(found) == 40 and len([kind for kind, _ in steps() if kind == ">>>"]) == 3
     assert found[0] == "experiments.fusion train --dataset ml-100k --preset improved"  # make run
+    assert {command.split()[0] for command in found} - {"experiments"} <= known_commands().keys()
     for key in SHORT:
         assert any(command.startswith(key) for command in found), key
