@@ -16,10 +16,9 @@ import math
 import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,16 +27,17 @@ from rich.console import Console
 from experiments.candidates_baselines import reference_metrics
 from experiments.candidates_evaluation import KS, make_evaluate, write_test
 from experiments.candidates_export import export_run
+from experiments.candidates_measure import Evaluate, evaluate
 from experiments.candidates_mining import Mine, mine
-from experiments.candidates_presets import TABLE_WIDTHS
+from experiments.candidates_network import build_model
+from experiments.candidates_prepare import Prepare, prepare
 from experiments.candidates_report import finish_candidates_run, show_split
 from experiments.candidates_search import Search, Vectors, search, vectors
-from experiments.candidates_settings import Data, Train, load, with_preset
+from experiments.candidates_settings import Train, load, with_preset
 from experiments.candidates_system import (
     build_optimizers,
     build_sampler,
     build_step,
-    feature_columns,
     loss,
     start_biases,
 )
@@ -49,14 +49,10 @@ from jrec.data.click_examples import (
     held_out_examples,
     training_examples,
 )
-from jrec.data.click_log import prepare_click_log
 from jrec.data.click_truth import ClickSize
 from jrec.data.clicks import Clicks
-from jrec.data.own_csv import CsvClicks
 from jrec.data.vocabulary import FIRST
-from jrec.errors import InputError, run_command
-from jrec.files import read_json, write_json
-from jrec.models.candidates import CandidateNetwork
+from jrec.errors import run_command
 from jrec.progress import watch_training
 from jrec.report import MetricsLog, environment
 from jrec.sampling import frequency
@@ -80,70 +76,6 @@ from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
 from jrec.train.processes import agreed, is_first
 from jrec.train.step import TrainState
 from jrec.train.stream import epoch_order
-
-
-@dataclass
-class Prepare:
-    """Turn a click log into arrays: dictionaries, item frequencies, everything that training reads."""
-
-    log: Path
-    """The log: lines of `user TAB province TAB city TAB video:category:tag1_tag2;… TAB phone`."""
-    out: Path
-    """Folder for the prepared form; give it to `train` as --data-dir."""
-    feat_appear_limit: int = 20
-    """A value keeps a row of its own if it appears more often than this."""
-    user_appear_limit: int | None = None
-    """The same for users; left out, the same limit."""
-    skip_bad_lines: bool = False
-    """Leave malformed lines out and count them, instead of stopping."""
-
-
-@dataclass
-class Evaluate:
-    """Measure a finished run again, perhaps with other choices."""
-
-    run_dir: Path
-    """A finished run."""
-    remove_seen: bool = True
-    """Leave items that the user has clicked out of rankings."""
-    part: Literal["valid", "test"] = "test"
-    """Which clicks to rank."""
-
-
-def build_model(settings: Train, clicks: Clicks, axis_name: str | None = None) -> CandidateNetwork:
-    """The network for a data set's tables."""
-    columns = feature_columns(clicks, settings.user_id, settings.features)
-    model = CandidateNetwork(
-        item_rows=clicks.vocabularies["item"].rows,
-        table_rows={name: vocabulary.rows for name, vocabulary in clicks.vocabularies.items()},
-        table_widths={
-            name: TABLE_WIDTHS.get(name, settings.feature_width) for name in clicks.vocabularies
-        },
-        columns=columns,
-        example_age=settings.example_age,
-        encoder=settings.encoder,
-        item_width=settings.item_width,
-        state_width=settings.state_width,
-        layers=settings.layers,
-        heads=settings.heads,
-        tower=settings.tower,
-        tied=settings.tied,
-        dropout=settings.dropout,
-        table_scale=settings.table_scale,
-        axis_name=axis_name,
-        compute=settings.compute,
-    )
-    if not settings.tower and (columns or settings.example_age):
-        raise InputError(
-            "Without layers of --tower nothing reads features: add some, or leave features out with "
-            "--features False --user-id False."
-        )
-    if settings.tied and model.vector_width != settings.item_width:
-        raise InputError(
-            f"--tied needs user vectors of --item-width {settings.item_width}, but the network gives "
-            f"{model.vector_width}."
-        )
-    return model
 
 
 def train(settings: Train) -> None:
@@ -201,7 +133,7 @@ def train_on(
     def gather(data: dict[str, Any], positions: jax.Array, mask: jax.Array) -> dict[str, Any]:
         return inner(data, positions, mask) | {name: data[name] for name in constants}
 
-    first = gather(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+    first = jax.jit(gather)(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
     if settings.form == "prefix":
         first = first | {"age": first["age"][:, 0]}
     params = jax.jit(model.init)(init_key, {k: v for k, v in first.items() if k not in constants})
@@ -338,66 +270,6 @@ def record(settings: Train, clicks: Clicks) -> dict[str, Any]:
     kept["data"] = {k: v for k, v in kept["data"].items() if k != "data_dir"}
     source = dataclasses.asdict(clicks.source) | {"location": None}
     return kept | {"data_source": source, "clicks": len(clicks)}
-
-
-def evaluate(settings: Evaluate) -> None:
-    """Prints and writes the metrics of a finished run's best checkpoint."""
-    written = read_json(settings.run_dir / "results.json")
-    if "run_settings" not in written:
-        raise InputError(f"{settings.run_dir} holds no finished run of this experiment.")
-    given = dict(written["run_settings"])
-    data = dict(given.pop("data"))
-    data["synthetic"] = ClickSize(**data["synthetic"])
-    data["csv"] = CsvClicks(**data["csv"])
-    data["data_dir"] = None if data["data_dir"] is None else Path(data["data_dir"])
-    tower = given.pop("tower")
-    given = {
-        k: v for k, v in given.items() if k not in ("run_dir", "resume", "hardware", "data_source")
-    }
-    again = Train(data=Data(**data), tower=tuple(tower), **given)
-    clicks, split = load(again.data)
-    model = build_model(again, clicks)
-    columns = [[c.name for c in model.columns if c.of == of] for of in ("user", "item")]
-    held_data = device_clicks(clicks, *columns)
-    examples = held_out_examples(clicks, split, settings.part)
-    batch = make_window_gather(again.length)(
-        window_data(held_data, examples), jnp.zeros(1, jnp.int32), jnp.ones(1, bool)
-    )
-    params = jax.eval_shape(model.init, jax.random.key(0), batch)
-    template = TrainState(jnp.zeros((), jnp.int32), jax.random.key(0), params, ())
-    chosen, _ = Checkpoints(settings.run_dir / "best", keep=1).restore(template)
-    counts = count_items(clicks, split.train)
-    measure, make_up = make_evaluate(
-        again.length, model, clicks, held_data, examples, settings.remove_seen, counts
-    )
-    means, _ = measure(chosen.params)
-    means |= make_up(chosen.params)
-    seen = "removed" if settings.remove_seen else "kept"
-    print(f"{settings.part}, whole catalogue, seen items {seen}")
-    for name, value in means.items():
-        print(f"{name:>14}  {value:.4f}")
-    write_json(
-        settings.run_dir / f"evaluation-{settings.part}-seen-{seen}.json",
-        means | {"part": settings.part, "remove_seen": settings.remove_seen},
-    )
-
-
-def prepare(settings: Prepare) -> None:
-    """Writes the prepared form of a log, and says what is in it."""
-    clicks = prepare_click_log(
-        settings.log,
-        settings.out,
-        settings.feat_appear_limit,
-        settings.skip_bad_lines,
-        settings.user_appear_limit,
-    )
-    print(
-        f"{len(clicks):,} clicks of {clicks.users:,} users on "
-        f"{clicks.vocabularies['item'].rows - FIRST:,} items in {settings.out}"
-    )
-    for what, count in (clicks.dropped | clicks.unknown).items():
-        if count:
-            print(f"  {count:,}: {what}")
 
 
 def main(arguments: list[str] | None = None) -> None:

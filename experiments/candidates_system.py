@@ -1,4 +1,4 @@
-"""Candidate generation as functions of its settings: columns, network, loss, train step."""
+"""Candidate generation as functions of its settings: noise, loss, train step."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,11 +12,10 @@ import optax
 
 from jrec import row_optimizers
 from jrec.batch_axis import gathered, local_part, own_rows, whole_rows
-from jrec.data.clicks import Bag, Categorical, Clicks, Continuous
 from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError
 from jrec.full_softmax import full_softmax
-from jrec.models.candidates import CandidateNetwork, FeatureColumn
+from jrec.models.candidates import CandidateNetwork
 from jrec.retrieval_losses import (
     binary_cross_entropy,
     gbce_beta,
@@ -42,19 +41,6 @@ LossName = Literal[
 NoiseName = Literal["uniform", "log-uniform", "frequency"]
 OptimizerName = Literal["adagrad", "adam"]
 FormName = Literal["window", "prefix"]
-
-_KINDS = {Categorical: "categorical", Bag: "bag", Continuous: "continuous"}
-
-
-def feature_columns(clicks: Clicks, user_id: bool, features: bool) -> tuple[FeatureColumn, ...]:
-    """The columns that a network reads: the user's own vector, and all that the data describes."""
-    columns = [FeatureColumn("user", "user", "categorical", "user")] if user_id else []
-    if features:
-        for of, given in (("user", clicks.user_features), ("item", clicks.item_features)):
-            for name, column in given.items():
-                vocabulary = getattr(column, "vocabulary", "")
-                columns.append(FeatureColumn(name, of, _KINDS[type(column)], vocabulary))
-    return tuple(columns)
 
 
 def build_sampler(noise: NoiseName, power: float, counts: np.ndarray) -> Sampler:

@@ -114,7 +114,7 @@ def train_on(
     init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
     axis_name = axis_of(devices)
     data, model = prepare(settings, impressions, split, axis_name)
-    one = gather_impressions(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+    one = jax.jit(gather_impressions)(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
     params = jax.jit(model.init)(init_key, one)
     each = partial(loss, model, settings.unit, settings.click_weight, settings.completion_weight)
     count = len(split.train)
@@ -264,7 +264,7 @@ def evaluate(settings: Evaluate) -> None:
     if not len(rows):
         raise InputError(f"{settings.run_dir} was run without a {settings.part} part.")
     arrays, model = prepare(again, impressions, split)
-    one = gather_impressions(arrays, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+    one = jax.jit(gather_impressions)(arrays, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
     params = jax.eval_shape(model.init, jax.random.key(0), one)
     template = TrainState(jnp.zeros((), jnp.int32), jax.random.key(0), params, ())
     chosen, _ = Checkpoints(settings.run_dir / "best", keep=1).restore(template)

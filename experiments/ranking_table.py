@@ -49,6 +49,8 @@ class Table:
 
     data_dir: Path | None = None
     """Archive or folder of KuaiRand-Pure; left out, a log made on the spot."""
+    earlier: bool = True
+    """Whether histories begin with the sequences before the log (needs pyarrow)."""
     run_dir: Path = Path("runs/ranking-table")
     """Where the runs, `table.md` and `depth.png` go."""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
@@ -87,7 +89,7 @@ def settings_of(settings: Table, changed: dict[str, Any], seed: int, folder: Pat
     """One cell's run."""
     data = Data()
     if settings.data_dir is not None:
-        data = Data(dataset="kuairand-pure", data_dir=settings.data_dir)
+        data = Data(dataset="kuairand-pure", data_dir=settings.data_dir, earlier=settings.earlier)
     else:
         size = dataclasses.replace(data.synthetic, users=settings.users)
         data = dataclasses.replace(data, synthetic=size)
@@ -121,7 +123,8 @@ def run_cell(
         train_on(wanted, *held)
     results = read_json(folder / "results.json")
     ran, asked = results["run_settings"], plain(dataclasses.asdict(wanted))
-    for key in sorted(asked.keys() - {"resume", "run_dir", "data"}):
+    ran, asked = ran | ran["data"], asked | asked["data"]
+    for key in sorted(asked.keys() - {"resume", "run_dir", "data", "data_dir"}):
         if ran.get(key) != asked[key]:
             raise InputError(
                 f"{folder} holds a run with {key} = {ran.get(key)!r}, but now it is {asked[key]!r}; give "

@@ -44,7 +44,7 @@ def second_stage(
     init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
     count = len(lists["train"])
     data = list_data(lists["train"], features, np.arange(count))
-    one = gather(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+    one = jax.jit(gather)(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
     params = jax.jit(model.init)(init_key, one)
     steps = math.ceil(count / settings.batch_lists)
     rate = optax.linear_schedule(settings.learning_rate, 0.0, settings.epochs * steps)

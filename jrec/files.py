@@ -18,12 +18,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path` that takes its name only if the body succeeds."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
     try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno is not None and error.filename is None:  # a full disk names no file
-            error.filename = str(path)
-        raise
+        with _naming(path):
+            yield temporary
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -40,16 +37,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     anchor = next(parent for parent in path.absolute().parents if parent.exists())
     temporary = anchor / f".{path.name}.{os.getpid()}"
     try:
-        temporary.mkdir()
-        yield temporary
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            path.rmdir()
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno is not None and error.filename is None:  # a full disk names no file
-            error.filename = str(path)
-        raise
+        with _naming(path):
+            temporary.mkdir()
+            yield temporary
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                path.rmdir()
+            temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -61,23 +55,31 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         folder.with_name(f".{folder.name}.{os.getpid()}{end}") for end in ("", ".old")
     )
     try:
-        temporary.mkdir()
-        yield temporary
-        if folder.exists():
-            folder.replace(old)
-        try:
-            temporary.replace(folder)
-        except OSError:
-            if old.exists():
-                old.replace(folder)
-            raise
-    except OSError as error:
-        if error.errno is not None and error.filename is None:  # a full disk names no file
-            error.filename = str(folder)
-        raise
+        with _naming(folder):
+            temporary.mkdir()
+            yield temporary
+            if folder.exists():
+                folder.replace(old)
+            try:
+                temporary.replace(folder)
+            except OSError:
+                if old.exists():
+                    old.replace(folder)
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Gives a fault of the system that names no file, as a full disk does, the name of this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def clear_leftovers(folder: Path) -> None:

@@ -16,11 +16,11 @@ from experiments.candidates_baselines import (
     reference_metrics,
 )
 from experiments.candidates_evaluation import list_metrics, make_evaluate
+from experiments.candidates_network import feature_columns
 from experiments.candidates_system import (
     build_optimizers,
     build_sampler,
     build_step,
-    feature_columns,
     loss,
     start_biases,
 )

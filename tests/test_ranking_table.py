@@ -12,6 +12,7 @@ from experiments.ranking_settings import Data, Train, load
 from experiments.ranking_trees import mean_labels, tree_columns, tree_metrics
 from jrec.data.impression_maker import ImpressionSize
 from jrec.errors import InputError, run_command
+from jrec.files import plain, write_json
 
 FLAGS = ["--users", "60", "--seeds", "0", "1", "--epochs", "1", "--no-ablations", "--no-trees"]
 DATA = Data(synthetic=ImpressionSize(users=150, items=40, pages=10, slots=4))
@@ -116,3 +117,17 @@ def test_bad_settings_give_one_sentence(flags, sentence, capsys, tmp_path, monke
     assert stopped.value.code == 1
     assert sentence in said and "Traceback" not in said
     assert not any(tmp_path.iterdir())
+
+
+def test_a_run_on_other_data_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(ranking_table, "train_on", None)  # a call would fail
+    made = ranking_table.Table(run_dir=tmp_path, users=60)
+    ran = plain(dataclasses.asdict(ranking_table.settings_of(made, {}, 0, None)))
+    (tmp_path / "256-0").mkdir()
+    write_json(tmp_path / "256-0" / "results.json", {"run_settings": ran})
+    assert ranking_table.run_cell(made, "256", {}, 0, None)["run_settings"] == ran
+    real = dataclasses.replace(made, data_dir=tmp_path / "KuaiRand-Pure.zip")
+    fewer = dataclasses.replace(made, users=61)
+    for other, what in ((real, "dataset"), (fewer, "synthetic")):
+        with pytest.raises(InputError, match=f"holds a run with {what} = "):
+            ranking_table.run_cell(other, "256", {}, 0, None)

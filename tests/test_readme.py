@@ -1,4 +1,4 @@
-"""Every command of the README is one that its program takes, and every snippet of Python runs."""
+"""What the README links is there, and its commands for your own data run (the others: test_readme_commands.py)."""
 
 import importlib
 import re
@@ -6,85 +6,10 @@ import shlex
 import sys
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
-import pytest
-
-from experiments.__main__ import commands as known_commands
-from jrec import command_line
-from jrec.data.synthetic import SyntheticSize, synthetic_ratings
-from jrec.rating_export import export_rating_model
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def commands():
-    """`python -m …` of code blocks and of inline code, each without its comment."""
-    blocks = re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
-    lines += re.findall(
-        r"`(python -m [^`]+)`", re.sub(r"^```.*?^```", "", README, flags=re.M | re.S)
-    )
-    lines = [line for line in lines if line.startswith("python -m ")]
-    return sorted({" ".join(shlex.split(line, comments=True)) for line in lines})
-
-
-class Taken(Exception):
-    """The command line was understood."""
-
-
-@pytest.mark.parametrize("command", commands())
-def test_a_command_is_understood(command, monkeypatch, capsys):
-    _, _, module, *words = command.split()
-    words = [word for word in words if "…" not in word]
-    main = (
-        f"{module}.__main__"
-        if module in ("experiments", "experiments.benchmarks", "jrec.data")
-        else module
-    )
-    program = importlib.import_module(main)
-    monkeypatch.setattr(sys, "argv", [module, *words])
-    if module == "experiments":
-        return program.main()
-    assert module in known_commands()
-
-    def only_parse(kinds, description, arguments=None):
-        command_line.parse_command(kinds, description, arguments)
-        raise Taken
-
-    if hasattr(program, "parse_command"):
-        monkeypatch.setattr(program, "parse_command", only_parse)
-    with pytest.raises((Taken, SystemExit)) as end:
-        program.main()
-    assert end.type is Taken or "--help" in words
-    return None
-
-
-def test_the_readme_has_its_commands():
-    assert len(commands()) > 30
-    wrong = "python -m experiments.fusion train --datasett ml-1m"
-    assert wrong not in commands()
-
-
-def test_the_first_snippet_ranks_films(tmp_path, monkeypatch):
-    ratings = synthetic_ratings(SyntheticSize(30, 20, 600), 0)
-    export_rating_model(
-        tmp_path / "runs" / "fusion" / "export",
-        lambda arrays, user, film: arrays["bias"][film] + 0.0 * user,
-        {"bias": jnp.arange(ratings.vocabularies["film"].rows, dtype=jnp.float32)},
-        ratings,
-        np.arange(0),
-    )
-    monkeypatch.chdir(tmp_path)
-    first, *others = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    found = {}
-    exec(first, found)
-    assert [film for film, _, _ in found["films"]] == list(range(20, 10, -1))
-    for snippet in others:
-        lines = [line for line in snippet.splitlines() if line.startswith(("from ", "import "))]
-        exec("\n".join(lines), {})
-        compile(snippet, "README.md", "exec")
 
 
 def test_every_file_that_the_readme_links_is_there():
