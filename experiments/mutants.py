@@ -48,7 +48,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "evaluate/item_blocks": ("test_ranks.py",),
     "evaluate/next_item": ("test_ranks.py",),
     "evaluate/per_user": ("test_significance.py",),
-    "evaluate/ranking_metrics": ("test_ranking_metrics.py", "test_ranks.py"),
+    "evaluate/ranking_metrics": ("test_ranking_metrics.py",),
     "evaluate/ranks": ("test_ranks.py",),
     "evaluate/rating_errors": (
         "test_results.py::test_sums_of_errors_by_user_give_the_whole_error",

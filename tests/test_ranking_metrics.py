@@ -107,7 +107,7 @@ def test_users_without_a_target_are_left_out_of_means():
 @pytest.mark.parametrize(("rank", "k"), [(0, 10), (1, 0)])
 def test_ranks_and_cut_offs_begin_at_one(rank, k):
     with pytest.raises(ValueError, match="begin at 1"):
-        ranking_metrics(np.array([[rank]]), np.array([[True]]), (k,))
+        ranking_metrics(np.array([[rank]]), np.array([[True]]), (10, k))
 
 
 def test_ranks_in_lists():

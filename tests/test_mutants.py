@@ -1,0 +1,55 @@
+"""The faults that `python -m experiments.mutants` puts into a source."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from experiments.mutants import TESTS
+from experiments.mutants_changes import changes
+from experiments.mutants_equivalent import EQUIVALENT
+
+ROOT = Path(__file__).parents[1]
+SOURCE = '''
+"""3 + 4 is text."""
+def f(x: "int | None" = 2) -> int:
+    if x < 1 and é:
+        raise ValueError(f"{1 + 1}")
+    return jnp.where(x, 0.5, -x) if min(x) else stop_gradient(True)
+if __name__ == "__main__":
+    f(7)
+'''
+
+
+def test_each_fault_is_one_change_of_what_counts():
+    found = {str(change) for change in changes(SOURCE.encode())}
+    assert found >= {
+        "2 -> 3",
+        "2 -> 1",
+        "x < 1 -> x <= 1",
+        "x < 1 -> x >= 1",
+        "x < 1 and é -> x < 1 or é",
+        "x < 1 and é -> not (x < 1 and é)",
+        "jnp.where(x, 0.5, -x) -> 0.5",
+        "jnp.where(x, 0.5, -x) -> -x",
+        "-x -> x",
+        "min -> max",
+        "True -> False",
+    }
+    assert not any(text[0] in "347'f" for text in found)
+    for change in changes(SOURCE.encode()):
+        changed = change.made(SOURCE.encode()).decode()
+        assert f"({change.new})" in changed and ast.parse(changed)
+        assert changed.count("\n") == SOURCE.count("\n") and len(changed) != len(SOURCE)
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_what_is_left_out_is_still_there(name):
+    source = (ROOT / "jrec" / f"{name}.py").read_bytes()
+    lines = source.decode().splitlines()
+    there = {(lines[c.line - 1].strip(), str(c)) for c in changes(source)}
+    for module, line, change in EQUIVALENT:
+        assert module != name or (line, change) in there
+    for test in TESTS[name]:
+        file, _, function = test.partition("::")
+        assert f"def {function}" in (ROOT / "tests" / file).read_text(encoding="utf-8")
