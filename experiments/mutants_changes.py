@@ -49,20 +49,24 @@ _THROUGH = ("stop_gradient", "abs", "sqrt", "log", "exp", "sort", "clip", "rint"
 
 @dataclass(frozen=True)
 class Change:
-    """One fault: bytes `start` to `end` of a source, in line `line`, become `new`."""
+    """One fault: bytes `start` to `end` of a source, from line `line` on, become `new`.
+
+    `within` is the expression around a number or a name, which alone says little.
+    """
 
     line: int
     start: int
     end: int
     old: str
     new: str
+    within: str = ""
 
     def made(self, source: bytes) -> bytes:
         """The source with the fault."""
         return source[: self.start] + f"({self.new})".encode() + source[self.end :]
 
     def __str__(self) -> str:
-        return f"{self.old} -> {self.new}"
+        return f"{self.old} -> {self.new}" + (f" in {self.within}" if self.within else "")
 
 
 def changes(source: bytes) -> list[Change]:
@@ -78,16 +82,19 @@ def changes(source: bytes) -> list[Change]:
     for line in lines:
         begin.append(begin[-1] + len(line))
     found = []
-    for node in _expressions(ast.parse(source)):
+    for node, around in _expressions(ast.parse(source)):
         start = begin[node.lineno - 1] + node.col_offset
         end = begin[cast(int, node.end_lineno) - 1] + cast(int, node.end_col_offset)
         old = ast.unparse(node)
-        found += [Change(node.lineno, start, end, old, new) for new in _others(node) if new != old]
+        small = isinstance(node, ast.Constant | ast.Name) and isinstance(around, ast.expr)
+        within = ast.unparse(around) if small else ""
+        new = [other for other in _others(node) if other != old]
+        found += [Change(node.lineno, start, end, old, other, within) for other in new]
     return sorted(set(found), key=lambda change: (change.start, change.end, change.new))
 
 
-def _expressions(node: ast.AST) -> Iterator[ast.expr]:
-    """Expressions whose value counts, an outer one before what it is made of."""
+def _expressions(node: ast.AST) -> Iterator[tuple[ast.expr, ast.AST]]:
+    """Expressions whose value counts and what is around them, an outer one first."""
     for name, field in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list"):
             continue
@@ -98,10 +105,10 @@ def _expressions(node: ast.AST) -> Iterator[ast.expr]:
             if isinstance(child, ast.Raise | ast.JoinedStr):
                 continue
             if isinstance(child, ast.expr):
-                yield child
+                yield child, node
             yield from _expressions(child)
             if isinstance(child, ast.If) and not isinstance(child.test, ast.Compare | ast.UnaryOp):
-                yield ast.copy_location(_Condition(operand=child.test), child.test)
+                yield ast.copy_location(_Condition(operand=child.test), child.test), child
 
 
 class _Condition(ast.UnaryOp):

@@ -3,8 +3,6 @@
 import ast
 from pathlib import Path
 
-import pytest
-
 from experiments.mutants import TESTS
 from experiments.mutants_changes import changes
 from experiments.mutants_equivalent import EQUIVALENT
@@ -33,23 +31,20 @@ def test_each_fault_is_one_change_of_what_counts():
         "jnp.where(x, 0.5, -x) -> 0.5",
         "jnp.where(x, 0.5, -x) -> -x",
         "-x -> x",
-        "min -> max",
-        "True -> False",
+        "min -> max in min(x)",
+        "True -> False in stop_gradient(True)",
     }
-    assert not any(text[0] in "347'f" for text in found)
+    assert not any(text[0] in "347'" for text in found)
     for change in changes(SOURCE.encode()):
         changed = change.made(SOURCE.encode()).decode()
         assert f"({change.new})" in changed and ast.parse(changed)
         assert changed.count("\n") == SOURCE.count("\n") and len(changed) != len(SOURCE)
 
 
-@pytest.mark.parametrize("name", TESTS)
-def test_what_is_left_out_is_still_there(name):
-    source = (ROOT / "jrec" / f"{name}.py").read_bytes()
-    lines = source.decode().splitlines()
-    there = {(lines[c.line - 1].strip(), str(c)) for c in changes(source)}
-    for module, line, change in EQUIVALENT:
-        assert module != name or (line, change) in there
-    for test in TESTS[name]:
+def test_what_is_left_out_is_still_there():
+    for name, places in EQUIVALENT.items():
+        there = {str(change) for change in changes((ROOT / "jrec" / f"{name}.py").read_bytes())}
+        assert places.keys() <= there, name
+    for test in {test for tests in TESTS.values() for test in tests}:
         file, _, function = test.partition("::")
         assert f"def {function}" in (ROOT / "tests" / file).read_text(encoding="utf-8")
