@@ -4,7 +4,7 @@
 
 Each module's tests run against copies of the tree that have one fault each (`experiments.mutants_changes`). A
 fault is killed if a test fails; one that no test sees is a survivor and is listed. Faults that change nothing
-that a function promises are in `experiments.mutants_equivalent`, each with its reason; they are printed too.
+that a function promises are in `experiments.mutants_modules`, each with its reason; they are printed too.
 """
 
 import importlib
@@ -23,7 +23,7 @@ import pytest
 from rich.console import Console
 
 from experiments.mutants_changes import Change, changes
-from experiments.mutants_equivalent import EQUIVALENT
+from experiments.mutants_modules import EQUIVALENT, TESTS
 from jrec.command_line import parse_command
 from jrec.errors import InputError, run_command
 from jrec.files import new_folder, write_json
@@ -31,36 +31,6 @@ from jrec.report import markdown_table
 
 _ROOT = Path(__file__).parents[1]
 _KINDS = ("killed", "timeout", "survived", "equivalent")
-
-TESTS: dict[str, tuple[str, ...]] = {
-    "losses": ("test_losses.py",),
-    "ranking_losses": ("test_ranking_losses.py",),
-    "retrieval_losses": ("test_retrieval_losses.py",),
-    "full_softmax": ("test_full_softmax.py",),
-    "sampling": ("test_sampling.py",),
-    "streaming_frequency": ("test_sampling.py",),
-    "evaluate/auc": ("test_ranking_metrics.py",),
-    "evaluate/held_out": (
-        "test_autoencoder.py::test_star_errors",
-        "test_autoencoder.py::test_no_held_out_ratings_are_no_predictions",
-        "test_autoencoder.py::test_held_out_ratings_are_predicted_from_known_ones",
-    ),
-    "evaluate/item_blocks": ("test_ranks.py",),
-    "evaluate/next_item": ("test_ranks.py",),
-    "evaluate/per_user": ("test_significance.py",),
-    "evaluate/ranking_metrics": ("test_ranking_metrics.py",),
-    "evaluate/ranks": ("test_ranks.py",),
-    "evaluate/rating_errors": (
-        "test_results.py::test_sums_of_errors_by_user_give_the_whole_error",
-        "test_step_and_stream.py::test_errors_of_no_ratings_are_nan",
-        "test_step_and_stream.py::test_errors_do_not_depend_on_the_batch",
-    ),
-    "evaluate/recommended_items": ("test_ranking_metrics.py",),
-    "evaluate/significance": ("test_significance.py",),
-    "evaluate/top_k": ("test_ranks.py",),
-    "evaluate/watch_time": ("test_watch_time.py",),
-}
-"""Modules of `jrec` and the tests that belong to them."""
 
 
 @dataclass
@@ -128,7 +98,8 @@ def _run_here(tree: Path, tests: tuple[str, ...], cache: Path) -> int:
     found = importlib.import_module("jrec").__file__
     if not Path(str(found)).is_relative_to(tree):
         raise ImportError(f"{found} is not the copy's")
-    where = [f"tests/{test}" for test in tests]
+    parts = [test.partition("::") for test in tests]
+    where = [f"tests/test_{file}.py{colons}{one}" for file, colons, one in parts]
     options = ["-x", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins are imported already
     return int(pytest.main([*options, *where]))

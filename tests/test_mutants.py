@@ -3,9 +3,8 @@
 import ast
 from pathlib import Path
 
-from experiments.mutants import TESTS
 from experiments.mutants_changes import changes
-from experiments.mutants_equivalent import EQUIVALENT
+from experiments.mutants_modules import EQUIVALENT, TESTS
 
 ROOT = Path(__file__).parents[1]
 SOURCE = '''
@@ -47,4 +46,4 @@ def test_what_is_left_out_is_still_there():
         assert places.keys() <= there, name
     for test in {test for tests in TESTS.values() for test in tests}:
         file, _, function = test.partition("::")
-        assert f"def {function}" in (ROOT / "tests" / file).read_text(encoding="utf-8")
+        assert f"def {function}" in (ROOT / "tests" / f"test_{file}.py").read_text(encoding="utf-8")

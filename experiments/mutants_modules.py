@@ -1,0 +1,97 @@
+"""Which modules faults are put into, the tests that are to see them, and faults that are none."""
+
+TESTS: dict[str, tuple[str, ...]] = {
+    "losses": ("losses",),
+    "ranking_losses": ("ranking_losses",),
+    "retrieval_losses": ("retrieval_losses",),
+    "full_softmax": ("full_softmax",),
+    "sampling": (
+        "sampling::test_an_alias_table_gives_each_row_its_mass_exactly",
+        "sampling::test_weights_without_meaning_are_refused",
+        "sampling::test_settings_without_meaning_are_refused",
+        "sampling::test_the_probabilities_are_the_formulas",
+        "sampling::test_a_row_of_no_weight_is_not_drawn_by_the_lowest_bits_either",
+        "sampling::test_a_row_of_tiny_weight_keeps_its_log_q",
+        "sampling::test_draws_follow_the_stated_probabilities",
+    ),
+    "streaming_frequency": (
+        "sampling::test_streaming_frequencies_are_the_loop",
+        "sampling::test_more_hashes_undo_collisions",
+        "sampling::test_streaming_frequencies_converge",
+    ),
+    "evaluate/auc": ("ranking_metrics",),
+    "evaluate/held_out": (
+        "autoencoder::test_star_errors",
+        "autoencoder::test_no_held_out_ratings_are_no_predictions",
+        "autoencoder::test_held_out_ratings_are_predicted_from_known_ones",
+    ),
+    "evaluate/item_blocks": (
+        "ranks::test_one_target_no_seen_items_and_a_catalogue_of_one",
+        "ranks::test_lists_are_those_of_a_full_sort",
+        "ranks::test_ranks_are_those_of_a_full_sort",
+        "ranks::test_huge_scores_do_not_put_removed_items_back",
+        "ranks::test_all_items_seen_leaves_the_target_first",
+    ),
+    "evaluate/next_item": (
+        "ranks::test_an_evaluator_without_users_gives_nan",
+        "ranks::test_the_evaluator_gives_means_over_users_with_a_target",
+        "ranks::test_lists_and_ranks_agree",
+    ),
+    "evaluate/per_user": ("significance",),
+    "evaluate/ranking_metrics": ("ranking_metrics",),
+    "evaluate/ranks": ("ranks",),
+    "evaluate/rating_errors": (
+        "results::test_sums_of_errors_by_user_give_the_whole_error",
+        "step_and_stream::test_errors_of_no_ratings_are_nan",
+        "step_and_stream::test_errors_do_not_depend_on_the_batch",
+    ),
+    "evaluate/recommended_items": ("ranking_metrics",),
+    "evaluate/significance": ("significance",),
+    "evaluate/top_k": (
+        "ranks::test_lists_are_those_of_a_full_sort",
+        "ranks::test_lists_and_ranks_agree",
+    ),
+    "evaluate/watch_time": ("watch_time",),
+}
+"""Modules of `jrec` and the tests that belong to them, `tests/test_FILE.py` or one of it, quick ones first."""
+
+_SIZE = "how many at a time; results do not depend on it"
+_MASKED = "what is masked counts nothing, whatever it is"
+
+EQUIVALENT: dict[str, dict[str, str]] = {
+    "losses": {
+        "0 -> -1 in jnp.where(weight > 0, prediction - target, 0)": _MASKED,
+        "0 -> 1 in jnp.where(weight > 0, prediction - target, 0)": _MASKED,
+    },
+    "ranking_losses": {
+        "0 -> -1 in jnp.where(mask, logit, 0)": _MASKED,
+        "0 -> 1 in jnp.where(mask, logit, 0)": _MASKED,
+    },
+    "full_softmax": {
+        "384 -> 385": _SIZE,
+        "0 -> -1 in jnp.where(mask_B[:, None], users_BD, 0)": _MASKED,
+        "0 -> 1 in jnp.where(mask_B[:, None], users_BD, 0)": _MASKED,
+        "jnp.where(mask_B, target_B, -1) -> target_B": _MASKED,
+    },
+    "evaluate/ranking_metrics": {
+        "0.0 -> -1.0 in [0.0]": "of no targets; such users have NaN",
+        "0.0 -> 1.0 in [0.0]": "of no targets; such users have NaN",
+    },
+    "evaluate/rating_errors": {
+        "4096 -> 4095": _SIZE,
+        "4096 -> 4097": _SIZE,
+        "0 -> -1 in data['rating'].shape[0]": "of one dimension",
+        "jnp.where(mask, positions, 0) -> positions": "JAX reads the last row; " + _MASKED,
+        "0 -> -1 in jnp.where(mask, positions, 0)": _MASKED,
+        "0 -> 1 in jnp.where(mask, positions, 0)": _MASKED,
+    },
+    "evaluate/significance": {
+        "_CELLS // len(values) -> _CELLS * len(values)": _SIZE,
+        "1 -> 2 in max(_CELLS // len(values), 1)": _SIZE,
+    },
+    "evaluate/watch_time": {
+        "np.cumsum(new) - 1 -> np.cumsum(new) + 1": "labels of ties may begin anywhere",
+        "1 -> 2 in max(len(predicted), 1)": "one example has one bin, whichever",
+    },
+}
+"""Faults that change nothing that a function promises: module -> fault -> the reason."""
