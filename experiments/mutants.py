@@ -18,6 +18,7 @@ import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 from rich.console import Console
@@ -102,7 +103,17 @@ def _run_here(tree: Path, tests: tuple[str, ...], cache: Path) -> int:
     where = [f"tests/test_{file}.py{colons}{one}" for file, colons, one in parts]
     options = ["-x", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins are imported already
-    return int(pytest.main([*options, *where]))
+    return int(pytest.main([*options, *where], plugins=[_FirstFailure()]))
+
+
+class _FirstFailure:
+    """Lets hypothesis stop at a failing example, of which it would else look for the smallest."""
+
+    def pytest_sessionstart(self) -> None:  # `tests/conftest.py` has set its profile
+        phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+        now = hypothesis.settings.default
+        hypothesis.settings.register_profile("first failure", now, phases=phases)
+        hypothesis.settings.load_profile("first failure")
 
 
 def of_module(
@@ -149,7 +160,7 @@ def mutants(settings: Mutants) -> None:
             f"--only takes {', '.join(TESTS)}, and --each 0 or more; {' '.join(unknown)} is none."
         )
     console = Console(soft_wrap=True)
-    for module in ("flax.linen", "hypothesis", "optax", "pandas", "scipy.stats", "tyro"):
+    for module in ("flax.linen", "optax", "pandas", "scipy.stats", "tyro"):
         importlib.import_module(module)  # once, not in every child
     done: dict[str, list[tuple[Change, str, str]]] = {}
     with new_folder(settings.out) as folder:

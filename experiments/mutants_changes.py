@@ -93,8 +93,11 @@ def changes(source: bytes) -> list[Change]:
     return sorted(set(found), key=lambda change: (change.start, change.end, change.new))
 
 
-def _expressions(node: ast.AST) -> Iterator[tuple[ast.expr, ast.AST]]:
+def _expressions(
+    node: ast.AST, around: ast.AST | None = None
+) -> Iterator[tuple[ast.expr, ast.AST]]:
     """Expressions whose value counts and what is around them, an outer one first."""
+    around = around if around and isinstance(node, ast.keyword | ast.UnaryOp) else node
     for name, field in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list"):
             continue
@@ -105,8 +108,8 @@ def _expressions(node: ast.AST) -> Iterator[tuple[ast.expr, ast.AST]]:
             if isinstance(child, ast.Raise | ast.JoinedStr):
                 continue
             if isinstance(child, ast.expr):
-                yield child, node
-            yield from _expressions(child)
+                yield child, around
+            yield from _expressions(child, around)
             if isinstance(child, ast.If) and not isinstance(child.test, ast.Compare | ast.UnaryOp):
                 yield ast.copy_location(_Condition(operand=child.test), child.test), child
 

@@ -15,6 +15,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "sampling::test_draws_follow_the_stated_probabilities",
     ),
     "streaming_frequency": (
+        "sampling::test_buckets_are_id_mod_w_and_then_multiplicative_hashes",
         "sampling::test_streaming_frequencies_are_the_loop",
         "sampling::test_more_hashes_undo_collisions",
         "sampling::test_streaming_frequencies_converge",
@@ -48,6 +49,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "evaluate/recommended_items": ("ranking_metrics",),
     "evaluate/significance": ("significance",),
     "evaluate/top_k": (
+        "ranks::test_nothing_seen_and_nan_comes_last",
         "ranks::test_lists_are_those_of_a_full_sort",
         "ranks::test_lists_and_ranks_agree",
     ),
@@ -72,6 +74,39 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "0 -> -1 in jnp.where(mask_B[:, None], users_BD, 0)": _MASKED,
         "0 -> 1 in jnp.where(mask_B[:, None], users_BD, 0)": _MASKED,
         "jnp.where(mask_B, target_B, -1) -> target_B": _MASKED,
+    },
+    "streaming_frequency": {
+        f"0 -> {n} in frequencies.{table}.at[place].get(mode='fill', fill_value=0)": _MASKED
+        for n in (-1, 1)
+        for table in ("last_HW", "interval_HW")
+    },
+    "evaluate/next_item": {
+        "256 -> 255": _SIZE,
+        "256 -> 257": _SIZE,
+        "4096 -> 4095": _SIZE,
+        "4096 -> 4097": _SIZE,
+        "16384 -> 16383": _SIZE,
+        "16384 -> 16385": _SIZE,
+        "np.zeros -> np.ones": "there is nothing in it",
+        "1 -> 0 in (0, 1)": "there is nothing in it",
+        "1 -> 2 in (0, 1)": "there is nothing in it",
+        "0 -> -1 in data['user'].shape[0]": "of one dimension",
+        "positions < count -> positions <= count": "what is behind the last user is cut off",
+        "jnp.where(mask, positions, 0) -> positions": "JAX reads the last row; " + _MASKED,
+        "0 -> -1 in jnp.where(mask, positions, 0)": _MASKED,
+        "0 -> 1 in jnp.where(mask, positions, 0)": _MASKED,
+        "1 -> 2 in np.asarray(x).reshape(-1, *x.shape[2:])": "NumPy takes any number below 0",
+    },
+    "evaluate/top_k": {
+        "16384 -> 16383": _SIZE,
+        "16384 -> 16385": _SIZE,
+        "min -> max in min(item_block, M)": _SIZE,
+        "-R // group -> -R * group": _SIZE,
+        "1 -> 2 in jnp.where(seen_mask_BL, seen_BL, -1)": "any number below 0 is no item",
+        "1 -> 0 in jnp.full((B, K), -1, jnp.int32)": "what is not found is -1 in the end",
+        "1 -> 2 in jnp.full((B, K), -1, jnp.int32)": "what is not found is -1 in the end",
+        "group < 4 -> group <= 4": "both ways find the same",
+        "group < 4 -> group >= 4": "both ways find the same",
     },
     "evaluate/ranking_metrics": {
         "0.0 -> -1.0 in [0.0]": "of no targets; such users have NaN",

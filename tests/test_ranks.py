@@ -316,3 +316,10 @@ def test_an_evaluator_without_users_gives_nan():
     evaluate = make_next_item_evaluator(user_vectors, item_vectors, gather)
     means, per_user = evaluate(params, jax.tree.map(jnp.asarray, data))
     assert np.isnan(means["ndcg@10"]) and per_user["ndcg@10"].shape == (0,)
+
+
+def test_nothing_seen_and_nan_comes_last():
+    bias = np.array([1, np.nan, 3, 2], np.float32)
+    ids, scores, mask = jit_lists(np.zeros((1, 1), np.float32), np.zeros((4, 1)), bias, K=5)
+    assert ids.tolist() == [[2, 3, 0, 1, -1]] and mask.tolist() == [[True] * 4 + [False]]
+    assert scores[0, :3].tolist() == [3, 2, 1] and scores[0, 3] == np.finfo(np.float32).min
