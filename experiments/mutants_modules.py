@@ -27,6 +27,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "autoencoder::test_held_out_ratings_are_predicted_from_known_ones",
     ),
     "evaluate/item_blocks": (
+        "ranks::test_nothing_seen_and_nan_comes_last",
+        "ranks::test_lists_of_seen_items_have_any_length",
         "ranks::test_one_target_no_seen_items_and_a_catalogue_of_one",
         "ranks::test_lists_are_those_of_a_full_sort",
         "ranks::test_ranks_are_those_of_a_full_sort",
@@ -79,6 +81,13 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         f"0 -> {n} in frequencies.{table}.at[place].get(mode='fill', fill_value=0)": _MASKED
         for n in (-1, 1)
         for table in ("last_HW", "interval_HW")
+    },
+    "evaluate/item_blocks": {
+        "64 -> 65": _SIZE,
+        "64 -> 63": _SIZE,
+        "0 -> 1 in max(at_least - M, 0)": "a row more that is not recommendable",
+        "0 -> 1 in jnp.where((ids_BL >= 0).any(0), jnp.arange(1, L + 1), 0)": "a column without ids",
+        "0 -> -1 in jnp.where((ids_BL >= 0).any(0), jnp.arange(1, L + 1), 0)": "a column without ids",
     },
     "evaluate/next_item": {
         "256 -> 255": _SIZE,
