@@ -42,7 +42,16 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "evaluate/per_user": ("significance",),
     "evaluate/ranking_metrics": ("ranking_metrics",),
-    "evaluate/ranks": ("ranks",),
+    "evaluate/ranks": (
+        "ranks::test_one_target_no_seen_items_and_a_catalogue_of_one",
+        "ranks::test_huge_scores_do_not_put_removed_items_back",
+        "ranks::test_ranks_are_those_of_a_full_sort",
+        "ranks::test_constant_scores_rank_last_and_nan_does_not_win",
+        "ranks::test_a_score_has_the_same_bits_in_any_company",
+        "ranks::test_all_items_seen_leaves_the_target_first",
+        "ranks::test_scores_that_differ_in_the_last_bit_are_told_apart",
+        "ranks::test_ranks_do_not_depend_on_block_batch_or_devices",
+    ),
     "evaluate/rating_errors": (
         "results::test_sums_of_errors_by_user_give_the_whole_error",
         "step_and_stream::test_errors_of_no_ratings_are_nan",
@@ -61,6 +70,7 @@ TESTS: dict[str, tuple[str, ...]] = {
 
 _SIZE = "how many at a time; results do not depend on it"
 _MASKED = "what is masked counts nothing, whatever it is"
+_TWICE = "the first or last ids are removed twice"
 
 EQUIVALENT: dict[str, dict[str, str]] = {
     "losses": {
@@ -86,6 +96,9 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "64 -> 65": _SIZE,
         "64 -> 63": _SIZE,
         "0 -> 1 in max(at_least - M, 0)": "a row more that is not recommendable",
+        "ids < start + R -> ids <= start + R": "place R is dropped, too",
+        "0 -> -1 in jax.lax.fori_loop(0, (used + width - 1) // width, some, score_BR)": _TWICE,
+        "used + width - 1 -> used + width + 1": _TWICE,
         "0 -> 1 in jnp.where((ids_BL >= 0).any(0), jnp.arange(1, L + 1), 0)": "a column without ids",
         "0 -> -1 in jnp.where((ids_BL >= 0).any(0), jnp.arange(1, L + 1), 0)": "a column without ids",
     },
