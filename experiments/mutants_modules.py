@@ -81,7 +81,20 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "0 -> -1 in jnp.where(mask, logit, 0)": _MASKED,
         "0 -> 1 in jnp.where(mask, logit, 0)": _MASKED,
     },
+    "sampling": {
+        "1 -> 0 in np.where(count_V > 0, count_V, 1)": "a count of 0 weighs 0",
+        "1 -> 2 in np.where(count_V > 0, count_V, 1)": "a count of 0 weighs 0",
+    },
+    "evaluate/held_out": {"256 -> 255": _SIZE, "256 -> 257": _SIZE},
+    "retrieval_losses": {
+        "0 -> 1 in np.where(drawn_V, log_q_V, 0)": "what is not drawn gets the highest level",
+        "0 -> -1 in np.where(drawn_V, log_q_V, 0)": "what is not drawn gets the highest level",
+        "0 -> -1 in jnp.where(kept, values, 0)": _MASKED,
+        "0 -> 1 in jnp.where(kept, values, 0)": _MASKED,
+    },
     "full_softmax": {
+        "0 -> -1 in jnp.where(new[:, None], rows, 0)": _MASKED,
+        "0 -> 1 in jnp.where(new[:, None], rows, 0)": _MASKED,
         "384 -> 385": _SIZE,
         "0 -> -1 in jnp.where(mask_B[:, None], users_BD, 0)": _MASKED,
         "0 -> 1 in jnp.where(mask_B[:, None], users_BD, 0)": _MASKED,

@@ -240,7 +240,7 @@ def test_all_negatives_may_be_hits():
 
 
 def test_gbce_at_no_calibration_is_the_plain_loss():
-    assert gbce_beta(256, 3416, 0) == 1
+    assert gbce_beta(256, 3416, 0) == gbce_beta(1, 10, 0) == gbce_beta(9, 10, 0.5) == 1
     np.testing.assert_allclose(gbce_beta(256, 3416, 1), 256 / 3415)
     np.testing.assert_allclose(gbce_beta(256, 3416, 0.75), 0.25 + 0.75 * 256 / 3415)
     b = batch(6)

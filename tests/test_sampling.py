@@ -118,6 +118,9 @@ def test_weights_without_meaning_are_refused(bad):
 def test_settings_without_meaning_are_refused():
     with pytest.raises(ValueError, match="no rows from 2 to 1"):
         Uniform(1)
+    with pytest.raises(ValueError, match="no rows from -1 to 3"):
+        Uniform(3, first=-1)
+    assert Uniform(5, first=5).sample(jax.random.key(0), (2,))[0].tolist() == [5, 5]
     for share in (0.0, 1.0):
         with pytest.raises(ValueError, match="share"):
             Mixture(Uniform(9), Uniform(5), share)
