@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)
 INTERPRETER = $(if $(shell $(PYTHON) --version 2>/dev/null),$(PYTHON),$(firstword $(wildcard $(PYENV)/versions/*/bin/$(PYTHON)) $(PYTHON)))
 
-.PHONY: run test bench fuzz faults lint clean
+.PHONY: run test bench fuzz faults mutants coverage lint clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m experiments.fusion train --dataset ml-100k --preset improved
@@ -37,6 +37,16 @@ fuzz: $(VENV)/installed
 # Kills, full disks and damaged files against a small run; the disk is a tmpfs, which needs root.
 faults: $(VENV)/installed
 	$(BIN)/python -m experiments.faults --out faults
+
+# Faults in losses, samplers and metrics, and whether their tests see them; MUTANTS='--only sampling' for one module.
+MUTANTS ?=
+mutants: $(VENV)/installed
+	$(BIN)/python -m experiments.mutants --out mutants $(MUTANTS)
+
+# Lines of jrec/ that the tests run, in one process (its children are not counted); Python 3.12 counts at little cost.
+coverage: $(VENV)/installed
+	COVERAGE_CORE=sysmon $(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage report --show-missing --skip-covered
 
 $(VENV)/installed: pyproject.toml
 	$(INTERPRETER) -m venv $(VENV)

@@ -381,6 +381,13 @@ def test_held_out_ratings_are_predicted_from_known_ones(batch_size):
         partial(predict_pairs, model), device_rows(given_rows), held_out, batch_size
     )
     np.testing.assert_allclose(predict(params), out[user, held_out.item], atol=1e-5)
+    blind = make_held_out_predictor(
+        lambda params, known, wanted, B: wanted.rating,
+        device_rows(given_rows),
+        held_out,
+        batch_size,
+    )
+    assert not blind(params).any()  # a prediction cannot read what it is to foretell
 
 
 def test_no_held_out_ratings_are_no_predictions():

@@ -40,6 +40,11 @@ def full_with_gradient(block):
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
 
 
+@functools.cache
+def full_value(block):
+    return jax.jit(functools.partial(full_softmax, block=block))
+
+
 plain_with_gradient = jax.jit(jax.value_and_grad(plain, argnums=(0, 1, 2)))
 
 
@@ -49,6 +54,7 @@ def test_the_full_softmax_is_the_plain_one(block, seed):
     total, gradient = plain_with_gradient(*arguments)
     (by_blocks, count), block_gradient = full_with_gradient(block)(*arguments)
     assert count == arguments[4].sum()
+    np.testing.assert_allclose(full_value(block)(*arguments)[0], by_blocks, rtol=1e-6)
     np.testing.assert_allclose(by_blocks, total, rtol=1e-5, atol=1e-5)
     for one, two in zip(gradient, block_gradient, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)

@@ -107,7 +107,7 @@ def test_users_without_a_target_are_left_out_of_means():
 @pytest.mark.parametrize(("rank", "k"), [(0, 10), (1, 0)])
 def test_ranks_and_cut_offs_begin_at_one(rank, k):
     with pytest.raises(ValueError, match="begin at 1"):
-        ranking_metrics(np.array([[rank]]), np.array([[True]]), (k,))
+        ranking_metrics(np.array([[rank]]), np.array([[True]]), (10, k))
 
 
 def test_ranks_in_lists():
@@ -150,6 +150,7 @@ def test_gini_of_even_single_and_no_exposure():
     assert gini(np.full(5, 3), everyone) == pytest.approx(0)
     assert gini(np.array([0, 0, 9, 0, 0]), everyone) == pytest.approx(1 - 1 / 5)
     assert math.isnan(gini(np.zeros(5, int), everyone))
+    assert math.isnan(gini(np.ones(5, int), ~everyone))
     assert gini(np.array([7, 3, 3]), np.array([False, True, True])) == pytest.approx(0)
 
 
@@ -160,6 +161,8 @@ def test_popularity_of_lists():
     logs = np.log([10, 4, 1])
     assert np.allclose(found["log_popularity"][:3], [logs.mean(), logs[:2].mean(), logs[0]])
     assert np.isnan(found["popularity"][3]) and np.isnan(found["log_popularity"][3])
+    one_item = popularity_bias(np.array([[0, 99]]), np.array([[True, False]]), np.array([5]))
+    assert one_item["popularity"].tolist() == [5]
 
 
 # AUC.

@@ -316,3 +316,29 @@ def test_an_evaluator_without_users_gives_nan():
     evaluate = make_next_item_evaluator(user_vectors, item_vectors, gather)
     means, per_user = evaluate(params, jax.tree.map(jnp.asarray, data))
     assert np.isnan(means["ndcg@10"]) and per_user["ndcg@10"].shape == (0,)
+
+
+def test_nothing_seen_and_nan_comes_last():
+    bias = np.array([1, np.nan, 3, 2], np.float32)
+    ids, scores, mask = jit_lists(np.zeros((1, 1), np.float32), np.zeros((4, 1)), bias, K=5)
+    assert ids.tolist() == [[2, 3, 0, 1, -1]] and mask.tolist() == [[True] * 4 + [False]]
+    assert scores[0, :3].tolist() == [3, 2, 1] and scores[0, 3] == np.finfo(np.float32).min
+    none = np.zeros((1, 0), np.int32)
+    again = jit_lists(
+        np.zeros((1, 1)), np.zeros((4, 1)), bias, K=5, seen_BL=none, seen_mask_BL=none
+    )
+    assert np.array_equal(again[0], ids)
+
+
+@pytest.mark.parametrize("seen", [1, 63, 64, 65, 130])
+def test_lists_of_seen_items_have_any_length(seen):
+    ids = np.arange(seen, dtype=np.int32)[None]
+    found, _, mask = jit_lists(
+        np.zeros((1, 1)),
+        np.zeros((140, 1)),
+        np.zeros(140),
+        K=140,
+        seen_BL=ids,
+        seen_mask_BL=ids >= 0,
+    )
+    assert found[mask].tolist() == list(range(seen, 140))

@@ -13,6 +13,7 @@ from jrec.retrieval_losses import (
     binary_cross_entropy,
     gbce_beta,
     in_batch_softmax,
+    level_logits,
     nce,
     sampled_softmax,
 )
@@ -239,7 +240,7 @@ def test_all_negatives_may_be_hits():
 
 
 def test_gbce_at_no_calibration_is_the_plain_loss():
-    assert gbce_beta(256, 3416, 0) == 1
+    assert gbce_beta(256, 3416, 0) == gbce_beta(1, 10, 0) == gbce_beta(9, 10, 0.5) == 1
     np.testing.assert_allclose(gbce_beta(256, 3416, 1), 256 / 3415)
     np.testing.assert_allclose(gbce_beta(256, 3416, 0.75), 0.25 + 0.75 * 256 / 3415)
     b = batch(6)
@@ -267,3 +268,29 @@ def test_in_batch_losses_of_devices_add_up_to_one_devices():
     np.testing.assert_allclose([part[0] for part in parts], whole, rtol=1e-6)
     with pytest.raises(ValueError, match="own_B"):
         in_batch_softmax(logits[:2], ids, log_q, mask)
+
+
+def test_level_logits_are_where_the_losses_of_known_items_are_least():
+    count_V, q_V = np.array([0, 3, 6, 0]), np.array([0.5, 0.2, 0.3, 0.0])
+    p_V = np.array([1, 4, 7, 1]) / 13
+    found = level_logits(count_V)
+    np.testing.assert_allclose(found, np.log(p_V), rtol=1e-6)
+    with np.errstate(divide="ignore"):
+        log_q_V = np.log(q_V)
+    s = level_logits(count_V, log_q_V, negatives=5, beta=0.5)
+    assert found.dtype == s.dtype == np.float32
+    sigmoid = 1 / (1 + np.exp(-s))
+    np.testing.assert_allclose(0.5 * p_V[:3] * (1 - sigmoid[:3]), 5 * q_V[:3] * sigmoid[:3], 1e-6)
+    assert s[3] == s[:3].max() > s[:3].min()
+    np.testing.assert_allclose(level_logits(count_V, log_q_V)[:3], np.log(p_V[:3] / q_V[:3]), 1e-5)
+
+
+@pytest.mark.parametrize("counted", [1, 2])
+def test_few_examples_of_a_batch_have_few_draws(counted):
+    logits, log_q = jnp.array([[0.3, 1.0], [-0.5, 0.7]]), jnp.log(jnp.array([0.2, 0.4]))
+    mask = jnp.arange(2) < counted
+    total, count = in_batch_softmax(logits, jnp.arange(2), log_q, mask)
+    q, each = np.exp(log_q), np.exp(np.asarray(logits))
+    expected = [np.log1p(each[0, 1] / q[1] / each[0, 0]), np.log1p(each[1, 0] / q[0] / each[1, 1])]
+    np.testing.assert_allclose(total, sum(expected) if counted == 2 else 0, rtol=1e-5)
+    assert count == counted

@@ -118,6 +118,9 @@ def test_weights_without_meaning_are_refused(bad):
 def test_settings_without_meaning_are_refused():
     with pytest.raises(ValueError, match="no rows from 2 to 1"):
         Uniform(1)
+    with pytest.raises(ValueError, match="no rows from -1 to 3"):
+        Uniform(3, first=-1)
+    assert Uniform(5, first=5).sample(jax.random.key(0), (2,))[0].tolist() == [5, 5]
     for share in (0.0, 1.0):
         with pytest.raises(ValueError, match="share"):
             Mixture(Uniform(9), Uniform(5), share)
@@ -203,3 +206,16 @@ def test_more_hashes_undo_collisions():
     assert 0.1 < (many - law).mean() < 0.6 * (one - law).mean()
     buckets = np.asarray(_buckets(jnp.arange(40), 6, 16))
     assert len({tuple(row) for row in buckets.T}) == 40, "no two items collide in all tables"
+
+
+def test_buckets_are_id_mod_w_and_then_multiplicative_hashes():
+    """A saved state is of no use to another hash."""
+
+    def bucket(item, table):
+        mixed = (item + table) * 0x9E3779B9 % 2**32
+        mixed = (mixed ^ (mixed >> 16)) * 0x85EBCA6B % 2**32
+        return (mixed ^ (mixed >> 13)) % 97 if table else item % 97
+
+    items = [0, 1, 96, 97, 12_345, 2**31 - 1]
+    expected = [[bucket(item, table) for item in items] for table in range(4)]
+    assert _buckets(jnp.array(items), 4, 97).tolist() == expected

@@ -32,8 +32,8 @@ def test_bootstrap_is_a_function_of_its_seed_and_near_the_t_test():
     assert one == paired_bootstrap(a, b) != paired_bootstrap(a, b, seed=1)
     assert one.difference == pytest.approx(np.mean(b - a))
     width = student.high - student.low
-    assert one.low == pytest.approx(student.low, abs=0.05 * width)
-    assert one.high == pytest.approx(student.high, abs=0.05 * width)
+    assert one.low == pytest.approx(student.low, abs=0.02 * width)
+    assert one.high == pytest.approx(student.high, abs=0.02 * width)
     assert one.p == pytest.approx(student.p, abs=0.005) and one.p < 0.05
     other_way = paired_bootstrap(b, a)
     assert other_way.difference == -one.difference and other_way.p == pytest.approx(
@@ -112,7 +112,11 @@ def test_the_file_by_user(runs):
 def test_what_may_not_be_written(tmp_path):
     with pytest.raises(ValueError, match="once"):
         write_per_user(tmp_path, np.array([1, 1]), {"mrr": np.ones(2)})
-    for metrics in ({"mrr": np.ones(3)}, {"user": np.ones(2)}):
+    for metrics in (
+        {"mrr": np.ones(3)},
+        {"user": np.ones(2)},
+        {"hr": np.ones(2), "mrr": np.ones(3)},
+    ):
         with pytest.raises(ValueError, match="one value a user"):
             write_per_user(tmp_path, np.array([1, 2]), metrics)
     assert list(tmp_path.iterdir()) == []
@@ -149,6 +153,7 @@ def test_runs_that_cannot_be_compared_are_one_sentence(runs, tmp_path):
     assert "is no folder" in fault(a, tmp_path / "none")
     assert "does not exist" in fault(a, tmp_path)
     assert "--confidence" in fault(a, b, "--confidence", "95")
+    assert "--confidence" in fault(a, b, "--confidence", "0")
     assert "--draws" in fault(a, b, "--draws", "0") and "--draws" in fault(a, b, "--seed", "-1")
     assert "--help" in fault(a) and "--help" in fault(a, b, "--metrc", "x")
     write_per_user(b, np.arange(200), {"ndcg@10": first})
@@ -175,6 +180,7 @@ def test_damaged_files_are_one_sentence(runs):
         {"mrr": np.ones(3)},
         {"user": np.arange(3)},
         {"user": np.arange(3), "mrr": np.ones(2)},
+        {"user": np.arange(3), "mrr": np.ones(3), "hr": np.ones(2)},
         {"user": np.arange(3), "mrr": np.array(list("abc"))},
         {"user": np.arange(3) + 0.5, "mrr": np.ones(3)},
         {"user": np.array([1, 1, 2]), "mrr": np.ones(3)},
@@ -182,7 +188,8 @@ def test_damaged_files_are_one_sentence(runs):
     ]
     for content in contents:
         np.savez(b / FILE, **content)
-        assert str(b / FILE) in fault(a, b)
+        text = fault(a, b)
+        assert str(b / FILE) in text and "again" in text
     with (b / FILE).open("wb") as file:
         np.save(file, np.ones(3))
     assert str(b / FILE) in fault(a, b)
@@ -200,3 +207,26 @@ def test_the_command_line_exits_with_one(runs):
     assert good.returncode == 0 and "hr@10" in good.stdout and good.stderr == ""
     bad = command(a, b / "none")
     assert bad.returncode == 1 and bad.stderr.count("\n") == 1 and "Traceback" not in bad.stderr
+
+
+def test_the_bootstrap_draws_as_often_as_it_says_in_blocks_of_any_size(monkeypatch):
+    a, b = two_runs(20)
+    whole = paired_bootstrap(a, b)
+    assert whole.p * 10_001 == pytest.approx(round(whole.p * 10_001), abs=1e-6)
+    moved = paired_bootstrap(np.zeros(5), np.ones(5), draws=1)
+    assert (moved.low, moved.high, moved.p) == (1, 1, 0.5)
+    some = paired_bootstrap(a, b, draws=50)
+    for cells in (3, 70):
+        monkeypatch.setattr("jrec.evaluate.significance._CELLS", cells)
+        assert paired_bootstrap(a, b, draws=50) == some
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(EOFError(), "(EOFError)"), (ValueError("one\ntwo"), "(one)")]
+)
+def test_the_reason_is_one_line(runs, monkeypatch, error, said):
+    def load(*arguments, **settings):
+        raise error
+
+    monkeypatch.setattr(np, "load", load)
+    assert said in fault(*runs[:2])

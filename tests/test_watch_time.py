@@ -98,3 +98,14 @@ def test_watch_time_errors_by_hand():
         "rmse": pytest.approx(np.sqrt(2.5)),
         "bias": pytest.approx(1 / 7),
     }
+
+
+def test_no_impressions_have_no_loss():
+    none = np.zeros(0)
+    assert np.isnan(weighted_user_loss(none, none.astype(bool), none, none.astype(int)))
+
+
+def test_a_value_goes_to_the_bin_of_its_middle_example():
+    """The middle of the first 80 of 100 is 40, in the lower half; the end of their second third is not."""
+    found = calibration(np.array([1.0] * 80 + [2.0] * 20), np.ones(100), bins=2)
+    assert found["count"].tolist() == [80, 20]

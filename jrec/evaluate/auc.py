@@ -58,7 +58,7 @@ def mean_group_auc(score: np.ndarray, label: np.ndarray, group: np.ndarray) -> f
 
     Groups with one kind only are left out; NaN where that leaves none, or a score is NaN.
     """
-    if len(score) == 0 or np.isnan(score).any():
+    if np.isnan(score).any():
         return float("nan")
     _, area, size = group_auc(score, label, group)
     has = ~np.isnan(area)

@@ -68,9 +68,8 @@ def _remove(score_BR: jax.Array, ids_BL: jax.Array, start: jax.Array) -> jax.Arr
     if L == 0:
         return score_BR
     width = min(_COLUMNS, L)
-    ids_BL = jnp.pad(ids_BL, ((0, 0), (0, -L % width)), constant_values=-1)
-    # Columns behind the longest list are not visited.
-    used = jnp.max(jnp.where((ids_BL >= 0).any(0), jnp.arange(1, ids_BL.shape[1] + 1), 0))
+    # Columns behind the longest list are not visited; the last ones overlap those before.
+    used = jnp.max(jnp.where((ids_BL >= 0).any(0), jnp.arange(1, L + 1), 0))
 
     def some(number: jax.Array, score_BR: jax.Array) -> jax.Array:
         ids = jax.lax.dynamic_slice_in_dim(ids_BL, number * width, width, axis=1)

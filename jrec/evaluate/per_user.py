@@ -57,7 +57,7 @@ def read_per_user(folder: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         raise InputError(
             f"{path} must hold `user` and one float array of its length a metric; evaluate the run again."
         )
-    user, order = np.unique(user, return_index=True)
-    if any(len(value) != len(user) for value in columns.values()):
+    rising, order = np.unique(user, return_index=True)
+    if len(rising) != len(user):
         raise InputError(f"{path} has a user more than once; evaluate the run again.")
-    return user, {name: value[order] for name, value in columns.items()}
+    return rising, {name: value[order] for name, value in columns.items()}

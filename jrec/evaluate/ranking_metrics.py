@@ -41,7 +41,7 @@ def ranking_metrics(
     counted = np.asarray(counted_NT, bool)
     targets = counted.sum(1)
     rank = np.where(counted, rank_NT, NOT_LISTED).astype(np.int64)  # never within a cut-off
-    if not all(1 <= k < NOT_LISTED for k in ks) or rank.min(initial=1) < 1:
+    if not all(1 <= k < NOT_LISTED for k in ks) or (rank < 1).any():
         raise ValueError("Cut-offs and ranks begin at 1.")
     ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(rank.shape[1]) + 2))])
     at_or_before = np.zeros(rank.shape, np.int64)

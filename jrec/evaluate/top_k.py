@@ -61,7 +61,7 @@ def top_items(
 def _top_of_groups(score_BR: jax.Array, K: int, group: int) -> tuple[jax.Array, jax.Array]:
     """`lax.top_k`, from the K groups of the highest maxima, which hold the K best items."""
     B, R = score_BR.shape
-    if group < 4 or R // group <= K:
+    if group < 4:
         return jax.lax.top_k(score_BR, K)
     score_BGS = score_BR.reshape(B, R // group, group)
     _, chosen_BK = jax.lax.top_k(score_BGS.max(-1), K)
