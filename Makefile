@@ -15,7 +15,7 @@ run: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Every benchmark beside its peers, at small sizes; BENCH='--only retrieval-exact' runs one.
 # A GPU's PyTorch is a large download: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu avoids it.

@@ -33,6 +33,7 @@ from jrec.retrieval.mining import (
     similar_lists,
 )
 
+pytestmark = pytest.mark.usefixtures("optimised")
 N, M, D, K = 53, 40, 4, 6
 SUFFIXES = [
     ".tsv",
@@ -225,6 +226,7 @@ def test_lists_that_end_early_and_awkward_ids(tmp_path, suffix):
     assert len(read_lists(path)) == 0
 
 
+AS_USERS = {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
 SLOW = """
 import sys, time, numpy as np
 from pathlib import Path
@@ -243,7 +245,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path, suffix):
     whole, path = tmp_path / f"whole{suffix}", tmp_path / f"killed{suffix}"
     drain(whole, personal())
     code = SLOW.format(root=str(Path.cwd()), path=str(path))
-    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"XLA_FLAGS": ""})
+    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | AS_USERS)
     parts = tmp_path / f".{path.name}.parts"
     while not (parts / f"000001{suffix}").exists():
         assert process.poll() is None
