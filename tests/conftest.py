@@ -1,16 +1,20 @@
 """Small files of our own in every MovieLens layout, and JAX set to be strict."""
 
 import atexit
-import contextlib
 import os
 import shutil
 import tempfile
+from importlib.metadata import version
 
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+# Compilation is most of the time: quick, and once for all workers and the commands they start. Tests
+# marked `bits` are for what users compile: `make test` runs them with JREC_COMPILE=full.
+if "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+    if os.environ.get("JREC_COMPILE") != "full" and version("jaxlib").startswith("0.10."):
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"  # gone from later ones
+if os.environ.get("JREC_COMPILE") != "full":
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Compilation is most of the time: quick, and once for all workers and the commands they start.
-# JAX_DISABLE_MOST_OPTIMIZATIONS=0 compiles as users do.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("PYTHONWARNINGS", "ignore:Error reading persistent compilation cache entry")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -25,29 +29,6 @@ from hypothesis import settings as hypothesis_settings
 jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis_settings.register_profile("jrec", deadline=None, max_examples=25, derandomize=True)
 hypothesis_settings.load_profile("jrec")
-
-
-@contextlib.contextmanager
-def full_optimisation():
-    """Compiles as users do: for bits that several programs must agree in."""
-    before = jax.config.jax_disable_most_optimizations
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
-@pytest.fixture(scope="module")
-def optimised():
-    """A whole file under `full_optimisation`."""
-    with full_optimisation():
-        yield
-
-
-@pytest.fixture
-def optimised_here():
-    """One test under `full_optimisation`."""
-    with full_optimisation():
-        yield
 
 
 # The longest files first, so that neither worker waits long for the other at the end.

@@ -599,7 +599,7 @@ def processes(finished, tmp_path_factory):
         "bad-data": ["train", "--dataset", "ml-latest-small", "--data-dir", str(data)],
     }
     # Nothing but the error may be on stderr: no word of XLA's about what another process compiled.
-    settings = os.environ | {"XLA_FLAGS": "", "JAX_ENABLE_COMPILATION_CACHE": "0"}
+    settings = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "0"}
     started = {
         name: subprocess.Popen(
             [sys.executable, "-m", "experiments.fusion", *command, "--run-dir", str(folder / name)],

@@ -313,7 +313,7 @@ def test_item_to_item(toy, tmp_path, which):
     assert set(of_key(lists, new)["rule"]) == {"popular"}
 
 
-@pytest.mark.usefixtures("optimised_here")
+@pytest.mark.bits
 def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(toy, tmp_path, monkeypatch):
     run_dir, _ = toy
     mine(run_dir, tmp_path / "whole.tsv")

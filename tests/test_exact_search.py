@@ -17,7 +17,7 @@ from jrec.retrieval.exact import (
     restrict,
 )
 
-pytestmark = pytest.mark.usefixtures("optimised")
+pytestmark = pytest.mark.bits
 D = 5
 
 

@@ -33,7 +33,7 @@ from jrec.retrieval.mining import (
     similar_lists,
 )
 
-pytestmark = pytest.mark.usefixtures("optimised")
+pytestmark = pytest.mark.bits
 N, M, D, K = 53, 40, 4, 6
 SUFFIXES = [
     ".tsv",
@@ -226,7 +226,6 @@ def test_lists_that_end_early_and_awkward_ids(tmp_path, suffix):
     assert len(read_lists(path)) == 0
 
 
-AS_USERS = {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
 SLOW = """
 import sys, time, numpy as np
 from pathlib import Path
@@ -245,7 +244,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path, suffix):
     whole, path = tmp_path / f"whole{suffix}", tmp_path / f"killed{suffix}"
     drain(whole, personal())
     code = SLOW.format(root=str(Path.cwd()), path=str(path))
-    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | AS_USERS)
+    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"XLA_FLAGS": ""})
     parts = tmp_path / f".{path.name}.parts"
     while not (parts / f"000001{suffix}").exists():
         assert process.poll() is None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -56,7 +57,7 @@ def start(folder):
     """Two processes of one run."""
     address = f"localhost:{two_free_ports()}"
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": re.sub(r"(device_count)=\d+", r"\1=2", os.environ["XLA_FLAGS"]),
         "JAX_PLATFORMS": "cpu",
     }
     several = ["--run-dir", str(folder), "--coordinator", address, "--processes", "2"]
