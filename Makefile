@@ -18,8 +18,8 @@ run: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not bits'
-	JREC_COMPILE=full $(BIN)/python -m pytest -n 2 --dist loadfile -m bits $(BITS)
+	JREC_COMPILE=quick $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not bits'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m bits $(BITS)
 
 # Every benchmark beside its peers, at small sizes; BENCH='--only retrieval-exact' runs one.
 # A GPU's PyTorch is a large download: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu avoids it.

@@ -6,13 +6,13 @@ import shutil
 import tempfile
 from importlib.metadata import version
 
-# Compilation is most of the time: quick, and once for all workers and the commands they start. Tests
-# marked `bits` are for what users compile: `make test` runs them with JREC_COMPILE=full.
+# Compilation is most of the time: once for all workers and the commands they start; and quick in `make
+# test`, but for the tests marked `bits`, which are for what users compile.
 if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
-    if os.environ.get("JREC_COMPILE") != "full" and version("jaxlib").startswith("0.10."):
+    if os.environ.get("JREC_COMPILE") == "quick" and version("jaxlib").startswith("0.10."):
         os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"  # gone from later ones
-if os.environ.get("JREC_COMPILE") != "full":
+if os.environ.get("JREC_COMPILE") == "quick":
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
