@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)
 INTERPRETER = $(if $(shell $(PYTHON) --version 2>/dev/null),$(PYTHON),$(firstword $(wildcard $(PYENV)/versions/*/bin/$(PYTHON)) $(PYTHON)))
 
+# What tests compile is compiled quickly; these files hold some that need it as users have it.
+BITS = $(shell grep -l 'pytest.mark.bits' tests/test_*.py)
+
 .PHONY: run test bench fuzz faults mutants coverage lint clean
 
 run: $(VENV)/installed
@@ -15,7 +18,8 @@ run: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	JREC_COMPILE=quick $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not bits'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m bits $(BITS)
 
 # Every benchmark beside its peers, at small sizes; BENCH='--only retrieval-exact' runs one.
 # A GPU's PyTorch is a large download: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu avoids it.

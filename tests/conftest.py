@@ -1,9 +1,25 @@
 """Small files of our own in every MovieLens layout, and JAX set to be strict."""
 
+import atexit
 import os
+import shutil
+import tempfile
+from importlib.metadata import version
 
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+# Compilation is most of the time: once for all workers and the commands they start; and quick in `make
+# test`, but for the tests marked `bits`, which are for what users compile.
+if "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+    if os.environ.get("JREC_COMPILE") == "quick" and version("jaxlib").startswith("0.10."):
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"  # gone from later ones
+if os.environ.get("JREC_COMPILE") == "quick":
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("PYTHONWARNINGS", "ignore:Error reading persistent compilation cache entry")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jrec-tests-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax
 import numpy as np
@@ -13,6 +29,30 @@ from hypothesis import settings as hypothesis_settings
 jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis_settings.register_profile("jrec", deadline=None, max_examples=25, derandomize=True)
 hypothesis_settings.load_profile("jrec")
+
+
+# The longest files first, so that neither worker waits long for the other at the end.
+LONGEST = (
+    "test_processes",
+    "test_candidates_experiment",
+    "test_devices",
+    "test_own_csv",
+    "test_readme",
+    "test_fusion_experiment",
+    "test_autoencoder_experiment",
+    "test_candidates",
+    "test_two_stages",
+    "test_autoencoder",
+    "test_candidates_retrieval",
+    "test_embeddings",
+    "test_exact_search",
+    "test_embedding_mlp",
+)
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 def toy_ratings(users=12, films=9, count=80, seed=0):

@@ -61,7 +61,7 @@ def rectangle(rows, items=ITEMS):
 
 def toy_model(**fields):
     model = Autoencoder(ITEMS, (5, 4), **fields)
-    params = model.init(jax.random.key(3), jnp.zeros((1, ITEMS)))
+    params = jax.jit(model.init)(jax.random.key(3), jnp.zeros((1, ITEMS)))
     # Biases that are not zero, so that a forgotten one shows.
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(4), len(leaves))
@@ -101,7 +101,8 @@ def test_the_network_is_the_sources(activation, last, tied):
     model, params = toy_model(activation=activation, last_activation=last, tied=tied)
     ratings, _ = rectangle(toy_rows())
     expected = numpy_forward(params, ratings, activation, last, tied)
-    np.testing.assert_allclose(model.apply(params, jnp.asarray(ratings)), expected, atol=2e-5)
+    found = jax.jit(model.apply)(params, jnp.asarray(ratings))
+    np.testing.assert_allclose(found, expected, atol=2e-5)
     assert ("kernel" in params["params"]["decoder_0"]) is not tied
 
 
@@ -110,9 +111,8 @@ def test_slopes_of_elu_and_selu(name):
     x = jnp.array([-30.0, -2.0, -1e-4, 1e-4, 3.0])
     ours, theirs = ACTIVATIONS[name], getattr(jax.nn, name)
     np.testing.assert_allclose(ours(x), theirs(x), atol=2e-7)
-    np.testing.assert_allclose(
-        jax.vmap(jax.grad(ours))(x), jax.vmap(jax.grad(theirs))(x), atol=2e-7
-    )
+    slopes = (jax.jit(jax.vmap(jax.grad(f)))(x) for f in (ours, theirs))
+    np.testing.assert_allclose(*slopes, atol=2e-7)
 
 
 @pytest.mark.parametrize("tied,columns", [(False, 11), (True, 11), (True, 16)])
@@ -121,10 +121,10 @@ def test_both_forms_give_the_same_loss_gradient_and_outputs(tied, columns):
     mask = np.array([1, 1, 0, 1, 1], bool)
     batch, key = batch_of(toy_rows(), [2, 5, 1, 0, 8], mask), jax.random.key(1)
     given, _ = rating_list(batch["data"], batch["user"], batch["mask"], 64)
-    rated = with_gradient(partial(loss_of_rated, model, columns))
+    rated = jax.jit(with_gradient(partial(loss_of_rated, model, columns)))
     batch_rated = {"given": given, "rated": which_rated(given, ITEMS)}
     one = rated(params, batch | batch_rated, key)
-    two = with_gradient(partial(loss_of_rectangle, model))(params, batch, key)
+    two = jax.jit(with_gradient(partial(loss_of_rectangle, model)))(params, batch, key)
     assert one[0][2].shape == (5, ITEMS)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=2e-5), one, two)
     assert float(one[0][1]) == sum(np.diff(toy_rows().offsets)[[2, 5, 0, 8]])
@@ -136,7 +136,7 @@ def test_a_rating_of_zero_counts_and_a_missing_one_does_not():
     for loss in (partial(loss_of_rated, model, 4), partial(loss_of_rectangle, model)):
         batch = batch_of(rows, [0])
         given, _ = rating_list(batch["data"], batch["user"], batch["mask"], 8)
-        loss_sum, count, _ = loss(
+        loss_sum, count, _ = jax.jit(loss)(
             params, batch | {"given": given, "rated": which_rated(given, ITEMS)}, jax.random.key(0)
         )
         out = np.asarray(model.apply(params, jnp.asarray(rectangle(rows)[0])))[0]
@@ -144,10 +144,18 @@ def test_a_rating_of_zero_counts_and_a_missing_one_does_not():
         assert count == 2
 
 
-@given(st.lists(st.integers(0, USERS - 1), min_size=1, max_size=6), st.integers(1, 9), st.data())
-def test_lists_and_rectangles_hold_the_ratings(users, slots, data):
-    mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(users), max_size=len(users))))
-    rows, users = toy_rows(), np.array(users, np.int32)
+in_batch = partial(jax.jit, static_argnums=3)(rating_list)
+in_rectangle = partial(jax.jit, static_argnums=(3, 4))(rating_rectangle)
+
+
+@given(st.sampled_from([(1, 1), (2, 4), (6, 1), (6, 9)]), st.data())
+def test_lists_and_rectangles_hold_the_ratings(sizes, data):
+    number, slots = sizes  # each pair is a compilation
+    users, mask = (
+        np.array(data.draw(st.lists(one, min_size=number, max_size=number)))
+        for one in (st.integers(0, USERS - 1), st.booleans())
+    )
+    rows, users = toy_rows(), users.astype(np.int32)
     device = device_rows(rows)
     expected = [
         (row, int(rows.item[p]), float(rows.rating[p]))
@@ -157,13 +165,13 @@ def test_lists_and_rectangles_hold_the_ratings(users, slots, data):
     ]
     found, total = [], None
     for first in range(0, len(expected) + 1, slots):
-        part, total = rating_list(device, jnp.asarray(users), jnp.asarray(mask), slots, first)
+        part, total = in_batch(device, jnp.asarray(users), jnp.asarray(mask), slots, first)
         assert (np.diff(part.row) >= 0).all() and part.row.max() < len(users)
         kept = np.asarray(part.mask)
         found += zip(*(np.asarray(part[k])[kept].tolist() for k in (1, 0, 2)), strict=True)
     assert total == len(expected) and found == expected
     by_hand = [np.where(mask[:, None], side[users], 0) for side in rectangle(rows)]
-    got = rating_rectangle(device, jnp.asarray(users), jnp.asarray(mask), ITEMS, slots)
+    got = in_rectangle(device, jnp.asarray(users), jnp.asarray(mask), ITEMS, slots)
     for one, two in zip(got, by_hand, strict=True):
         np.testing.assert_array_equal(one, two)
 

@@ -145,7 +145,7 @@ def test_ratings_converted_to_a_folder_train_the_same(tmp_path):
 
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    flags = [*TRAIN, "--epochs", "30", "--chunk-steps", "2", "--checkpoint-steps", "2"]
+    flags = [*TRAIN, "--epochs", "16", "--chunk-steps", "2", "--checkpoint-steps", "2"]
     autoencoder.main([*flags, "--run-dir", str(whole)])
     command = [sys.executable, "-m", "experiments.autoencoder", *flags, "--run-dir", str(killed)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ)

@@ -107,8 +107,8 @@ def test_whole_means_and_maxima_are_the_running_ones_at_the_end():
 def test_the_lstm_is_its_equations():
     x = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
     model = Lstm(5)
-    params = model.init(jax.random.key(0), x)
-    out = model.apply(params, x)
+    params = jax.jit(model.init)(jax.random.key(0), x)
+    out = jax.jit(model.apply)(params, x)
     p = jax.tree.map(np.asarray, params["params"])
     np.testing.assert_array_equal(p["bias"], [0] * 5 + [1] * 5 + [0] * 10)
 
@@ -126,7 +126,7 @@ def test_the_lstm_is_its_equations():
 def test_the_lstms_gradient_is_that_of_a_plain_loop():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 3)), jnp.float32)
     model = Lstm(4)
-    params = model.init(jax.random.key(0), x)
+    params = jax.jit(model.init)(jax.random.key(0), x)
     weight = jnp.asarray(np.random.default_rng(1).normal(size=(2, 5, 4)), jnp.float32)
 
     def plain(params, x):
@@ -139,8 +139,10 @@ def test_the_lstms_gradient_is_that_of_a_plain_loop():
             out.append(h)
         return (jnp.stack(out, 1) * weight).sum()
 
-    found = jax.grad(lambda p, x: (model.apply(p, x) * weight).sum(), argnums=(0, 1))(params, x)
-    expected = jax.grad(plain, argnums=(0, 1))(params, x)
+    def scanned(params, x):
+        return (model.apply(params, x) * weight).sum()
+
+    found, expected = (jax.jit(jax.grad(f, argnums=(0, 1)))(params, x) for f in (scanned, plain))
     for one, two in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
 
@@ -149,15 +151,16 @@ def test_attention_is_causal_and_knows_order():
     model = SelfAttention(2, 2)
     x = np.random.default_rng(0).normal(size=(1, 6, 8)).astype(np.float32)
     mask = np.ones((1, 6), bool)
-    params = model.init(jax.random.key(0), x, mask)
+    params = jax.jit(model.init)(jax.random.key(0), x, mask)
     # Biases by distance start at 0: move them, or order could not show.
     params = jax.tree.map(lambda v: v + 0.1 * jnp.arange(v.size).reshape(v.shape) / v.size, params)
-    out = model.apply(params, x, mask)
+    apply = jax.jit(model.apply)
+    out = apply(params, x, mask)
     later = x.copy()
     later[:, 4:] += 1
-    np.testing.assert_allclose(model.apply(params, later, mask)[:, :4], out[:, :4], atol=1e-5)
+    np.testing.assert_allclose(apply(params, later, mask)[:, :4], out[:, :4], atol=1e-5)
     swapped = x[:, [1, 0, 2, 3, 4, 5]]
-    assert np.abs(model.apply(params, swapped, mask)[:, 5] - out[:, 5]).max() > 1e-4
+    assert np.abs(apply(params, swapped, mask)[:, 5] - out[:, 5]).max() > 1e-4
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -169,9 +172,10 @@ def test_what_is_padded_or_later_never_reaches_a_vector(clicks, encoder):
     data = window_data(all_data(clicks, columns), examples)
     positions = jnp.asarray(np.random.default_rng(0).permutation(len(examples))[:16])
     everything = jnp.ones(16, bool)
-    short, long = (make_window_gather(n)(data, positions, everything) for n in (6, 11))
-    params = model.init(jax.random.key(0), short)
-    one, two = (model.apply(params, batch, method="last_vectors") for batch in (short, long))
+    short, long = (jax.jit(make_window_gather(n))(data, positions, everything) for n in (6, 11))
+    params = jax.jit(model.init)(jax.random.key(0), short)
+    last_vectors = jax.jit(partial(model.apply, method="last_vectors"))
+    one, two = (last_vectors(params, batch) for batch in (short, long))
     np.testing.assert_allclose(one, two, atol=1e-5)
     assert np.abs(np.asarray(one)).sum() > 0
     # What the batches hold is the history.
@@ -192,13 +196,15 @@ def test_window_and_prefix_forms_are_equal_where_the_window_covers_all(clicks, e
     windows = window_data(data, examples)
     segments = segment_data(data, clicks, split, length, whole=True)
     users = len(segments["segments"]["user"])
-    every = make_segment_gather(length)(segments, jnp.arange(users), jnp.ones(users, bool))
-    each = make_window_gather(length + 1)(
+    every = jax.jit(make_segment_gather(length))(segments, jnp.arange(users), jnp.ones(users, bool))
+    each = jax.jit(make_window_gather(length + 1))(
         windows, jnp.arange(len(examples)), jnp.ones(len(examples), bool)
     )
-    params = model.init(jax.random.key(0), each)
-    by_prefix = np.asarray(model.apply(params, every, method="all_vectors"))
-    by_window = np.asarray(model.apply(params, each, method="last_vectors"))
+    params = jax.jit(model.init)(jax.random.key(0), each)
+    by_prefix, by_window = (
+        np.asarray(jax.jit(partial(model.apply, method=method))(params, batch))
+        for method, batch in (("all_vectors", every), ("last_vectors", each))
+    )
     counted = np.asarray(every["counted"])
     assert counted.sum() == len(examples)
     np.testing.assert_allclose(by_prefix[counted], by_window, atol=2e-5)
@@ -217,7 +223,7 @@ def test_long_histories_are_cut_into_runs_that_train_each_click_once(clicks):
     last = segment_data(all_data(clicks, ()), clicks, split, 3, whole=False)["segments"]
     assert len(np.unique(last["user"])) == len(last["user"])
     assert set(np.asarray(last["end"])) <= set(split.train_end)
-    batch = make_segment_gather(3)(
+    batch = jax.jit(make_segment_gather(3))(
         data, jnp.arange(len(runs["user"])), jnp.ones(len(runs["user"]), bool)
     )
     first = np.asarray(data["begins"])[runs["start"]]
@@ -255,8 +261,11 @@ def test_every_loss_trains(clicks, name, form, shared, rows):
         "frequency": frequency(counts),
         "items": jnp.arange(model.item_rows) >= 2,
     }
-    batch = gather(data, jnp.arange(min(count, 32)), jnp.ones(min(count, 32), bool)) | constants
-    params = model.init(jax.random.key(0), {k: v for k, v in batch.items() if k not in constants})
+    batch = jax.jit(gather)(data, jnp.arange(min(count, 32)), jnp.ones(min(count, 32), bool))
+    batch |= constants
+    params = jax.jit(model.init)(
+        jax.random.key(0), {k: v for k, v in batch.items() if k not in constants}
+    )
     each = partial(loss, model, name, form, 4, shared, 0.75)
     optimizers = build_optimizers("adagrad", 0.3, 0.0, 0)
     whole = name == "full-softmax"
@@ -279,14 +288,17 @@ def test_both_forms_have_one_loss(clicks):
     users = len(segments["segments"]["user"])
     windows = window_data(data, training_examples(clicks, split, None))
     count = len(split.train)
+    prefix, window = (jax.jit(g) for g in (make_segment_gather(32), make_window_gather(33)))
     batches = {
-        "prefix": make_segment_gather(32)(segments, jnp.arange(users), jnp.ones(users, bool)),
-        "window": make_window_gather(33)(windows, jnp.arange(count), jnp.ones(count, bool)),
+        "prefix": prefix(segments, jnp.arange(users), jnp.ones(users, bool)),
+        "window": window(windows, jnp.arange(count), jnp.ones(count, bool)),
     }
-    params = model.init(jax.random.key(0), batches["window"])
+    params = jax.jit(model.init)(jax.random.key(0), batches["window"])
     items = {"items": jnp.arange(model.item_rows) >= 2}
     sums = [
-        loss(model, "full-softmax", form, 1, True, 0.0, params, batch | items, jax.random.key(0))
+        jax.jit(partial(loss, model, "full-softmax", form, 1, True, 0.0))(
+            params, batch | items, jax.random.key(0)
+        )
         for form, batch in batches.items()
     ]
     np.testing.assert_allclose(sums[0], sums[1], rtol=1e-5)
@@ -324,10 +336,10 @@ def test_first_clicks_are_ranked_by_popularity(clicks):
     model = network(clicks, encoder="mean")
     data = all_data(clicks, ())
     evaluate, lists = make_evaluate(8, model, clicks, data, examples, True, counts)
-    batch = make_window_gather(8)(
+    batch = jax.jit(make_window_gather(8))(
         window_data(data, examples), jnp.zeros(1, jnp.int32), jnp.ones(1, bool)
     )
-    params = model.init(jax.random.key(0), batch)
+    params = jax.jit(model.init)(jax.random.key(0), batch)
     means, by_example = evaluate(params)
     ranks = popularity_ranks(clicks, counts, examples, True)
     np.testing.assert_allclose(by_example["mrr"][empty], 1 / ranks[empty])
@@ -406,18 +418,22 @@ def test_biases_start_where_the_loss_of_no_users_is_least(clicks, name):
     # A full batch, and every click as often as its (count + 1) says.
     sampler = build_sampler("uniform", 1.0, counts)
     target = jnp.asarray(np.repeat(np.arange(2, len(counts)), counts[2:] + 1))
-    batch = make_window_gather(8)(
+    batch = jax.jit(make_window_gather(8))(
         window_data(data, examples),
         jnp.zeros(len(target), jnp.int32),
         jnp.ones(len(target), bool),
     )
     batch |= {"target": target, "sampler": sampler}
-    params = model.init(jax.random.key(0), {k: v for k, v in batch.items() if k != "sampler"})
+    params = jax.jit(model.init)(
+        jax.random.key(0), {k: v for k, v in batch.items() if k != "sampler"}
+    )
     zeros = jax.tree.map(jnp.zeros_like, params)
     started = start_biases(zeros, name, counts, sampler, 16, 0.75)
     assert count and (started["params"]["bias_table"]["embedding"][2:] < 0).all()
 
-    def mean_loss(params, shift):
+    @jax.jit
+    @jax.value_and_grad
+    def mean_loss_and_slope(shift, params):
         table = params["params"]["bias_table"]["embedding"]
         moved = {"params": params["params"] | {"bias_table": {"embedding": table + shift}}}
         keys = jax.random.split(jax.random.key(3), 50)
@@ -426,11 +442,13 @@ def test_biases_start_where_the_loss_of_no_users_is_least(clicks, name):
         )(keys)
         return sums.sum() / number.sum()
 
-    at_level = float(mean_loss(started, 0.0))
-    assert at_level < float(mean_loss(started, 0.5)) and at_level < float(mean_loss(started, -0.5))
-    assert at_level < float(mean_loss(zeros, 0.0)) - 0.02
-    slope = jax.grad(lambda shift: mean_loss(started, shift))(0.0)
-    assert abs(float(slope)) < 0.02 * float(jax.grad(lambda s: mean_loss(zeros, s))(0.0))
+    (at_level, slope), (at_zero, slope_at_zero) = (
+        map(float, mean_loss_and_slope(0.0, params)) for params in (started, zeros)
+    )
+    for shift in (0.5, -0.5):
+        assert at_level < float(mean_loss_and_slope(shift, started)[0])
+    assert at_level < at_zero - 0.02
+    assert abs(slope) < 0.02 * slope_at_zero
 
 
 def test_softmax_losses_start_as_they_were(clicks):

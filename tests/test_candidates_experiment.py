@@ -18,6 +18,7 @@ from jrec.evaluate.per_user import read_per_user
 SIZES = ["--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.clicks", "8"]
 SMALL = ["--item-width", "8", "--state-width", "8", "--tower", "16", "8", "--batch-size", "64"]
 TRAIN = ["train", "--preset", "source", *SIZES, *SMALL, "--epochs", "2"]
+TRAIN += ["--chunk-steps", "2", "--checkpoint-steps", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_a_click_log_from_file_to_metrics(tmp_path):
         ["prepare", "--log", str(tmp_path / "click.log"), "--out", str(tmp_path / "out"), *flags]
     )
     data = ["--dataset", "click-log", "--data-dir", str(tmp_path / "out")]
-    run = ["--encoder", "attention", "--form", "prefix", "--loss", "full-softmax"]
+    run = ["--encoder", "attention", "--layers", "1", "--form", "prefix", "--loss", "full-softmax"]
     candidates.main(
         [
             "train",
@@ -107,10 +108,8 @@ def test_a_click_log_from_file_to_metrics(tmp_path):
     assert (tmp_path / "run" / "results.json").exists()
 
 
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path, monkeypatch):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    flags = [*TRAIN, "--chunk-steps", "2", "--checkpoint-steps", "2"]
-    candidates.main([*flags, "--run-dir", str(whole)])
+def test_a_resumed_run_ends_with_the_same_bits(run_dir, tmp_path, monkeypatch):
+    whole, cut = run_dir, tmp_path / "cut"
     calls = []
 
     def stop():
@@ -127,9 +126,9 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(candidates, "stop_on_signals", Stopping)
         with pytest.raises(SystemExit) as stopped:
-            candidates.main([*flags, "--run-dir", str(cut)])
+            candidates.main([*TRAIN, "--run-dir", str(cut)])
     assert stopped.value.code == 130 and not (cut / "results.json").exists()
-    candidates.main([*flags, "--run-dir", str(cut), "--resume"])
+    candidates.main([*TRAIN, "--run-dir", str(cut), "--resume"])
     assert (whole / "metrics.jsonl").read_bytes() == (cut / "metrics.jsonl").read_bytes()
     one, two = (json.loads((d / "results.json").read_text()) for d in (whole, cut))
     assert one["test_ndcg@100"] == two["test_ndcg@100"]

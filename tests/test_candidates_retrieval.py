@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +85,7 @@ def held_out(model):
     examples = held_out_examples(CLICKS, SPLIT, "test")
     data = window_data(device_clicks(CLICKS, *columns), examples)
     some = jnp.arange(len(examples))
-    batch = make_window_gather(LENGTH)(data, some, jnp.ones(len(examples), bool))
+    batch = jax.jit(make_window_gather(LENGTH))(data, some, jnp.ones(len(examples), bool))
     parts = [
         CLICKS.item[CLICKS.offsets[u] : end] - 2
         for u, end in zip(examples.user, examples.end, strict=True)
@@ -115,11 +116,12 @@ def test_the_export_gives_the_networks_vectors(tmp_path, encoder):
     model, params = export_toy(tmp_path, encoder=encoder, tied=tied, tower=(8,) if tied else (7,))
     batch, histories, users = held_out(model)
     loaded = load_candidate_model(tmp_path)
-    wanted = np.asarray(model.apply(params, batch, method="last_vectors"))
+    wanted = np.asarray(jax.jit(partial(model.apply, method="last_vectors"))(params, batch))
     for size in (4, 64):  # batches that do and do not fill up
         found = encode_histories(loaded, histories, users, batch=size)
         np.testing.assert_allclose(found, wanted, atol=1e-5)
-    weights, biases = model.apply(params, jnp.arange(2, ITEMS + 2), method="outputs")
+    outputs = jax.jit(partial(model.apply, method="outputs"))
+    weights, biases = outputs(params, jnp.arange(2, ITEMS + 2))
     assert np.array_equal(loaded.weights, weights) and np.array_equal(loaded.biases, biases)
 
 
@@ -210,7 +212,7 @@ def test_the_users_id_alone(toy, tmp_path):
             "of": jnp.zeros((4, LENGTH), jnp.int32),
         },
     }
-    wanted = model.apply(params, batch, method="last_vectors")
+    wanted = jax.jit(partial(model.apply, method="last_vectors"))(params, batch)
     np.testing.assert_allclose(vectors, wanted, atol=1e-6)
     assert not np.allclose(vectors, encode_histories(whole, histories, users), atol=1e-3)
     export_toy(tmp_path / "none", user_id=False)
@@ -311,6 +313,7 @@ def test_item_to_item(toy, tmp_path, which):
     assert set(of_key(lists, new)["rule"]) == {"popular"}
 
 
+@pytest.mark.bits
 def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(toy, tmp_path, monkeypatch):
     run_dir, _ = toy
     mine(run_dir, tmp_path / "whole.tsv")

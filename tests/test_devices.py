@@ -52,14 +52,6 @@ OTHERS = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Most of the time here is XLA's, and none of it for speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 class _Ready(Exception):
     """Carries what an experiment was about to train with."""
 

@@ -17,6 +17,7 @@ from jrec.retrieval.exact import (
     restrict,
 )
 
+pytestmark = pytest.mark.bits
 D = 5
 
 

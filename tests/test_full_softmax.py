@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jrec.full_softmax import full_softmax
 
+pytestmark = pytest.mark.bits
 B, M, D = 6, 12, 4
 
 

@@ -123,9 +123,9 @@ def test_help_explains_every_setting(capsys):
 def test_a_killed_run_resumes_to_identical_bits(tmp_path):
     flags = ["--epochs", "4", "--chunk-steps", "11", "--checkpoint-steps", "17"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
+    fusion.main([*TRAIN, *flags, "--run-dir", str(whole)])
     command = [sys.executable, "-m", "experiments.fusion", *TRAIN, *flags]
     run = {"stdout": subprocess.DEVNULL, "env": os.environ | {"PYTHONWARNINGS": "default"}}
-    subprocess.run([*command, "--run-dir", str(whole)], check=True, **run)
     with subprocess.Popen([*command, "--run-dir", str(killed)], **run) as process:
         while not any(step >= 102 for step in steps_in(killed / "last")):
             assert process.poll() is None, "the run ended before it could be killed"

@@ -33,6 +33,7 @@ from jrec.retrieval.mining import (
     similar_lists,
 )
 
+pytestmark = pytest.mark.bits
 N, M, D, K = 53, 40, 4, 6
 SUFFIXES = [
     ".tsv",

@@ -239,7 +239,8 @@ def test_the_improved_fusion_takes_any_range(wine, tmp_path):
 def test_click_experiments_answer_in_the_ids_of_the_file(shop, tmp_path, capsys):
     own = ["--dataset", "csv", "--data-dir", str(shop), "--csv.time", "time"]
     run = tmp_path / "next"
-    candidates.main(["train", *own, "--epochs", "1", "--item-width", "4", "--run-dir", str(run)])
+    small = ["--epochs", "1", "--item-width", "4", "--layers", "1"]
+    candidates.main(["train", *own, *small, "--run-dir", str(run)])
     capsys.readouterr()
     candidates.main(["search", "--run-dir", str(run), "--user", "u3", "--count", "3", "--seen"])
     assert capsys.readouterr().out.count("shoe-") == 3

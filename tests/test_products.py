@@ -61,7 +61,7 @@ def test_leading_axes_and_dense_layers():
     ],
 )
 def test_networks_keep_float32_and_differ_a_little(build, inputs):
-    params = build("float32").init(jax.random.key(0), *inputs)
+    params = jax.jit(build("float32").init)(jax.random.key(0), *inputs)
     results = {}
     for compute in ("float32", "bfloat16"):
         model = build(compute)
@@ -71,7 +71,7 @@ def test_networks_keep_float32_and_differ_a_little(build, inputs):
             assert out.dtype == jnp.float32
             return (out**2).sum()
 
-        results[compute] = jax.value_and_grad(loss)(params)
+        results[compute] = jax.jit(jax.value_and_grad(loss))(params)
     one, other = (jax.tree.leaves(results[c]) for c in ("float32", "bfloat16"))
     assert all(leaf.dtype == jnp.float32 for leaf in other)
     size = sum(float((a**2).sum()) for a in one[1:]) ** 0.5

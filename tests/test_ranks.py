@@ -11,6 +11,7 @@ from jrec.evaluate.ranking_metrics import ranking_metrics, ranks_in_lists
 from jrec.evaluate.ranks import pair_scores, target_ranks
 from jrec.evaluate.top_k import top_items
 
+pytestmark = pytest.mark.bits
 B, M, D, L, T = 6, 300, 5, 9, 3
 jit_ranks = jax.jit(target_ranks, static_argnames="item_block")
 jit_scores = jax.jit(pair_scores)

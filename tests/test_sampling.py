@@ -19,6 +19,7 @@ from jrec.sampling import (
 )
 from jrec.streaming_frequency import Frequencies, _buckets, init_frequencies, log_frequency, observe
 
+pytestmark = pytest.mark.bits
 V, DRAWS = 30, 200_000
 COUNTS = np.r_[7, 7, np.random.default_rng(0).integers(0, 50, V - 2)]
 COUNTS[[4, 9]] = 0, 4000

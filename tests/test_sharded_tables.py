@@ -20,6 +20,7 @@ from jrec.sharded_tables import (
     update_sharded,
 )
 
+pytestmark = pytest.mark.bits
 V, D, B = 700, 4, 48
 RULE = row_optimizers.rowwise_adagrad(0.1)
 

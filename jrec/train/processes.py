@@ -1,6 +1,7 @@
 """Several processes that run one experiment together, through JAX's own runtime."""
 
 import atexit
+import logging
 import os
 import socket
 import subprocess
@@ -26,6 +27,7 @@ if not sys.stdin.buffer.read():
 """
 _LOST = "This run has lost one of its processes, and all of them stop; start all of them again with --resume."
 _witness: subprocess.Popen | None = None
+_leaving = threading.Lock()
 
 
 def join_processes(coordinator: str, processes: int | None, process: int | None) -> None:
@@ -39,6 +41,8 @@ def join_processes(coordinator: str, processes: int | None, process: int | None)
     Raises InputError where they cannot meet.
     """
     _call_witness()
+    # A save that fails is raised where the next begins; Orbax would write its stack trace, too.
+    logging.getLogger("absl").setLevel(logging.CRITICAL + 1)
     # Between processes XLA's CPU devices need a library to talk through; GPUs and TPUs have their own.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     given = {} if coordinator == AUTOMATIC else {"coordinator_address": coordinator}
@@ -164,6 +168,7 @@ def stop_together() -> Iterator[None]:
 
 
 def _leave(sentence: str) -> None:
+    _leaving.acquire(timeout=10)  # never given back: several threads may notice, one says it
     print(f"error: {sentence}", file=sys.stderr, flush=True)
     _dismiss_witness()
     sys.stdout.flush()
