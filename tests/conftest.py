@@ -33,6 +33,7 @@ hypothesis_settings.load_profile("jrec")
 
 # The longest files first, so that neither worker waits long for the other at the end.
 LONGEST = (
+    "test_readme_commands",
     "test_processes",
     "test_candidates_experiment",
     "test_devices",

@@ -78,18 +78,23 @@ def _recur(ahead_LBG: jax.Array, recurrent_HG: jax.Array, compute: Compute) -> j
 
 
 def _recur_forward(ahead_LBG, recurrent_HG, compute):
+    # sigmoid(x) = (1 + tanh(x / 2)) / 2, so that one operation makes all gates: four of them joined keep
+    # a CPU from vectors, and take twice as long.
+    width = len(recurrent_HG)
+    scale_1G = jnp.repeat(jnp.array([0.5, 0.5, 0.5, 1.0], ahead_LBG.dtype), width)[None]
+
     def step(carry, ahead_BG):
         hidden_BH, before_BH = carry
-        i, f, o, g = jnp.split(ahead_BG + product(hidden_BH, recurrent_HG, compute), 4, -1)
-        i, f, o, g = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jax.nn.sigmoid(o), jnp.tanh(g)
+        gates_BG = ahead_BG + product(hidden_BH, recurrent_HG, compute)
+        gates_BG = jnp.tanh(gates_BG * scale_1G) * scale_1G + (1 - scale_1G)
+        i, f, o, g = jnp.split(gates_BG, 4, -1)
         cell_BH = f * before_BH + i * g
         squashed_BH = jnp.tanh(cell_BH)
         hidden_BH = o * squashed_BH
-        gates_BG = jnp.concatenate([i, f, o, g], -1)
         return (hidden_BH, cell_BH), (hidden_BH, gates_BG, before_BH, squashed_BH)
 
-    zeros_BH = jnp.zeros((ahead_LBG.shape[1], len(recurrent_HG)), ahead_LBG.dtype)
-    _, kept = jax.lax.scan(step, (zeros_BH, zeros_BH), ahead_LBG, unroll=2)
+    zeros_BH = jnp.zeros((ahead_LBG.shape[1], width), ahead_LBG.dtype)
+    _, kept = jax.lax.scan(step, (zeros_BH, zeros_BH), ahead_LBG)
     return kept[0], (recurrent_HG, *kept)
 
 
