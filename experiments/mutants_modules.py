@@ -82,11 +82,14 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "0 -> 1 in jnp.where(mask, logit, 0)": _MASKED,
     },
     "sampling": {
-        "1 -> 0 in np.where(count_V > 0, count_V, 1)": "a count of 0 weighs 0",
-        "1 -> 2 in np.where(count_V > 0, count_V, 1)": "a count of 0 weighs 0",
+        "math.log -> math.log1p": "of V times 2^32",
+        "mass_V >= _ONE -> mass_V > _ONE": "a row of just the mean takes and gives nothing",
+        "np.where(whole, 0, threshold_V) -> threshold_V": "a row that is its own alias",
     },
     "evaluate/held_out": {"256 -> 255": _SIZE, "256 -> 257": _SIZE},
     "retrieval_losses": {
+        "0 -> -1 in (:, 0)": "of one column",
+        "0 -> 1 in (:, 0)": "of one column; JAX reads the last",
         "0 -> 1 in np.where(drawn_V, log_q_V, 0)": "what is not drawn gets the highest level",
         "0 -> -1 in np.where(drawn_V, log_q_V, 0)": "what is not drawn gets the highest level",
         "0 -> -1 in jnp.where(kept, values, 0)": _MASKED,
@@ -96,6 +99,8 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "0 -> -1 in jnp.where(new[:, None], rows, 0)": _MASKED,
         "0 -> 1 in jnp.where(new[:, None], rows, 0)": _MASKED,
         "384 -> 385": _SIZE,
+        "False -> True in mask_M.at[target_B].get(mode='fill', fill_value=False, "
+        "wrap_negative_indices=False)": "the logit of such a row is NaN",
         "0 -> -1 in jnp.where(mask_B[:, None], users_BD, 0)": _MASKED,
         "0 -> 1 in jnp.where(mask_B[:, None], users_BD, 0)": _MASKED,
         "jnp.where(mask_B, target_B, -1) -> target_B": _MASKED,

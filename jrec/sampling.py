@@ -150,7 +150,7 @@ def frequency(count_V: np.ndarray, power: float = 1.0, first: int = FIRST) -> We
     occurs. Its `log_q` at power 1 is the in-batch softmax's, too, where counts are known.
     """
     count_V = np.asarray(count_V, np.float64)
-    weight_V = np.where(count_V > 0, np.where(count_V > 0, count_V, 1) ** power, 0)
+    weight_V = np.power(count_V, power, where=count_V > 0, out=np.zeros(len(count_V)))
     weight_V[:first] = 0
     return weighted(weight_V)
 
