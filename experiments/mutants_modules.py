@@ -86,7 +86,11 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "mass_V >= _ONE -> mass_V > _ONE": "a row of just the mean takes and gives nothing",
         "np.where(whole, 0, threshold_V) -> threshold_V": "a row that is its own alias",
     },
-    "evaluate/held_out": {"256 -> 255": _SIZE, "256 -> 257": _SIZE},
+    "evaluate/held_out": {
+        "256 -> 255": _SIZE,
+        "256 -> 257": _SIZE,
+        "np.arange(batch_size) < len(block) -> np.arange(batch_size) <= len(block)": "what is behind the last user is cut off",
+    },
     "retrieval_losses": {
         "0 -> -1 in (:, 0)": "of one column",
         "0 -> 1 in (:, 0)": "of one column; JAX reads the last",

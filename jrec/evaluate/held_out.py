@@ -36,7 +36,7 @@ def make_held_out_predictor(
     wanted = replicated(wanted, tuple(devices))  # once, not at every block
     given_lengths = np.diff(np.asarray(given["offsets"]))
     slots_given, slots_wanted = (
-        -(-max((int(counts[block].sum()) for block in blocks), default=1) // 1024) * 1024
+        max((int(counts[block].sum()) for block in blocks), default=1)
         for counts in (given_lengths, lengths)
     )
 
