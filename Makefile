@@ -47,9 +47,11 @@ MUTANTS ?=
 mutants: $(VENV)/installed
 	$(BIN)/python -m experiments.mutants --out mutants $(MUTANTS)
 
-# Lines of jrec/ that the tests run, in one process (its children are not counted); Python 3.12 counts at little cost.
+# Lines of jrec/ that the tests and the commands they start run; Python 3.12 counts at little cost.
 coverage: $(VENV)/installed
-	COVERAGE_CORE=sysmon $(BIN)/python -m coverage run -m pytest
+	rm -f .coverage .coverage.*
+	COVERAGE_CORE=sysmon $(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --show-missing --skip-covered
 
 $(VENV)/installed: pyproject.toml
