@@ -1,5 +1,7 @@
 """Collaborative filtering for lists: cosine neighbours on the binary matrix, by item or by user."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,10 +57,13 @@ def fit_item_neighbours(
     """
     history = interaction_matrix(user, item, users, items)
     by_item = history.T.tocsr()
-    blocks = [
-        _nearest(by_item, np.arange(first, min(first + _BLOCK, items)), neighbours, shrinkage)
-        for first in range(0, items, _BLOCK)
-    ]
+
+    def nearest(first: int) -> sparse.csr_array:
+        rows = np.arange(first, min(first + _BLOCK, items))
+        return _nearest(by_item, rows, neighbours, shrinkage)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # SciPy's products run beside each other
+        blocks = list(pool.map(nearest, range(0, items, _BLOCK)))
     return ItemNeighbours(history, sparse.vstack(blocks, format="csr"))
 
 
