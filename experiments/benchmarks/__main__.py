@@ -39,7 +39,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "autoencoder": ("autoencoder", "--cases", "ml-1m", "--steps", "10", "--repeats", "5"),
     "candidates": ("candidates", "--items", "10000", "100000", "--steps", "10", "--repeats", "5"),
     "ranking-evaluation": ("ranking_evaluation", "--repeats", "5"),
-    "ranking-training": ("ranking_training", "--repeats", "3"),
+    "ranking-training": ("ranking_training", "--repeats", "5"),
     "two-stages": ("two_stages", "--items", "10000", "100000"),
     "baselines": ("baselines", "--repeats", "5", "--widths", "64"),
     "retrieval-exact": ("retrieval", "exact", "--repeats", "5"),

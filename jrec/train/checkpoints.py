@@ -121,10 +121,11 @@ class Checkpoints:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Orbax's threads print the tracebacks of what it raises anyway; TensorStore's even later."""
-    log, hook = logging.getLogger("absl"), sys.unraisablehook
-    level = log.level
-    log.setLevel(logging.CRITICAL + 1)
+    """Orbax's threads print the tracebacks of what it raises anyway; asyncio's and TensorStore's even later."""
+    logs, hook = [logging.getLogger(name) for name in ("absl", "asyncio")], sys.unraisablehook
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL + 1)
 
     def but_late_ones(found: Any) -> None:
         if str(found.exc_value) != "Event loop is closed":
@@ -134,7 +135,8 @@ def _quiet() -> Iterator[None]:
     yield
     # Not where something was raised: late ones are yet to come.
     sys.unraisablehook = hook
-    log.setLevel(level)
+    for log, level in zip(logs, levels, strict=True):
+        log.setLevel(level)
 
 
 def _plain(state: TrainState) -> dict[str, Any]:

@@ -41,8 +41,9 @@ def join_processes(coordinator: str, processes: int | None, process: int | None)
     Raises InputError where they cannot meet.
     """
     _call_witness()
-    # A save that fails is raised where the next begins; Orbax would write its stack trace, too.
-    logging.getLogger("absl").setLevel(logging.CRITICAL + 1)
+    # A save that fails is raised where the next begins; Orbax and asyncio would write its stack trace, too.
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     # Between processes XLA's CPU devices need a library to talk through; GPUs and TPUs have their own.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     given = {} if coordinator == AUTOMATIC else {"coordinator_address": coordinator}
