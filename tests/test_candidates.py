@@ -324,6 +324,14 @@ def cut(clicks):
     return time_cut(clicks, *moments)
 
 
+def test_what_fills_up_a_run_has_no_age_below_0(clicks):
+    # Of a negative age the root is NaN, and a masked NaN is one in the gradient still.
+    data = segment_data(all_data(clicks, ()), clicks, cut(clicks), 8, True)
+    rows = jnp.arange(len(data["segments"]["user"]))
+    age = jax.jit(make_segment_gather(8))(data, rows, rows >= 0)["age"]
+    assert (age >= 0).all() and (age > 0).any()
+
+
 def test_first_clicks_are_ranked_by_popularity(clicks):
     split = cut(clicks)
     counts, examples = count_items(clicks, split.train), held_out_examples(clicks, split, "test")

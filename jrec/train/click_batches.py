@@ -76,7 +76,9 @@ def segment_data(data: Data, clicks: Clicks, split: ClickSplit, length: int, who
     columns = {"user": user, "start": start, "end": end}
     segments = {name: _narrow(np.concatenate(values)[order]) for name, values in columns.items()}
     latest = clicks.timestamp[split.train].max(initial=0)
-    age = (latest - clicks.timestamp) / 86_400 if clicks.timed else np.zeros(len(clicks))
+    # Rows are filled up with the clicks behind them, which may be later than all training.
+    age = np.maximum(latest - clicks.timestamp, 0) / 86_400
+    age = age if clicks.timed else np.zeros(len(clicks))
     begins = np.zeros(len(clicks), bool)
     begins[clicks.offsets[:-1][np.diff(clicks.offsets) > 0]] = True
     extra = {"age": jnp.asarray(age, jnp.float32), "begins": jnp.asarray(begins)}
