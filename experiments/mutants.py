@@ -66,12 +66,16 @@ def run_tests(tree: Path, tests: tuple[str, ...], cache: Path, seconds: float) -
             sys.stdout.flush()
             os._exit(code)
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            # Any other end is a kill, also a module that cannot be imported.
-            return "killed" if os.waitstatus_to_exitcode(status) else "survived"
-        time.sleep(0.02)
+    try:
+        while time.monotonic() < end:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                # Any other end is a kill, also a module that cannot be imported.
+                return "killed" if os.waitstatus_to_exitcode(status) else "survived"
+            time.sleep(0.02)
+    except BaseException:  # Ctrl-C does not reach a session of its own
+        os.killpg(child, signal.SIGKILL)
+        raise
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return "timeout"
@@ -92,6 +96,7 @@ def _run_here(tree: Path, tests: tuple[str, ...], cache: Path) -> int:
     os.environ["XLA_FLAGS"] = f"--{devices} --{level}"
     # What a fault leaves as it was is compiled once for all children.
     jax.config.update("jax_compilation_cache_dir", str(cache))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     found = importlib.import_module("jrec").__file__

@@ -9,7 +9,8 @@ from scipy import sparse
 
 from jrec.baselines.interactions import interaction_matrix
 
-_BLOCK = 512  # rows whose similarities to all others exist at one time
+_BLOCK = 512  # rows whose similarities to all others exist at one time, in each thread
+_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ def fit_item_neighbours(
         rows = np.arange(first, min(first + _BLOCK, items))
         return _nearest(by_item, rows, neighbours, shrinkage)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # SciPy's products run beside each other
+    with ThreadPoolExecutor(
+        min(_THREADS, os.cpu_count() or 1)
+    ) as pool:  # SciPy's products run beside each other
         blocks = list(pool.map(nearest, range(0, items, _BLOCK)))
     return ItemNeighbours(history, sparse.vstack(blocks, format="csr"))
 
