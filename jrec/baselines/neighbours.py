@@ -63,9 +63,8 @@ def fit_item_neighbours(
         rows = np.arange(first, min(first + _BLOCK, items))
         return _nearest(by_item, rows, neighbours, shrinkage)
 
-    with ThreadPoolExecutor(
-        min(_THREADS, os.cpu_count() or 1)
-    ) as pool:  # SciPy's products run beside each other
+    # SciPy's products run beside each other.
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         blocks = list(pool.map(nearest, range(0, items, _BLOCK)))
     return ItemNeighbours(history, sparse.vstack(blocks, format="csr"))
 

@@ -78,8 +78,8 @@ def _recur(ahead_LBG: jax.Array, recurrent_HG: jax.Array, compute: Compute) -> j
 
 
 def _recur_forward(ahead_LBG, recurrent_HG, compute):
-    # sigmoid(x) = (1 + tanh(x / 2)) / 2, so that one operation makes all gates: four of them joined keep
-    # a CPU from vectors, and take twice as long.
+    # sigmoid(x) = (1 + tanh(x / 2)) / 2, so that one operation makes all gates: four that are joined keep
+    # a CPU from computing in vectors.
     width = len(recurrent_HG)
     scale_1G = jnp.repeat(jnp.array([0.5, 0.5, 0.5, 1.0], ahead_LBG.dtype), width)[None]
 

@@ -76,9 +76,7 @@ def segment_data(data: Data, clicks: Clicks, split: ClickSplit, length: int, who
     columns = {"user": user, "start": start, "end": end}
     segments = {name: _narrow(np.concatenate(values)[order]) for name, values in columns.items()}
     latest = clicks.timestamp[split.train].max(initial=0)
-    # Rows are filled up with the clicks behind them, which may be later than all training.
-    age = np.maximum(latest - clicks.timestamp, 0) / 86_400
-    age = age if clicks.timed else np.zeros(len(clicks))
+    age = (latest - clicks.timestamp) / 86_400 if clicks.timed else np.zeros(len(clicks))
     begins = np.zeros(len(clicks), bool)
     begins[clicks.offsets[:-1][np.diff(clicks.offsets) > 0]] = True
     extra = {"age": jnp.asarray(age, jnp.float32), "begins": jnp.asarray(begins)}
@@ -137,7 +135,8 @@ def make_segment_gather(length: int) -> Gather:
             "mask": inside_BL,
             "target": jnp.where(inside_BL, data["item"][target_BL], PADDING),
             "counted": inside_BL & mask[:, None],
-            "age": data["age"][target_BL],
+            # What fills the row up may be later than all training.
+            "age": jnp.where(inside_BL, data["age"][target_BL], 0),
             "user": segments["user"],
         }
 
