@@ -61,67 +61,76 @@ class Lstm(nn.Module):
         kernel_EG = self.param("kernel", nn.initializers.xavier_uniform(), (size, 4 * width))
         recurrent_HG = self.param("recurrent", nn.initializers.orthogonal(), (width, 4 * width))
         bias_G = self.param("bias", _forget_first, (4 * width,))
-        # What needs no state is one product over all positions.
-        ahead_LBG = product(jnp.swapaxes(inputs_BLE, 0, 1), kernel_EG, self.compute)
-        ahead_LBG = ahead_LBG + bias_G[None, None]
-        return jnp.swapaxes(_recur(ahead_LBG, recurrent_HG, self.compute), 0, 1)
+        # One product a position of both: a product over all positions ahead writes an array of 4 H numbers
+        # for each, which costs more than it saves.
+        kernel_JG = jnp.concatenate([kernel_EG, recurrent_HG])
+        inputs_LBE = jnp.swapaxes(inputs_BLE, 0, 1)
+        return jnp.swapaxes(_recur(inputs_LBE, kernel_JG, bias_G[None], self.compute), 0, 1)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _recur(ahead_LBG: jax.Array, recurrent_HG: jax.Array, compute: Compute) -> jax.Array:
-    """The LSTM's outputs [L, B, H] from x W + b and U.
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _recur(
+    inputs_LBE: jax.Array, kernel_JG: jax.Array, bias_1G: jax.Array, compute: Compute
+) -> jax.Array:
+    """The LSTM's outputs [L, B, H] from x, W above U (J = E + H) and b.
 
-    Its gradient is written out: the derivative of a scan would compute gates again, and add U's
-    gradient up position by position instead of in one product (a fifth more time on two cores).
+    Its gradient is written out: the derivative of a scan would compute gates again, and keep more.
     """
-    return _recur_forward(ahead_LBG, recurrent_HG, compute)[0]
+    return _recur_forward(inputs_LBE, kernel_JG, bias_1G, compute)[0]
 
 
-def _recur_forward(ahead_LBG, recurrent_HG, compute):
+def _recur_forward(inputs_LBE, kernel_JG, bias_1G, compute):
     # sigmoid(x) = (1 + tanh(x / 2)) / 2, so that one operation makes all gates: four that are joined keep
     # a CPU from computing in vectors.
-    width = len(recurrent_HG)
-    scale_1G = jnp.repeat(jnp.array([0.5, 0.5, 0.5, 1.0], ahead_LBG.dtype), width)[None]
+    width = kernel_JG.shape[1] // 4
+    scale_1G = jnp.repeat(jnp.array([0.5, 0.5, 0.5, 1.0], inputs_LBE.dtype), width)[None]
 
-    def step(carry, ahead_BG):
-        hidden_BH, before_BH = carry
-        gates_BG = ahead_BG + product(hidden_BH, recurrent_HG, compute)
+    def step(carry, input_BE):
+        hidden_BH, cell_BH = before = carry
+        joined_BJ = jnp.concatenate([input_BE, hidden_BH], -1)
+        gates_BG = product(joined_BJ, kernel_JG, compute) + bias_1G
         gates_BG = jnp.tanh(gates_BG * scale_1G) * scale_1G + (1 - scale_1G)
         i, f, o, g = jnp.split(gates_BG, 4, -1)
-        cell_BH = f * before_BH + i * g
+        cell_BH = f * cell_BH + i * g
         squashed_BH = jnp.tanh(cell_BH)
         hidden_BH = o * squashed_BH
-        return (hidden_BH, cell_BH), (hidden_BH, gates_BG, before_BH, squashed_BH)
+        return (hidden_BH, cell_BH), (hidden_BH, (*before, gates_BG, squashed_BH))
 
-    zeros_BH = jnp.zeros((ahead_LBG.shape[1], width), ahead_LBG.dtype)
-    _, kept = jax.lax.scan(step, (zeros_BH, zeros_BH), ahead_LBG)
-    return kept[0], (recurrent_HG, *kept)
+    zeros_BH = jnp.zeros((inputs_LBE.shape[1], width), inputs_LBE.dtype)
+    _, (hidden_LBH, kept) = jax.lax.scan(step, (zeros_BH, zeros_BH), inputs_LBE)
+    return hidden_LBH, (inputs_LBE, kernel_JG, kept)
 
 
 def _recur_backward(compute, residuals, gradient_LBH):
-    recurrent_HG, hidden_LBH, gates_LBG, before_LBH, squashed_LBH = residuals
+    inputs_LBE, kernel_JG, kept = residuals
+    size = inputs_LBE.shape[-1]
 
     def step(carry, given):
-        hidden_BH, cell_BH = carry  # gradients of what the position hands on
-        out_BH, gates_BG, before_BH, squashed_BH = given
+        # Gradients of what the position hands on, and of the parameters by the positions after it.
+        hidden_BH, cell_BH, kernel_JG_sum, bias_1G = carry
+        out_BH, input_BE, (hidden_before_BH, cell_before_BH, gates_BG, squashed_BH) = given
         i, f, o, g = jnp.split(gates_BG, 4, -1)
         hidden_BH = hidden_BH + out_BH
         cell_BH = cell_BH + hidden_BH * o * (1 - squashed_BH**2)
         by_gate = (
             cell_BH * g * i * (1 - i),
-            cell_BH * before_BH * f * (1 - f),
+            cell_BH * cell_before_BH * f * (1 - f),
             hidden_BH * squashed_BH * o * (1 - o),
             cell_BH * i * (1 - g**2),
         )
-        ahead_BG = jnp.concatenate(by_gate, -1)
-        return (product(ahead_BG, recurrent_HG.T, compute), cell_BH * f), ahead_BG
+        gates_BG = jnp.concatenate(by_gate, -1)
+        joined_BJ = jnp.concatenate([input_BE, hidden_before_BH], -1)
+        kernel_JG_sum = kernel_JG_sum + product(joined_BJ.T, gates_BG, compute)
+        bias_1G = bias_1G + gates_BG.sum(0, keepdims=True)
+        joined_BJ = product(gates_BG, kernel_JG.T, compute)
+        carry = (joined_BJ[:, size:], cell_BH * f, kernel_JG_sum, bias_1G)
+        return carry, joined_BJ[:, :size]
 
     zeros_BH = jnp.zeros_like(gradient_LBH[0])
-    given = (gradient_LBH, gates_LBG, before_LBH, squashed_LBH)
-    _, ahead_LBG = jax.lax.scan(step, (zeros_BH, zeros_BH), given, reverse=True, unroll=2)
-    before_PH = hidden_LBH[:-1].reshape(-1, hidden_LBH.shape[-1])
-    recurrent_HG = product(before_PH.T, ahead_LBG[1:].reshape(-1, ahead_LBG.shape[-1]), compute)
-    return ahead_LBG, recurrent_HG
+    start = (zeros_BH, zeros_BH, jnp.zeros_like(kernel_JG), jnp.zeros_like(kernel_JG[:1]))
+    given = (gradient_LBH, inputs_LBE, kept)
+    carry, inputs_LBE = jax.lax.scan(step, start, given, reverse=True)
+    return inputs_LBE, *carry[2:]
 
 
 _recur.defvjp(_recur_forward, _recur_backward)
