@@ -139,7 +139,7 @@ def train_on(devices: Devices, settings: Train) -> None:
     data = replicated(device_rows(rows), devices)
     slots = slots_for_batches(np.asarray(rows.offsets), settings.batch_size)
     columns = columns_for_batches(rows, items, settings.batch_size)
-    pays = rated_pays(items, columns, settings.refeed) and jax.default_backend() == "cpu"
+    pays = rated_pays(items, columns) and jax.default_backend() == "cpu"
     dense = settings.form == "dense" or (settings.form == "auto" and not pays)
     model = Autoencoder(
         items,

@@ -72,14 +72,15 @@ def loss_of_rated(
     Returns (sum, count, outputs [B, M] without gradient). Exact while `batch["given"]` holds all ratings
     of the batch, of at most `columns` items, which `batch["rated"]` marks.
     """
-    size = len(batch["user"])
-    items_U, ratings_BU, known_BU = rated_items(batch["given"], batch["rated"], size, columns)
+    given, size = batch["given"], len(batch["user"])
+    items_U, ratings_BU, cell_P = rated_items(given, batch["rated"], size, columns)
     last_BH = model.apply(
         params, ratings_BU, True, items_U, method="last_hidden", rngs=_streams(key)
     )
-    score_BU = model.apply(params, last_BH, items_U, method="everything")
+    score_P = model.apply(params, last_BH, items_U, cell_P, method="at_cells")
     outputs_BM = model.apply(params, last_BH, method="everything")
-    return *squared_error(score_BU, ratings_BU, known_BU), jax.lax.stop_gradient(outputs_BM)
+    known_P = cell_P < ratings_BU.size
+    return *squared_error(score_P, given.rating, known_P), jax.lax.stop_gradient(outputs_BM)
 
 
 def loss_of_rectangle(
@@ -143,12 +144,9 @@ def _rated_or_dense(model: Autoencoder, slots: int, columns: int, dense: Gradien
     return gradient
 
 
-def rated_pays(items: int, columns: int, refeed: int) -> bool:
-    """Whether a batch leaves enough items unrated for the smaller products (measured on 2 CPU cores).
-
-    A re-fed step asks for all outputs of the first, which saves less.
-    """
-    return columns < (0.8 if refeed == 0 else 0.6) * items
+def rated_pays(items: int, columns: int) -> bool:
+    """Whether a batch leaves enough items unrated for the smaller products (measured on 2 CPU cores)."""
+    return columns < 0.8 * items
 
 
 def predict_pairs(

@@ -192,11 +192,18 @@ def test_a_batch_that_does_not_fit_its_slots_is_computed_densely():
         jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), state, states[0])
 
 
-def test_columns_hold_the_likely_batch():
-    rows = toy_rows(users=300, items=200)
-    columns = columns_for_batches(rows, 200, 2)
-    assert columns % 128 == 0 and columns in (128, 256)
-    assert columns_for_batches(rows, 200, 64) == 256
+def test_columns_hold_nearly_all_batches_and_little_more():
+    rows = toy_rows(users=300, items=1000)
+    columns = columns_for_batches(rows, 1000, 2)
+    generator, numbers = np.random.default_rng(1), []
+    for _ in range(300):
+        users = generator.choice(300, 2, replace=False)
+        given = [rows.item[rows.offsets[u] : rows.offsets[u + 1]] for u in users]
+        numbers.append(len(np.unique(np.concatenate(given))))
+    assert columns % 64 == 0
+    assert np.mean(np.array(numbers) <= columns) > 0.9
+    assert np.mean(np.array(numbers) <= columns - 128) < 0.97
+    assert columns_for_batches(toy_rows(users=300, items=200), 200, 64) == 256  # all of 200
 
 
 def test_slots_hold_the_likely_batch_and_never_more_than_the_largest():

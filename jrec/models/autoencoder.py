@@ -124,11 +124,23 @@ class Autoencoder(nn.Module):
         sum_BH = jax.ops.segment_sum(parts_PH, row_P, batch_size, indices_are_sorted=True)
         return self._middle(sum_BH + bias_1H, train)
 
-    def everything(self, last_BH: jax.Array, items_U: jax.Array | None = None) -> jax.Array:
-        """The layer before the last [B, h1] -> predictions of all items [B, M], or of some [B, U]."""
+    def everything(self, last_BH: jax.Array) -> jax.Array:
+        """The layer before the last [B, h1] -> predictions of all items [B, M]."""
         kernel_MH, bias_1M = self._decoder(0)
-        bias_1M = bias_1M if items_U is None else _rows(bias_1M[0], items_U)[None]
-        return self._last(product(last_BH, _rows(kernel_MH, items_U).T, self.compute) + bias_1M)
+        return self._last(product(last_BH, kernel_MH.T, self.compute) + bias_1M)
+
+    def at_cells(self, last_BH: jax.Array, items_U: jax.Array, cell_P: jax.Array) -> jax.Array:
+        """The layer before the last [B, h1] -> predictions of some items at many places [P].
+
+        One product; bias, activation and their gradients are computed at the places alone.
+
+        Args:
+            items_U: as for `last_hidden`. cell_P: int32 [P], b * U + u; B * U or more: none.
+        """
+        kernel_MH, bias_1M = self._decoder(0)
+        score_BU = product(last_BH, _rows(kernel_MH, items_U).T, self.compute)
+        bias_P = _rows(bias_1M[0], items_U)[cell_P % len(items_U)]
+        return self._last(score_BU.reshape(-1).at[cell_P].get(mode="fill", fill_value=0) + bias_P)
 
     def at(self, last_BH: jax.Array, row_P: jax.Array, item_P: jax.Array) -> jax.Array:
         """The layer before the last [B, h1] -> predictions at pairs of int32 [P] and [P] alone."""

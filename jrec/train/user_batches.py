@@ -108,8 +108,9 @@ def rated_items(
         given: all ratings of the batch. rated_M: bool [M], from `which_rated`. batch_size: B. columns: U.
 
     Returns:
-        items int32 [U], rising, M in what is left over; ratings float32 [B, U] and known bool [B, U] as
-        `rating_rectangle`. Items beyond the U-th are left out.
+        items int32 [U], rising, M in what is left over; ratings float32 [B, U], 0 where there is none;
+        each rating's cell in it int32 [P], b * U + u, and B * U for what is none. Items beyond the U-th
+        are left out.
     """
     items = len(rated_M)
     place_M = jnp.cumsum(rated_M) - 1
@@ -117,11 +118,8 @@ def rated_items(
     column_P = place_M[given.item]
     inside_P = given.mask & (column_P < columns)
     cell_P = jnp.where(inside_P, given.row * columns + column_P, batch_size * columns)
-    ratings = jnp.full(batch_size * columns, jnp.nan).at[cell_P].set(given.rating, mode="drop")
-    ratings_BU = ratings.reshape(batch_size, columns)
-    known_BU = ~jnp.isnan(ratings_BU)
-    ratings_BU = jnp.where(known_BU, ratings_BU, 0)
-    return items_U.astype(jnp.int32), ratings_BU, known_BU
+    ratings = jnp.zeros(batch_size * columns).at[cell_P].set(given.rating, mode="drop")
+    return items_U.astype(jnp.int32), ratings.reshape(batch_size, columns), cell_P
 
 
 def gather_users(data: Any, positions: jax.Array, mask: jax.Array) -> dict[str, Any]:
@@ -130,17 +128,18 @@ def gather_users(data: Any, positions: jax.Array, mask: jax.Array) -> dict[str, 
 
 
 def columns_for_batches(rows: RatingRows, items: int, batch_size: int) -> int:
-    """Different items that nearly any random batch has at most; a multiple of 128.
+    """Different items that most random batches have at most; a multiple of 64.
 
-    5% above the most of 50 random batches (drawn with seed 0).
+    The largest but 6 of 200 random batches (drawn with seed 0): room for the very largest would cost every
+    batch more than computing three in a hundred densely does.
     """
     generator, users = np.random.default_rng(0), len(rows.offsets) - 1
-    most = 0
-    for _ in range(50):
+    numbers = []
+    for _ in range(200):
         batch = generator.choice(users, min(batch_size, users), replace=False)
         rated = np.concatenate([rows.item[rows.offsets[u] : rows.offsets[u + 1]] for u in batch])
-        most = max(most, len(np.unique(rated)))
-    return min(-(-int(1.05 * most + 1) // 128) * 128, -(-items // 128) * 128)
+        numbers.append(len(np.unique(rated)))
+    return -(-max(sorted(numbers)[-7], 1) // 64) * 64
 
 
 def slots_for_batches(offsets: np.ndarray, batch_size: int) -> int:
