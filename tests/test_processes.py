@@ -53,14 +53,27 @@ def two_free_ports():
             return port
 
 
-def start(folder):
+def by_address():
+    """Flags and variables of each process, where all are told of process 0."""
+    flags = ["--coordinator", f"localhost:{two_free_ports()}", "--processes", "2", "--process"]
+    return [([*flags, str(process)], {}) for process in range(2)]
+
+
+def by_slurm():
+    """The same where SLURM has started them and left these variables."""
+    # JAX makes a port of the last digits of the job's number.
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost"}
+    flags, job = ["--coordinator", "auto"], job | {"SLURM_NTASKS": "2"}
+    places = [{"SLURM_PROCID": str(k), "SLURM_LOCALID": str(k)} for k in range(2)]
+    return [(flags, job | place) for place in places]
+
+
+def start(folder, told=by_address):
     """Two processes of one run."""
-    address = f"localhost:{two_free_ports()}"
     environment = os.environ | {
         "XLA_FLAGS": re.sub(r"(device_count)=\d+", r"\1=2", os.environ["XLA_FLAGS"]),
         "JAX_PLATFORMS": "cpu",
     }
-    several = ["--run-dir", str(folder), "--coordinator", address, "--processes", "2"]
     return [
         subprocess.Popen(
             [
@@ -68,16 +81,16 @@ def start(folder):
                 "-m",
                 "experiments.fusion",
                 *TRAIN,
-                *several,
-                "--process",
-                str(process),
+                "--run-dir",
+                str(folder),
+                *flags,
             ],
-            env=environment,
+            env=environment | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for process in range(2)
+        for flags, variables in told()
     ]
 
 
@@ -109,8 +122,9 @@ def alone(tmp_path_factory):
     return folder
 
 
-def test_two_processes_of_two_devices_give_the_one_process_result(alone, tmp_path):
-    running = start(tmp_path / "run")
+@pytest.mark.parametrize("told", [by_address, by_slurm])
+def test_two_processes_of_two_devices_give_the_one_process_result(alone, tmp_path, told):
+    running = start(tmp_path / "run", told)
     said = [process.communicate(timeout=300)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0], said
     same_run(tmp_path / "run", alone)
