@@ -1,16 +1,24 @@
 """Collaborative filtering for lists: cosine neighbours on the binary matrix, by item or by user."""
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
 from jrec.baselines.interactions import interaction_matrix
 
-_BLOCK = 512  # rows whose similarities to all others exist at one time, in each thread
+_BLOCK = 128  # rows whose similarities to all others exist at one time, in each thread
 _THREADS = 4
+_USERS_AT_ONCE = 4096  # whose rows exist densely while they are packed to bits
+_WORDS_A_PAIR = (
+    16  # words of bits that are compared in less time than SciPy takes to count a pair once
+)
+_MOST_WORDS = 2**28
 
 
 @dataclass(frozen=True)
@@ -57,13 +65,15 @@ def fit_item_neighbours(
         neighbours: how many items are kept for each. shrinkage: in users.
     """
     history = interaction_matrix(user, item, users, items)
-    by_item = history.T.tocsr()
+    count_M = np.bincount(history.indices, minlength=items)
+    common = (_common_of_bits if _bits_pay(history) else _common_of_lists)(history)
 
     def nearest(first: int) -> sparse.csr_array:
-        rows = np.arange(first, min(first + _BLOCK, items))
-        return _nearest(by_item, rows, neighbours, shrinkage)
+        rows_B = np.arange(first, min(first + _BLOCK, items))
+        similarity_BM = _shrunk_cosine(common(rows_B), count_M, rows_B, shrinkage)
+        return _nearest(similarity_BM, neighbours)
 
-    # SciPy's products run beside each other.
+    # NumPy, SciPy and XLA leave Python's lock while they work.
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         blocks = list(pool.map(nearest, range(0, items, _BLOCK)))
     return ItemNeighbours(history, sparse.vstack(blocks, format="csr"))
@@ -93,8 +103,8 @@ def fit_user_neighbours(
 
 def score_user_neighbours(model: UserNeighbours, user_B: np.ndarray) -> np.ndarray:
     """float32 [B, items] for int user rows [B]: sum of the similarities of the neighbours who met it."""
-    nearest = _nearest(model.history, np.asarray(user_B), model.neighbours, model.shrinkage)
-    return (nearest @ model.history).toarray()
+    similarity_BN = shrunk_cosine(model.history, np.asarray(user_B), model.shrinkage)
+    return (_nearest(similarity_BN, model.neighbours) @ model.history).toarray()
 
 
 def shrunk_cosine(history: sparse.csr_array, rows_B: np.ndarray, shrinkage: float) -> np.ndarray:
@@ -105,7 +115,14 @@ def shrunk_cosine(history: sparse.csr_array, rows_B: np.ndarray, shrinkage: floa
             interactions counts less.
     """
     common_BV = (history[rows_B] @ history.T).toarray()
-    root_V = np.sqrt(np.diff(history.indptr), dtype=np.float32)
+    return _shrunk_cosine(common_BV, np.diff(history.indptr), rows_B, shrinkage)
+
+
+def _shrunk_cosine(
+    common_BV: np.ndarray, count_V: np.ndarray, rows_B: np.ndarray, shrinkage: float
+) -> np.ndarray:
+    common_BV = common_BV.astype(np.float32, copy=False)
+    root_V = np.sqrt(count_V, dtype=np.float32)
     product_BV = np.maximum(root_V[rows_B, None] * root_V, 1)  # rows without any have common = 0
     similarity_BV = common_BV / product_BV
     if shrinkage:
@@ -114,16 +131,60 @@ def shrunk_cosine(history: sparse.csr_array, rows_B: np.ndarray, shrinkage: floa
     return similarity_BV
 
 
-def _nearest(
-    history: sparse.csr_array, rows_B: np.ndarray, neighbours: int, shrinkage: float
-) -> sparse.csr_array:
-    """The largest `neighbours` of each row of `shrunk_cosine`, float32 [B, V]."""
-    similarity_BV = shrunk_cosine(history, rows_B, shrinkage)
+Common = Callable[[np.ndarray], np.ndarray]
+"""Item rows [B] -> how many users met each of them and each other item [B, M]."""
+
+
+def _common_of_lists(history: sparse.csr_array) -> Common:
+    by_item = history.T.tocsr()
+    return lambda rows_B: (by_item[rows_B] @ history).toarray()
+
+
+def _bits_pay(history: sparse.csr_array) -> bool:
+    """Whether comparing all users of all pairs of items takes less time than counting the pairs that occur."""
+    users, items = history.shape
+    pairs = (np.diff(history.indptr).astype(np.float64) ** 2).sum()
+    words = -(-users // 32) * items
+    return words * items < _WORDS_A_PAIR * pairs and words < _MOST_WORDS
+
+
+def _common_of_bits(history: sparse.csr_array) -> Common:
+    """A user is a bit of an item's words: both met him where the words' `and` has a one."""
+    users, items = history.shape
+    parts = []
+    for first in range(0, users, _USERS_AT_ONCE):
+        part = history[first : first + _USERS_AT_ONCE]
+        met_NM = np.zeros((-(-part.shape[0] // 32) * 32, -(-items // _BLOCK) * _BLOCK), bool)
+        met_NM[np.repeat(np.arange(part.shape[0]), np.diff(part.indptr)), part.indices] = True
+        bytes_W4M = np.packbits(met_NM, axis=0).reshape(-1, 4, met_NM.shape[1]).astype(np.uint32)
+        parts.append(np.bitwise_or.reduce([bytes_W4M[:, k] << 8 * k for k in range(4)]))
+    word_WM = jnp.asarray(np.concatenate(parts))
+
+    def common(rows_B: np.ndarray) -> np.ndarray:
+        return np.asarray(_ones_in_both(word_WM, jnp.int32(rows_B[0])))[: len(rows_B), :items]
+
+    return common
+
+
+@jax.jit
+def _ones_in_both(word_WM: jax.Array, first: jax.Array) -> jax.Array:
+    """int32 [_BLOCK, M]: ones that columns from `first` on and all columns have in the same places."""
+    word_WB = jax.lax.dynamic_slice_in_dim(word_WM, first, _BLOCK, 1)
+
+    def add(w: jax.Array, sum_BM: jax.Array) -> jax.Array:
+        both_BM = word_WB[w][:, None] & word_WM[w][None]
+        return sum_BM + jax.lax.population_count(both_BM).astype(jnp.int32)
+
+    return jax.lax.fori_loop(0, len(word_WM), add, jnp.zeros((_BLOCK, word_WM.shape[1]), jnp.int32))
+
+
+def _nearest(similarity_BV: np.ndarray, neighbours: int) -> sparse.csr_array:
+    """The `neighbours` largest of each row that are above 0, of equal ones those of lower rows."""
     kept = min(neighbours, similarity_BV.shape[1])
-    column_BK = np.argpartition(similarity_BV, -kept, axis=1)[:, -kept:]
-    value_BK = np.take_along_axis(similarity_BV, column_BK, 1)
-    row_BK = np.broadcast_to(np.arange(len(rows_B))[:, None], column_BK.shape)
-    found_BK = value_BK > 0
-    return sparse.csr_array(
-        (value_BK[found_BK], (row_BK[found_BK], column_BK[found_BK])), shape=similarity_BV.shape
-    )
+    least_B1 = np.partition(similarity_BV, -kept, axis=1)[:, -kept, None]
+    found_BV = (similarity_BV >= least_B1) & (similarity_BV > 0)
+    for row in np.flatnonzero(found_BV.sum(1) > kept):
+        level_V = similarity_BV[row] == least_B1[row]
+        spare = found_BV[row].sum() - kept
+        found_BV[row, np.flatnonzero(level_V)[-spare:]] = False
+    return sparse.csr_array(np.where(found_BV, similarity_BV, 0))
