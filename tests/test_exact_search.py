@@ -120,10 +120,10 @@ def test_lists_are_exact_though_the_maxima_of_groups_are_rounded(monkeypatch, to
     maxima = exact._group_maxima
 
     def rounded(table, query_BD, G):
-        true_BG = maxima(table, query_BD, G)
-        signs = np.random.default_rng(0).choice([-1, 1], true_BG.shape).astype(np.float32)
+        true_GB = maxima(table, query_BD, G)
+        signs = np.random.default_rng(0).choice([-1, 1], true_GB.shape).astype(np.float32)
         error_B = jnp.sqrt(1 + (query_BD**2).sum(1)) * table.norm * (D + 1) * 2.0**-24
-        return true_BG + signs * error_B[:, None]
+        return true_GB + signs * error_B[None]
 
     monkeypatch.setattr(exact, "_group_maxima", rounded)
     monkeypatch.setattr(exact, "_SPARE_GROUPS", 0)

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -123,7 +123,7 @@ class Mine:
     batch: int = 256
     """Users searched for together."""
     first: int | None = None
-    """Stop after the parts (of 8,192) that hold so many users, with all users in memory."""
+    """List only so many of the users, with all users in memory."""
     folder: Path | None = None
     """Where the file goes; a temporary folder by default."""
 
@@ -300,23 +300,15 @@ def mine_lists(
         histories,
         batch=batch,
     )
-    source(0, batch)  # compiles
+    source(0, min(users, 8192))  # compiles for histories of every length
     start = time.perf_counter()
     path = Path(folder) / "lists.parquet"
-    done = write_lists(path, "user", np.arange(users), np.arange(items), source, {"made": True})
-    reached = 0
-
-    def counted() -> Iterator[int]:
-        nonlocal reached
-        for reached in done:
-            yield reached
-            if first is not None and first <= reached < users:
-                return
-
-    watch_lists(counted(), users, "users", Console(stderr=True))
+    listed = np.arange(users if first is None else first)
+    done = write_lists(path, "user", listed, np.arange(items), source, {"made": True})
+    watch_lists(done, len(listed), "users", Console(stderr=True))
     seconds = time.perf_counter() - start
     size = sum(file.stat().st_size for file in Path(folder).rglob("*.parquet"))
-    return {"users_per_s": reached / seconds, "listed": reached, "file_mb": size / 1e6}
+    return {"users_per_s": len(listed) / seconds, "listed": len(listed), "file_mb": size / 1e6}
 
 
 def memory(settings: Memory) -> None:

@@ -22,6 +22,7 @@ _HIGHEST = jax.lax.Precision.HIGHEST  # a GPU's TF32 would move scores by 1e-3
 _SPARE_GROUPS = 16  # beyond K, so that rounding hardly ever leaves the choice of groups in doubt
 SEEN_LENGTHS = tuple(8 * 4**power for power in range(12))
 """Lengths to pad seen items to, so that few shapes are compiled."""
+_BLOCK_SCORES = 2**19  # 2 MiB
 _PADDING = 64  # item rows come in multiples of it; any group size divides it
 
 
@@ -129,9 +130,9 @@ def exact_top_k(
     if P < 4 * C * G:  # too few groups for a choice to pay
         return _padded(*_rank_all(table, query_BD, K, seen_BL, seen_mask_BL), count)
 
-    top_BC, group_BC = jax.lax.top_k(_group_maxima(table, query_BD, G), C)
-    if queries_at_once is None and jax.default_backend() != "cpu":
-        queries_at_once = min(64, len(query_BD))
+    group_BC, left_out_B = _choose_groups(_group_maxima(table, query_BD, G), C)
+    if queries_at_once is None:
+        queries_at_once = min(16 if jax.default_backend() == "cpu" else 64, len(query_BD))
     rank = partial(_rank_groups, table, K, G)
     row_BK, score_BK = jax.lax.map(
         lambda parts: rank(*parts),
@@ -142,7 +143,6 @@ def exact_top_k(
     # rounding, still belong to the list, every score is looked at instead.
     norm_B = jnp.sqrt(1 + (query_BD**2).sum(1))
     error_B = 2 * _rounding(query_BD.shape[1]) * norm_B * table.norm
-    left_out_B = top_BC.min(1)
     sure_B = (left_out_B == -jnp.inf) | (left_out_B + error_B < score_BK.min(1))
     row_BK, score_BK = jax.lax.cond(
         sure_B.all(),
@@ -196,16 +196,81 @@ def merge_top_k(parts: Sequence[Ranked], first_rows: Sequence[int]) -> Ranked:
 
 
 def _group_maxima(table: ItemTable, query_BD: jax.Array, G: int) -> jax.Array:
-    """The largest score of every G neighbouring items, [B, P / G]; one block of scores at a time."""
-    B, S = len(query_BD), table.block_rows
+    """The largest score of every G neighbouring items, [P / G, B]; one block of scores at a time."""
+    (B, D), S = query_BD.shape, table.block_rows
+    while B * S > _BLOCK_SCORES and S % (2 * _PADDING) == 0:
+        S //= 2
+    query_DB = query_BD.T
 
     def one_block(_: None, block: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
         weight_SD, bias_S = block
-        score_SB = jax.lax.dot(weight_SD, query_BD.T, precision=_HIGHEST) + bias_S[:, None]
+        score_SB = jax.lax.dot(weight_SD, query_DB, precision=_HIGHEST) + bias_S[:, None]
         return None, score_SB.reshape(S // G, G, B).max(1)
 
-    blocks = (table.weights.reshape(-1, S, table.weights.shape[1]), table.biases.reshape(-1, S))
-    return jax.lax.scan(one_block, None, blocks)[1].reshape(-1, B).T
+    blocks = (table.weights.reshape(-1, S, D), table.biases.reshape(-1, S))
+    return jax.lax.scan(one_block, None, blocks)[1].reshape(-1, B)
+
+
+def _choose_groups(maximum_GB: jax.Array, C: int) -> tuple[jax.Array, jax.Array]:
+    """Up to C groups of the largest maxima for each query, and what no maximum left out is above.
+
+    Returns: int32 [B, C], rising, of which those beyond the last group stand for none; float32 [B].
+    """
+    if jax.default_backend() != "cpu":
+        top_BC, group_BC = jax.lax.top_k(maximum_GB.T, C)
+        return jnp.sort(group_BC, 1), top_BC[:, -1]
+    # A CPU's `top_k` keeps a heap of indices, for one query after the other. Here families of F groups
+    # are chosen first, then groups of these, as few numbers of each.
+    groups, B = maximum_GB.shape
+    F = 2 ** max(1, round(math.log2(groups / C) / 2))
+    maximum_BNF = jnp.pad(maximum_GB, ((0, -groups % F), (0, 0)), constant_values=-jnp.inf).T
+    maximum_BNF = maximum_BNF.reshape(B, -1, F)
+    family_BC, others_B = _largest(maximum_BNF.max(2), C)
+    within_BCF = jax.vmap(lambda x_NF, n_C: x_NF.at[n_C].get(mode="fill", fill_value=-jnp.inf))(
+        maximum_BNF, family_BC
+    )
+    place_BC, rest_B = _largest(within_BCF.reshape(B, -1), C)
+    chosen_BC = jax.vmap(lambda n_C, c_C: n_C.at[c_C].get(mode="fill", fill_value=groups))(
+        family_BC, place_BC // F
+    )
+    return chosen_BC * F + place_BC % F, jnp.maximum(others_B, rest_B)
+
+
+def _largest(value_BN: jax.Array, C: int) -> tuple[jax.Array, jax.Array]:
+    """Places of the C largest of each row, by halving an interval of thresholds.
+
+    Returns: int32 [B, C], rising, N at the end where equals leave fewer than C above a threshold;
+    float32 [B], that no other value is above.
+    """
+    B, N = value_BN.shape
+    bits_BN = _ordered_bits(jax.lax.bitcast_convert_type(value_BN, jnp.int32))
+
+    # More than C values are above `low_B`, at most C above `high_B`; the two meet where it is C.
+    def halve(ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low_B, high_B = ends
+        middle_B = (low_B >> 1) + (high_B >> 1) + (low_B & high_B & 1)
+        above_B = (bits_BN > middle_B[:, None]).sum(1, dtype=jnp.int32)
+        return (
+            jnp.where(above_B >= C, middle_B, low_B),
+            jnp.where(above_B <= C, middle_B, high_B),
+        )
+
+    ends = jnp.full(B, -(2**31), jnp.int32), jnp.full(B, 2**31 - 1, jnp.int32)
+    _, threshold_B = jax.lax.while_loop(lambda ends: (ends[0] + 1 < ends[1]).any(), halve, ends)
+    # Running counts of what is chosen, by a product within each 32 and a sum over the 32s.
+    chosen_BN = jnp.pad(bits_BN > threshold_B[:, None], ((0, 0), (0, -N % 32)))
+    within = chosen_BN.reshape(-1, 32).astype(jnp.float32) @ jnp.triu(jnp.ones((32, 32)))
+    within = within.reshape(B, -1, 32)
+    before = jnp.cumsum(within[..., -1], 1) - within[..., -1]
+    count_BN = (within + before[..., None]).reshape(B, -1)[:, :N]
+    slot_C = jnp.arange(1, C + 1, dtype=jnp.float32)
+    place_BC = jax.vmap(lambda count_N: jnp.searchsorted(count_N, slot_C))(count_BN)
+    return place_BC, jax.lax.bitcast_convert_type(_ordered_bits(threshold_B), jnp.float32)
+
+
+def _ordered_bits(bits: jax.Array) -> jax.Array:
+    """A float32's bits as an int32 that is ordered as the floats are, and back."""
+    return jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
 
 
 def _rank_groups(
@@ -218,10 +283,10 @@ def _rank_groups(
     seen_mask_L: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """Rows and scores [K] of one query, out of the chosen groups."""
-    group_C = jnp.sort(group_C)  # so that the first place of equal scores is the lowest row
-    weight_CGD = table.weights.reshape(-1, G, len(query_D))[group_C]
+    weight_CGD = table.weights.reshape(-1, G, len(query_D)).at[group_C].get(mode="clip")
     # Not a matrix product: that may round equal items differently at its edges.
-    score_CG = (weight_CGD * query_D[None, None]).sum(-1) + table.biases.reshape(-1, G)[group_C]
+    bias_CG = table.biases.reshape(-1, G).at[group_C].get(mode="fill", fill_value=-jnp.inf)
+    score_CG = (weight_CGD * query_D[None, None]).sum(-1) + bias_CG
     place_L = jnp.searchsorted(group_C, seen_L // G)
     hit_L = seen_mask_L & (group_C.at[place_L].get(mode="fill", fill_value=-1) == seen_L // G)
     score_CG = score_CG.at[jnp.where(hit_L, place_L, len(group_C)), seen_L % G].set(

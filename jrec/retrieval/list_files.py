@@ -8,6 +8,7 @@ import hashlib
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,8 @@ from jrec.files import plain, read_json, replacing, write_json
 
 if TYPE_CHECKING:  # slow to import
     import pandas as pd
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
 
 # Of lists [start, stop): what they hold.
 ListSource = Callable[[int, int], "Lists"]
@@ -91,15 +94,21 @@ def write_lists(
     record = {"key": key, "lists": len(key_ids), "chunk": chunk, **settings}
     record |= {"key_ids": _digest(key_ids), "item_ids": _digest(item_ids)}
     _open_parts(folder, plain(record))
-    parts = []
-    for start in range(0, max(len(key_ids), 1), chunk):
-        stop = min(start + chunk, len(key_ids))
-        parts.append(folder / f"{len(parts):06d}{path.suffix}")
-        if not parts[-1].exists():
-            frame = _frame(key, key_ids[start:stop], item_ids, lists(start, stop))
-            with replacing(parts[-1]) as temporary:
-                _write_part(temporary, frame)
-        yield stop
+    starts = range(0, max(len(key_ids), 1), chunk)
+    parts = [folder / f"{number:06d}{path.suffix}" for number in range(len(starts))]
+    with ThreadPoolExecutor(1) as writer:
+        written = writer.submit(lambda: None)
+        for start, part in zip(starts, parts, strict=True):
+            ids = key_ids[start : start + chunk]
+            # Made while the part before is written.
+            some = None if part.exists() else lists(start, start + len(ids))
+            written.result()
+            if start > 0:
+                yield start
+            if some is not None:
+                written = writer.submit(_write_part, part, key, ids, item_ids, some)
+        written.result()
+        yield len(key_ids)
     whole = folder / f"whole{path.suffix}"
     _join(parts, whole, [key, *_COLUMNS])
     whole.replace(path)
@@ -158,19 +167,42 @@ def watch_lists(done: Iterable[int], total: int, what: str, console: Console) ->
 _COLUMNS = ("rank", "item", "score", "rule")
 
 
-def _frame(key: str, key_ids: np.ndarray, item_ids: np.ndarray, lists: Lists) -> "pd.DataFrame":
-    import pandas as pd  # slow to import
+def _write_part(
+    path: Path, key: str, key_ids: np.ndarray, item_ids: np.ndarray, lists: Lists
+) -> None:
+    mask_NK = lists.mask
+    list_E = np.repeat(np.arange(len(mask_NK)), mask_NK.sum(1))
+    rank_E = np.cumsum(mask_NK, 1, dtype=np.int32)[mask_NK]
+    row_E, score_E = lists.rows[mask_NK], lists.scores[mask_NK].astype(np.float32)
+    with replacing(path) as temporary:
+        if path.suffix == ".parquet":
+            import pyarrow as arrow  # slow to import
 
-    length_N = lists.mask.sum(1)
-    rank_NK = np.cumsum(lists.mask, 1, dtype=np.int32)
-    return pd.DataFrame(
-        {
-            key: np.repeat(key_ids, length_N),
-            "rank": rank_NK[lists.mask],
-            "item": item_ids[lists.rows[lists.mask]],
-            "score": lists.scores[lists.mask].astype(np.float32),
-            "rule": np.repeat(lists.rules, length_N),
-        }
+            def taken(values: np.ndarray, places: np.ndarray) -> arrow.Array:
+                array = arrow.array(values)
+                if arrow.types.is_string(array.type):  # what pandas writes, and reads faster
+                    array = array.cast(arrow.large_string())
+                return array.take(arrow.array(places))
+
+            rules = taken(lists.rules, list_E)
+            columns = [taken(key_ids, list_E), rank_E, taken(item_ids, row_E), score_E, rules]
+            table = arrow.table(columns, [key, *_COLUMNS])
+            with _parquet_writer(temporary, table.schema) as writer:
+                writer.write_table(table)
+        else:
+            import pandas as pd  # slow to import
+
+            columns = (key_ids[list_E], rank_E, item_ids[row_E], score_E, lists.rules[list_E])
+            frame = pd.DataFrame(dict(zip((key, *_COLUMNS), columns, strict=True)))
+            frame.to_csv(temporary, sep="\t", header=False, index=False, lineterminator="\n")
+
+
+def _parquet_writer(path: Path, schema: "arrow.Schema") -> "parquet.ParquetWriter":
+    import pyarrow.parquet as parquet
+
+    # Hardly any two scores are one, so a dictionary of them is only work.
+    return parquet.ParquetWriter(
+        path, schema, use_dictionary=[name for name in schema.names if name != "score"]
     )
 
 
@@ -192,13 +224,6 @@ def _open_parts(folder: Path, record: dict[str, Any]) -> None:
             )
 
 
-def _write_part(path: Path, frame: "pd.DataFrame") -> None:
-    if path.suffix == ".parquet":
-        frame.to_parquet(path, index=False)
-    else:
-        frame.to_csv(path, sep="\t", header=False, index=False, lineterminator="\n")
-
-
 def _join(parts: list[Path], whole: Path, columns: list[str]) -> None:
     if whole.suffix == ".tsv":
         with whole.open("wb") as out:
@@ -210,7 +235,7 @@ def _join(parts: list[Path], whole: Path, columns: list[str]) -> None:
     import pyarrow.parquet as parquet
 
     # A part is a row group: a list is never split, and memory stays that of one part.
-    with parquet.ParquetWriter(whole, parquet.read_schema(parts[0])) as writer:
+    with _parquet_writer(whole, parquet.read_schema(parts[0])) as writer:
         for part in parts:
             writer.write_table(parquet.read_table(part))
 

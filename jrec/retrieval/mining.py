@@ -6,6 +6,7 @@ gets a popular list, and the list's rule says so.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -14,9 +15,12 @@ import scipy.sparse
 
 from jrec.data.ragged import Ragged, pad
 from jrec.errors import InputError
-from jrec.retrieval.exact import SEEN_LENGTHS, ItemTable, exact_top_k, item_table
+from jrec.retrieval.exact import ItemTable, exact_top_k, item_table
 from jrec.retrieval.list_files import Lists, ListSource
 from jrec.retrieval.simple_lsh import unit_rows
+
+# Twice as many shapes as `SEEN_LENGTHS`, and fewer numbers to carry: a whole catalogue's users wait.
+_SEEN_LENGTHS = tuple(8 * 2**power for power in range(24))
 
 
 class Fallback(NamedTuple):
@@ -133,29 +137,39 @@ def personal_lists(
     seen_N = seen.lengths
 
     def lists(start: int, stop: int) -> Lists:
-        rows, scores, mask, rules = fallback_lists(fallback, start, stop, seen)
-        own = np.arange(start, stop)
-        if has_vector_N is not None:
-            own = own[has_vector_N[start:stop]]
+        own_N = np.ones(stop - start, bool) if has_vector_N is None else has_vector_N[start:stop]
+        own = start + np.flatnonzero(own_N)
         user_SD = np.asarray(user_vectors(start, stop), np.float32)
         bad = ~np.isfinite(user_SD[own - start]).all(1)
         if bad.any():
             raise InputError(
                 f"The vector of user row {own[bad][0]} is not finite; the training diverged, lower its rate."
             )
+        found = Lists(
+            np.empty((stop - start, count), np.int64),
+            np.empty((stop - start, count), np.float32),
+            np.empty((stop - start, count), bool),
+            np.full(stop - start, rule, object),
+        )
+        others = start + np.flatnonzero(~own_N)
+        for part, filling in zip(found, fallback_lists(fallback, others, seen), strict=True):
+            part[others - start] = filling
         own = own[np.argsort(seen_N[own], kind="stable")]
-        found = []
-        for first in range(0, len(own), batch):
-            some = own[first : first + batch]
+
+        def search(some: np.ndarray) -> None:
             # A short batch repeats its last user: one shape, one compilation.
-            some = np.pad(some, (0, batch - len(some)), mode="edge")
-            left_out = pad(seen, some, SEEN_LENGTHS) if seen_N[some].any() else (None, None)
-            queries = jnp.asarray(user_SD[some - start])
-            found.append((some - start, exact_top_k(table, queries, count, *left_out)))
-        for places, ranked in found:
-            rows[places], scores[places], mask[places] = map(np.asarray, ranked)
-        rules[own - start] = rule
-        return Lists(rows, scores, mask, rules.astype(np.str_))
+            full = np.pad(some, (0, batch - len(some)), mode="edge")
+            left_out = pad(seen, full, _SEEN_LENGTHS) if seen_N[full].any() else (None, None)
+            ranked = exact_top_k(table, jnp.asarray(user_SD[full - start]), count, *left_out)
+            for part, filling in zip(found, ranked, strict=False):
+                part[some - start] = np.asarray(filling)[: len(some)]
+
+        # Two at once: of a program's steps some keep but one core busy, others wait for memory.
+        with ThreadPoolExecutor(2) as pool:
+            batches = [own[first : first + batch] for first in range(0, len(own), batch)]
+            for _ in pool.map(search, batches):
+                pass
+        return found._replace(rules=found.rules.astype(np.str_))
 
     return lists
 
@@ -214,7 +228,7 @@ def cooccurrence_lists(
     transposed = clicks.T.tocsr()
 
     def lists(start: int, stop: int) -> Lists:
-        rows, scores, mask, rules = fallback_lists(fallback, start, stop, itself)
+        rows, scores, mask, rules = fallback_lists(fallback, np.arange(start, stop), itself)
         for first in range(start, stop, block):
             last = min(first + block, stop)
             together = (transposed[first:last] @ clicks).tocsr()
@@ -236,16 +250,19 @@ def cooccurrence_lists(
     return lists
 
 
-def fallback_lists(fallback: Fallback, start: int, stop: int, seen: Ragged) -> Lists:
-    """The fallback's lists of keys `start` to `stop`, without what each key has seen (by all keys).
+def fallback_lists(fallback: Fallback, keys: np.ndarray, seen: Ragged) -> Lists:
+    """The fallback's lists of some keys, int [N], without what each key has seen (by all keys).
 
     Arrays of their own, to be written over; rules are objects. A list may have gaps in its mask.
     """
-    rows, scores, mask, rules = (part[fallback.choice[start:stop]] for part in fallback.lists)
-    key_E = np.repeat(np.arange(stop - start), seen.lengths[start:stop])
-    item_E = seen.values[seen.offsets[start] : seen.offsets[stop]]
+    rows, scores, mask, rules = (part[fallback.choice[keys]] for part in fallback.lists)
+    start_N = seen.offsets[keys]
+    length_N = seen.offsets[keys + 1] - start_N
+    key_E = np.repeat(np.arange(len(keys)), length_N)
+    first_N = np.cumsum(length_N) - length_N
+    item_E = seen.values[np.arange(len(key_E)) + np.repeat(start_N - first_N, length_N)]
     items = int(max(rows.max(initial=0), item_E.max(initial=0))) + 1
-    place_NK = np.arange(stop - start)[:, None] * items + rows
+    place_NK = np.arange(len(keys))[:, None] * items + rows
     mask &= ~np.isin(place_NK, key_E * items + item_E)
     return Lists(rows, scores, mask, rules.astype(object))
 
