@@ -22,7 +22,7 @@ _HIGHEST = jax.lax.Precision.HIGHEST  # a GPU's TF32 would move scores by 1e-3
 _SPARE_GROUPS = 16  # beyond K, so that rounding hardly ever leaves the choice of groups in doubt
 SEEN_LENGTHS = tuple(8 * 4**power for power in range(12))
 """Lengths to pad seen items to, so that few shapes are compiled."""
-_BLOCK_SCORES = 2**19  # 2 MiB
+_BLOCK_SCORES = 2**18  # 1 MiB, a core's own cache
 _PADDING = 64  # item rows come in multiples of it; any group size divides it
 
 
@@ -82,6 +82,10 @@ def item_table(
         raise InputError("There are no items to search in; give at least one.")
     norm = largest_norm(weight_MD, bias_M)
     block_rows = _multiple(min(block_rows, M), _PADDING)
+    if block_rows < M and block_rows % 4096 == 0:
+        # Of the sizes that divide well, the one that leaves the least room at the end.
+        sizes = range(block_rows, block_rows // 2, -1024)
+        block_rows = min(sizes, key=lambda size: _multiple(M, size))
     weight_PD = np.zeros((_multiple(M, block_rows), D), np.float32)
     weight_PD[:M] = weight_MD
     bias_P = np.full(len(weight_PD), -np.inf, np.float32)
@@ -223,9 +227,9 @@ def _choose_groups(maximum_GB: jax.Array, C: int) -> tuple[jax.Array, jax.Array]
     # are chosen first, then groups of these, as few numbers of each.
     groups, B = maximum_GB.shape
     F = 2 ** max(1, round(math.log2(groups / C) / 2))
-    maximum_BNF = jnp.pad(maximum_GB, ((0, -groups % F), (0, 0)), constant_values=-jnp.inf).T
-    maximum_BNF = maximum_BNF.reshape(B, -1, F)
-    family_BC, others_B = _largest(maximum_BNF.max(2), C)
+    filled = jnp.pad(maximum_GB, ((0, -groups % F), (0, 0)), constant_values=-jnp.inf)
+    family_BC, others_B = _largest(filled.reshape(-1, F, B).max(1).T, C)
+    maximum_BNF = filled.T.reshape(B, -1, F)
     within_BCF = jax.vmap(lambda x_NF, n_C: x_NF.at[n_C].get(mode="fill", fill_value=-jnp.inf))(
         maximum_BNF, family_BC
     )
@@ -283,10 +287,13 @@ def _rank_groups(
     seen_mask_L: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """Rows and scores [K] of one query, out of the chosen groups."""
-    weight_CGD = table.weights.reshape(-1, G, len(query_D)).at[group_C].get(mode="clip")
+    # A group's rows are copied as one, and turned, so that the sums of many rows go side by side.
+    D = len(query_D)
+    weight_RD = table.weights.reshape(-1, G * D).at[group_C].get(mode="clip").reshape(-1, D)
+    weight_DR = jax.lax.optimization_barrier(weight_RD).T
     # Not a matrix product: that may round equal items differently at its edges.
-    bias_CG = table.biases.reshape(-1, G).at[group_C].get(mode="fill", fill_value=-jnp.inf)
-    score_CG = (weight_CGD * query_D[None, None]).sum(-1) + bias_CG
+    score_CG = (weight_DR * query_D[:, None]).sum(0).reshape(-1, G)
+    score_CG += table.biases.reshape(-1, G).at[group_C].get(mode="fill", fill_value=-jnp.inf)
     place_L = jnp.searchsorted(group_C, seen_L // G)
     hit_L = seen_mask_L & (group_C.at[place_L].get(mode="fill", fill_value=-1) == seen_L // G)
     score_CG = score_CG.at[jnp.where(hit_L, place_L, len(group_C)), seen_L % G].set(

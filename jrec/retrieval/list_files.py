@@ -9,6 +9,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,8 +29,6 @@ from jrec.files import plain, read_json, replacing, write_json
 
 if TYPE_CHECKING:  # slow to import
     import pandas as pd
-    import pyarrow as arrow
-    import pyarrow.parquet as parquet
 
 # Of lists [start, stop): what they hold.
 ListSource = Callable[[int, int], "Lists"]
@@ -96,7 +95,14 @@ def write_lists(
     _open_parts(folder, plain(record))
     starts = range(0, max(len(key_ids), 1), chunk)
     parts = [folder / f"{number:06d}{path.suffix}" for number in range(len(starts))]
-    with ThreadPoolExecutor(1) as writer:
+    whole = folder / f"whole{path.suffix}"
+    with _joining(whole, [key, *_COLUMNS]) as append, ThreadPoolExecutor(1) as writer:
+
+        def write(part: Path, ids: np.ndarray, some: Lists | None) -> None:
+            if some is not None:
+                _write_part(part, key, ids, item_ids, some)
+            append(part)
+
         written = writer.submit(lambda: None)
         for start, part in zip(starts, parts, strict=True):
             ids = key_ids[start : start + chunk]
@@ -105,12 +111,9 @@ def write_lists(
             written.result()
             if start > 0:
                 yield start
-            if some is not None:
-                written = writer.submit(_write_part, part, key, ids, item_ids, some)
+            written = writer.submit(write, part, ids, some)
         written.result()
         yield len(key_ids)
-    whole = folder / f"whole{path.suffix}"
-    _join(parts, whole, [key, *_COLUMNS])
     whole.replace(path)
     shutil.rmtree(folder)
 
@@ -177,6 +180,7 @@ def _write_part(
     with replacing(path) as temporary:
         if path.suffix == ".parquet":
             import pyarrow as arrow  # slow to import
+            from pyarrow import parquet
 
             def taken(values: np.ndarray, places: np.ndarray) -> arrow.Array:
                 array = arrow.array(values)
@@ -187,23 +191,15 @@ def _write_part(
             rules = taken(lists.rules, list_E)
             columns = [taken(key_ids, list_E), rank_E, taken(item_ids, row_E), score_E, rules]
             table = arrow.table(columns, [key, *_COLUMNS])
-            with _parquet_writer(temporary, table.schema) as writer:
-                writer.write_table(table)
+            # To be read once: neither compressed nor looked through for repeats, but where all are.
+            repeated = [key, "rank", "rule"]
+            parquet.write_table(table, temporary, compression="none", use_dictionary=repeated)
         else:
             import pandas as pd  # slow to import
 
             columns = (key_ids[list_E], rank_E, item_ids[row_E], score_E, lists.rules[list_E])
             frame = pd.DataFrame(dict(zip((key, *_COLUMNS), columns, strict=True)))
             frame.to_csv(temporary, sep="\t", header=False, index=False, lineterminator="\n")
-
-
-def _parquet_writer(path: Path, schema: "arrow.Schema") -> "parquet.ParquetWriter":
-    import pyarrow.parquet as parquet
-
-    # Hardly any two scores are one, so a dictionary of them is only work.
-    return parquet.ParquetWriter(
-        path, schema, use_dictionary=[name for name in schema.names if name != "score"]
-    )
 
 
 def _open_parts(folder: Path, record: dict[str, Any]) -> None:
@@ -224,20 +220,35 @@ def _open_parts(folder: Path, record: dict[str, Any]) -> None:
             )
 
 
-def _join(parts: list[Path], whole: Path, columns: list[str]) -> None:
-    if whole.suffix == ".tsv":
-        with whole.open("wb") as out:
+@contextmanager
+def _joining(whole: Path, columns: list[str]) -> Iterator[Callable[[Path], None]]:
+    """Gives a function that puts one part after the other into a new file."""
+    with ExitStack() as stack:
+        if whole.suffix == ".tsv":
+            out = stack.enter_context(whole.open("wb"))
             out.write("\t".join(columns).encode() + b"\n")
-            for part in parts:
+
+            def append(part: Path) -> None:
                 with part.open("rb") as file:
                     shutil.copyfileobj(file, out, 1 << 20)
-        return
-    import pyarrow.parquet as parquet
 
-    # A part is a row group: a list is never split, and memory stays that of one part.
-    with _parquet_writer(whole, parquet.read_schema(parts[0])) as writer:
-        for part in parts:
-            writer.write_table(parquet.read_table(part))
+        else:
+            from pyarrow import parquet
+
+            writer: parquet.ParquetWriter | None = None
+
+            def append(part: Path) -> None:
+                nonlocal writer
+                # A part is a row group: a list is never split, and memory stays that of one part.
+                table = parquet.read_table(part)
+                if writer is None:
+                    # Hardly any two scores are one, so a dictionary of them is only work.
+                    repeated = [name for name in columns if name != "score"]
+                    writer = parquet.ParquetWriter(whole, table.schema, use_dictionary=repeated)
+                    stack.enter_context(writer)
+                writer.write_table(table)
+
+        yield append
 
 
 def _digest(ids: np.ndarray) -> str:
