@@ -112,6 +112,42 @@ def test_ties_within_rounding_are_never_decided_by_the_choice_of_groups():
     assert np.array_equal(found.rows, np.tile(np.arange(20), (6, 1)))
 
 
+@given(
+    seed=st.integers(0, 30),
+    number=st.integers(9, 300),
+    count=st.integers(1, 8),
+    top=st.sampled_from([1, 20, None]),
+)
+def test_the_largest_of_rows_by_halving(seed, number, count, top):
+    generator = np.random.default_rng(seed)
+    value_BN = generator.standard_normal((6, number)).astype(np.float32)
+    if top is not None:  # equal values
+        value_BN = generator.integers(-top, top + 1, (6, number)).astype(np.float32) + 0.5
+    value_BN[0], value_BN[1, 3:], value_BN[2, :5] = -np.inf, -np.inf, 3e38
+    places, thresholds = map(np.asarray, exact._largest(jnp.asarray(value_BN), count))
+    for value_N, place_C, threshold in zip(value_BN, places, thresholds, strict=True):
+        chosen = place_C[place_C < number]
+        assert (np.diff(chosen) > 0).all() and (place_C[len(chosen) :] == number).all()
+        assert (value_N[chosen] > threshold).all()
+        assert (np.delete(value_N, chosen) <= threshold).all()
+        # All that are above the next one after them, and so all C where none are equal.
+        assert len(chosen) == (value_N > np.sort(value_N)[-count - 1]).sum()
+
+
+@pytest.mark.parametrize("queries", [1, 8, 9, 300])
+def test_lists_do_not_depend_on_how_many_queries_there_are(queries):
+    # One block of all items for a few queries, parts of a block for many.
+    generator = np.random.default_rng(5)
+    query_BD, weight_MD = (
+        generator.standard_normal((rows, 33)).astype(np.float32) for rows in (300, 20_000)
+    )
+    table = item_table(weight_MD, block_rows=4096)
+    whole = exact_top_k(table, query_BD, 20)
+    part = exact_top_k(table, query_BD[:queries], 20)
+    for one, other in zip(whole, part, strict=True):
+        assert np.array_equal(one[:queries], other)
+
+
 @pytest.mark.parametrize("top", [3, 1000])
 def test_lists_are_exact_though_the_maxima_of_groups_are_rounded(monkeypatch, top):
     # Maxima as wrong as a product's rounding can make them: they mislead the choice of groups.

@@ -22,7 +22,9 @@ _HIGHEST = jax.lax.Precision.HIGHEST  # a GPU's TF32 would move scores by 1e-3
 _SPARE_GROUPS = 16  # beyond K, so that rounding hardly ever leaves the choice of groups in doubt
 SEEN_LENGTHS = tuple(8 * 4**power for power in range(12))
 """Lengths to pad seen items to, so that few shapes are compiled."""
-_BLOCK_SCORES = 2**18  # 1 MiB, a core's own cache
+_FEW_QUERIES = 8
+_BLOCK_SCORES = 2**19  # 2 MiB
+_FEW_QUERIES_SCORES = 2**23  # 32 MiB
 _PADDING = 64  # item rows come in multiples of it; any group size divides it
 
 
@@ -73,7 +75,8 @@ def item_table(
     Args:
         weight_MD: float [M, D]. bias_M: float [M]; none counts as 0.
         allowed_M: bool [M], false for rows that no list may hold; all may by default.
-        block_rows: B x `block_rows` scores should fit in a core's cache.
+        block_rows: items scored at once, at most; a CPU takes halves of it for many queries, and more than it
+            for a few.
 
     Raises InputError where there are no items or a number is not finite.
     """
@@ -122,7 +125,7 @@ def exact_top_k(
         seen_BL, seen_mask_BL: int32 and bool [B, L], item rows to leave out of each list.
         group_rows: 8, 16, 32 or 64 items a group; chosen by the sizes by default.
         queries_at_once: queries whose candidates are ranked together, at (K + L) x group_rows x D
-            numbers of memory each. By default one on a CPU, where that is fastest, else 64.
+            numbers of memory each. By default 8 on a CPU, where that is fastest, else 64.
     """
     if seen_BL is None or seen_mask_BL is None:
         seen_BL = jnp.zeros((len(query_BD), 0), jnp.int32)
@@ -136,7 +139,7 @@ def exact_top_k(
 
     group_BC, left_out_B = _choose_groups(_group_maxima(table, query_BD, G), C)
     if queries_at_once is None:
-        queries_at_once = min(16 if jax.default_backend() == "cpu" else 64, len(query_BD))
+        queries_at_once = min(8 if jax.default_backend() == "cpu" else 64, len(query_BD))
     rank = partial(_rank_groups, table, K, G)
     row_BK, score_BK = jax.lax.map(
         lambda parts: rank(*parts),
@@ -201,9 +204,14 @@ def merge_top_k(parts: Sequence[Ranked], first_rows: Sequence[int]) -> Ranked:
 
 def _group_maxima(table: ItemTable, query_BD: jax.Array, G: int) -> jax.Array:
     """The largest score of every G neighbouring items, [P / G, B]; one block of scores at a time."""
-    (B, D), S = query_BD.shape, table.block_rows
-    while B * S > _BLOCK_SCORES and S % (2 * _PADDING) == 0:
-        S //= 2
+    (B, D), P, S = query_BD.shape, len(table.biases), table.block_rows
+    if B <= _FEW_QUERIES:
+        # Items come no faster than from memory, so a block's scores need not stay in a cache.
+        sizes = [P // n for n in range(1, P // S + 1) if P // S % n == 0]
+        S = next((size for size in sizes if B * size <= _FEW_QUERIES_SCORES), S)
+    elif jax.default_backend() == "cpu":
+        while B * S > _BLOCK_SCORES and S % (2 * _PADDING) == 0:
+            S //= 2
     query_DB = query_BD.T
 
     def one_block(_: None, block: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
