@@ -1,11 +1,10 @@
-"""Search and mining at a million items, beside faiss: time, recall and memory.
+"""Search at a million items, beside faiss: time, recall and memory.
 
     python -m experiments.benchmarks.retrieval exact          # top 100 of 1M x 33 beside faiss's flat index
     python -m experiments.benchmarks.retrieval approximate    # recall@100 and queries/s, a table and a figure
     python -m experiments.benchmarks.retrieval memory         # top 100 of 10M x 33 in a fresh process
-    python -m experiments.benchmarks.retrieval mine           # lists of 100 for 1M users x 100k items
 
-All but `memory` need the extra `ann`, and `mine` also `parquet`. Vectors are drawn from a
+All but `memory` need the extra `ann`. Vectors are drawn from a
 standard normal distribution, which has no structure and is the hardest case for an approximate search;
 or, with `--like FOLDER`, items from the normal distribution with the mean and covariance of a trained
 model's (`items.npy` and `users.npy` as `python -m experiments.candidates vectors` writes them) and users
@@ -17,7 +16,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -26,10 +24,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
 from jrec.command_line import parse_command
-from jrec.data.ragged import Ragged
 from jrec.errors import run_command
 from jrec.report import markdown_table
 from jrec.retrieval.ann import (
@@ -42,8 +38,6 @@ from jrec.retrieval.ann import (
 )
 from jrec.retrieval.ann_files import fingerprint, load_index, save_index
 from jrec.retrieval.exact import approximate_top_k, exact_top_k, item_table
-from jrec.retrieval.list_files import watch_lists, write_lists
-from jrec.retrieval.mining import Fallback, hottest, personal_lists
 from jrec.retrieval.recall import draw_recall, mean_recall, measure_alone, measure_search
 from jrec.retrieval.simple_lsh import item_vectors, user_vectors
 from jrec.retrieval.vector_files import load_vectors
@@ -106,26 +100,6 @@ class Memory:
     """Queries searched for together."""
     count: int = 100
     """Length of a list."""
-
-
-@dataclass
-class Mine:
-    """All users' lists in one pass, in a fresh process."""
-
-    users: int = 1_000_000
-    """Users."""
-    items: int = 100_000
-    """Items."""
-    count: int = 100
-    """Length of a list."""
-    seen: int = 30
-    """Mean number of seen items a user."""
-    batch: int = 256
-    """Users searched for together."""
-    first: int | None = None
-    """List only so many of the users, with all users in memory."""
-    folder: Path | None = None
-    """Where the file goes; a temporary folder by default."""
 
 
 def make_vectors(
@@ -261,7 +235,7 @@ def approximate(settings: Approximate) -> None:
     draw_recall(settings.figure, points, settings.count)
 
 
-def fresh(name: str, settings: Memory | Mine) -> dict[str, float]:
+def fresh(name: str, settings: Memory) -> dict[str, float]:
     """What `name(settings)` of this module returns in a process of its own, and its peak memory."""
     values = {key: str(v) if isinstance(v, Path) else v for key, v in asdict(settings).items()}
     code = (
@@ -283,62 +257,14 @@ def search_many(items: int, batch: int, count: int) -> dict[str, float]:
     return {"ms_a_query": 1e3 * seconds / batch}
 
 
-def mine_lists(
-    users: int, items: int, count: int, seen: int, batch: int, first: int | None, folder: str
-) -> dict[str, float]:
-    vectors, weights, biases = make_vectors(None, items, users)
-    lengths = np.random.default_rng(1).poisson(seen, users)
-    clicked = np.random.default_rng(2).integers(0, items, lengths.sum(), np.int32)
-    histories = Ragged(clicked, np.concatenate([[0], np.cumsum(lengths)]))
-    popular = hottest(np.bincount(clicked, minlength=items), count)
-    source = personal_lists(
-        lambda start, stop: vectors[start:stop],
-        item_table(weights, biases),
-        count,
-        Fallback(popular, np.zeros(users, np.int64)),
-        lengths > 0,
-        histories,
-        batch=batch,
-    )
-    source(0, min(users, 8192))  # compiles for histories of every length
-    start = time.perf_counter()
-    path = Path(folder) / "lists.parquet"
-    listed = np.arange(users if first is None else first)
-    done = write_lists(path, "user", listed, np.arange(items), source, {"made": True})
-    watch_lists(done, len(listed), "users", Console(stderr=True))
-    seconds = time.perf_counter() - start
-    size = sum(file.stat().st_size for file in Path(folder).rglob("*.parquet"))
-    return {"users_per_s": len(listed) / seconds, "listed": len(listed), "file_mb": size / 1e6}
-
-
 def memory(settings: Memory) -> None:
     result = fresh("search_many", settings)
     print(f"{settings.items:,} x 33, top {settings.count}, batch {settings.batch}, fresh process\n")
     print(markdown_table(list(result), [[round(value, 2) for value in result.values()]]))
 
 
-def mine(settings: Mine) -> None:
-    faiss = import_faiss()
-    with tempfile.TemporaryDirectory() as temporary:
-        settings.folder = settings.folder or Path(temporary)
-        result = fresh("mine_lists", settings)
-    some = min(settings.users, 8192)
-    users, weights, biases = make_vectors(None, settings.items, some)
-    flat = faiss.IndexFlatIP(_WIDTH + 2)
-    flat.add(item_vectors(weights, biases))
-    queries = user_vectors(users)
-    seconds = alternate({"": lambda: flat.search(queries, settings.count)}, 3)[""]
-    print(f"{settings.users:,} users x {settings.items:,} items, lists of {settings.count}\n")
-    jrec = f"jrec, seen removed, {result['listed']:,} lists, {result['file_mb']:,.0f} MB of Parquet"
-    lines = [
-        [jrec, f"{result['users_per_s']:,.0f}", f"{result['peak_gib']:.2f}"],
-        [f"faiss flat search alone ({some:,} users)", f"{some / seconds:,.0f}", ""],
-    ]
-    print(markdown_table(["program", "users/s", "peak GiB"], lines))
-
-
 def main(arguments: list[str] | None = None) -> None:
-    commands = {Exact: exact, Approximate: approximate, Memory: memory, Mine: mine}
+    commands = {Exact: exact, Approximate: approximate, Memory: memory}
     settings = parse_command(list(commands), __doc__, arguments)
     commands[type(settings)](settings)
 
