@@ -180,8 +180,12 @@ class CandidateNetwork(nn.Module):
             ids, mask = feature if column.kind == "bag" else (feature[..., None], None)
             counted = jnp.broadcast_to(batch["mask"][..., None], ids.shape)
             counted = counted if mask is None else counted & mask
-            sums_BLE = self._table(column.vocabulary)(ids, counted).sum(2)
-            parts.append(mean(sums_BLE, counted.sum(2)))
+            values = self._table(column.vocabulary)(ids, counted)
+            if last:
+                number_B1 = jnp.maximum(counted.sum((1, 2)), 1)[:, None]
+                parts.append(values.sum((1, 2)) / number_B1)
+            else:
+                parts.append(running_mean(values.sum(2), counted.sum(2)))
         return parts
 
     def _user_features(self, batch: Mapping[str, Any]) -> list[jax.Array]:
