@@ -124,6 +124,7 @@ def test_the_largest_of_rows_by_halving(seed, number, count, top):
     if top is not None:  # equal values
         value_BN = generator.integers(-top, top + 1, (6, number)).astype(np.float32) + 0.5
     value_BN[0], value_BN[1, 3:], value_BN[2, :5] = -np.inf, -np.inf, 3e38
+    value_BN[3], value_BN[4, ::2] = -1e-40, 0.0  # denormal, and zeros
     places, thresholds = map(np.asarray, exact._largest(jnp.asarray(value_BN), count))
     for value_N, place_C, threshold in zip(value_BN, places, thresholds, strict=True):
         chosen = place_C[place_C < number]
@@ -132,6 +133,14 @@ def test_the_largest_of_rows_by_halving(seed, number, count, top):
         assert (np.delete(value_N, chosen) <= threshold).all()
         # All that are above the next one after them, and so all C where none are equal.
         assert len(chosen) == (value_N > np.sort(value_N)[-count - 1]).sum()
+
+
+@pytest.mark.parametrize(
+    ("items", "block"), [(8193, 5120), (70_001, 7168), (100, 128), (8192, 8192)]
+)
+def test_blocks_leave_little_room_at_the_end(items, block):
+    table = item_table(np.zeros((items, 2), np.float32))
+    assert table.block_rows == block and len(table.biases) % block == 0
 
 
 @pytest.mark.parametrize("queries", [1, 8, 9, 300])

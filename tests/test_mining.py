@@ -294,6 +294,21 @@ def test_parts_of_another_run_are_refused(tmp_path):
         drain(path, personal())
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_source_that_fails_leaves_whole_parts_and_no_file(tmp_path, suffix):
+    def failing(start, stop):
+        if start == 20:
+            raise InputError("no vector")
+        return personal()(start, stop)
+
+    path = tmp_path / f"lists{suffix}"
+    args = (np.arange(N), np.arange(M), failing, {}, 10)
+    with pytest.raises(InputError, match="no vector"):
+        list(write_lists(path, "user", *args))
+    parts = sorted(file.name for file in tmp_path.rglob(f"*{suffix}") if file.name[0].isdigit())
+    assert parts == [f"000000{suffix}", f"000001{suffix}"] and not path.exists()
+
+
 def test_bad_files_are_refused(tmp_path, monkeypatch):
     def refusal(function, *arguments):
         with pytest.raises(InputError) as fault:

@@ -88,10 +88,6 @@ def main(arguments: list[str] | None = None) -> None:
         batch=settings.batch,
     )
     listed = np.arange(users if settings.first is None else min(settings.first, users))
-    flat = faiss.IndexFlatIP(vectors.shape[1] + 2)
-    flat.add(item_vectors(weights, biases))
-    queries = user_vectors(vectors[: len(listed)])
-    some = queries[:8192]
 
     with tempfile.TemporaryDirectory() as temporary:
 
@@ -109,6 +105,10 @@ def main(arguments: list[str] | None = None) -> None:
         start = time.perf_counter()
         writing(ours)()
         peak, once = peak_gib(), time.perf_counter() - start
+        flat = faiss.IndexFlatIP(vectors.shape[1] + 2)
+        flat.add(item_vectors(weights, biases))
+        queries = user_vectors(vectors[: len(listed)])
+        some = queries[:8192]
         sides = {
             "jrec, seen left out and written": writing(ours),
             "faiss flat, seen left out and written": writing(

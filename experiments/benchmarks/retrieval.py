@@ -237,7 +237,7 @@ def approximate(settings: Approximate) -> None:
 
 def fresh(name: str, settings: Memory) -> dict[str, float]:
     """What `name(settings)` of this module returns in a process of its own, and its peak memory."""
-    values = {key: str(v) if isinstance(v, Path) else v for key, v in asdict(settings).items()}
+    values = asdict(settings)
     code = (
         f"import json; from experiments.benchmarks import retrieval as r; "
         f"print(json.dumps(r.{name}(**{values!r}) | {{'peak_gib': r.peak_gib()}}))"

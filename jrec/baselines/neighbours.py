@@ -15,10 +15,9 @@ from jrec.baselines.interactions import interaction_matrix
 _BLOCK = 128  # rows whose similarities to all others exist at one time, in each thread
 _THREADS = 4
 _USERS_AT_ONCE = 4096  # whose rows exist densely while they are packed to bits
-_WORDS_A_PAIR = (
-    16  # words of bits that are compared in less time than SciPy takes to count a pair once
-)
-_MOST_WORDS = 2**28
+# Words of bits that are compared in less time than SciPy takes to count a pair once.
+_WORDS_A_PAIR = 16
+_MOST_WORDS = 2**26  # 256 MiB
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def _bits_pay(history: sparse.csr_array) -> bool:
 
 
 def _common_of_bits(history: sparse.csr_array) -> Common:
-    """A user is a bit of an item's words: both met him where the words' `and` has a one."""
+    """A user is one bit of each item's words; the ones in both of two items' words are who met both."""
     users, items = history.shape
     parts = []
     for first in range(0, users, _USERS_AT_ONCE):

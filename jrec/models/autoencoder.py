@@ -182,9 +182,7 @@ def _rows(values: jax.Array, items_U: jax.Array | None) -> jax.Array:
 
 @jax.custom_vjp
 def _some_rows(values: jax.Array, items_U: jax.Array) -> jax.Array:
-    return values.at[items_U].get(
-        mode="fill", fill_value=0, indices_are_sorted=True, unique_indices=True
-    )
+    return values.at[items_U].get(mode="fill", fill_value=0, indices_are_sorted=True)
 
 
 def _some_rows_forward(values: jax.Array, items_U: jax.Array) -> tuple[jax.Array, tuple]:

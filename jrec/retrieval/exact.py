@@ -120,7 +120,7 @@ def exact_top_k(
 
     Args:
         table: from `item_table`.
-        query_BD: float32 [B, D], finite.
+        query_BD: float32 [B, D], finite, B 1 or more.
         count: K.
         seen_BL, seen_mask_BL: int32 and bool [B, L], item rows to leave out of each list.
         group_rows: 8, 16, 32 or 64 items a group; chosen by the sizes by default.

@@ -77,7 +77,7 @@ def write_lists(
         lists: given start and stop, those lists.
         settings: JSON-like, all else that decides the lists (the vectors' fingerprint, the rules); parts
             made with other settings are refused.
-        chunk: lists a part, which bounds memory.
+        chunk: lists a part; two parts are in memory at a time.
 
     Raises InputError for another kind of file, one whose package is missing, and parts of another run.
     """
@@ -90,7 +90,7 @@ def write_lists(
         )
     key_ids, item_ids = np.asarray(key_ids), np.asarray(item_ids)
     folder = path.with_name(f".{path.name}.parts")
-    record = {"key": key, "lists": len(key_ids), "chunk": chunk, **settings}
+    record = {"key": key, "lists": len(key_ids), "chunk": chunk, "form": _FORM, **settings}
     record |= {"key_ids": _digest(key_ids), "item_ids": _digest(item_ids)}
     _open_parts(folder, plain(record))
     starts = range(0, max(len(key_ids), 1), chunk)
@@ -168,6 +168,7 @@ def watch_lists(done: Iterable[int], total: int, what: str, console: Console) ->
 
 
 _COLUMNS = ("rank", "item", "score", "rule")
+_FORM = 2  # of the parts' files: those of another form are refused
 
 
 def _write_part(
@@ -184,7 +185,7 @@ def _write_part(
 
             def taken(values: np.ndarray, places: np.ndarray) -> arrow.Array:
                 array = arrow.array(values)
-                if arrow.types.is_string(array.type):  # what pandas writes, and reads faster
+                if arrow.types.is_string(array.type):  # what pandas 3 writes, and reads faster
                     array = array.cast(arrow.large_string())
                 return array.take(arrow.array(places))
 
@@ -192,7 +193,7 @@ def _write_part(
             columns = [taken(key_ids, list_E), rank_E, taken(item_ids, row_E), score_E, rules]
             table = arrow.table(columns, [key, *_COLUMNS])
             # To be read once: neither compressed nor looked through for repeats, but where all are.
-            repeated = [key, "rank", "rule"]
+            repeated = [key, "rank", "item", "rule"]
             parquet.write_table(table, temporary, compression="none", use_dictionary=repeated)
         else:
             import pandas as pd  # slow to import
@@ -239,7 +240,7 @@ def _joining(whole: Path, columns: list[str]) -> Iterator[Callable[[Path], None]
 
             def append(part: Path) -> None:
                 nonlocal writer
-                # A part is a row group: a list is never split, and memory stays that of one part.
+                # Part by part: memory stays that of one.
                 table = parquet.read_table(part)
                 if writer is None:
                     # Hardly any two scores are one, so a dictionary of them is only work.

@@ -135,6 +135,8 @@ def personal_lists(
     if seen is None:
         seen = Ragged(np.zeros(0, np.int32), np.zeros(len(fallback.choice) + 1, np.int64))
     seen_N = seen.lengths
+    if fallback.lists.rows.shape[1] != count:
+        raise ValueError(f"The fallback's lists hold {fallback.lists.rows.shape[1]}, not {count}.")
 
     def lists(start: int, stop: int) -> Lists:
         own_N = np.ones(stop - start, bool) if has_vector_N is None else has_vector_N[start:stop]
