@@ -195,12 +195,12 @@ def test_a_batch_that_does_not_fit_its_slots_is_computed_densely():
 def test_columns_hold_nearly_all_batches_and_little_more():
     rows = toy_rows(users=300, items=1000)
     columns = columns_for_batches(rows, 1000, 2)
-    generator, numbers = np.random.default_rng(1), []
-    for _ in range(300):
+    generator, numbers = np.random.default_rng(0), []
+    for _ in range(200):
         users = generator.choice(300, 2, replace=False)
         given = [rows.item[rows.offsets[u] : rows.offsets[u + 1]] for u in users]
         numbers.append(len(np.unique(np.concatenate(given))))
-    assert columns % 64 == 0
+    assert columns == -(-np.sort(numbers)[-7] // 64) * 64
     assert np.mean(np.array(numbers) <= columns) > 0.93
     assert np.mean(np.array(numbers) <= columns - 64) < 0.99
     assert columns_for_batches(toy_rows(users=300, items=200), 200, 64) == 256  # all of 200

@@ -16,6 +16,7 @@ from jrec.retrieval.exact import (
     merge_top_k,
     restrict,
 )
+from jrec.retrieval.largest import largest_places
 
 pytestmark = pytest.mark.bits
 D = 5
@@ -125,7 +126,7 @@ def test_the_largest_of_rows_by_halving(seed, number, count, top):
         value_BN = generator.integers(-top, top + 1, (6, number)).astype(np.float32) + 0.5
     value_BN[0], value_BN[1, 3:], value_BN[2, :5] = -np.inf, -np.inf, 3e38
     value_BN[3], value_BN[4, ::2] = -1e-40, 0.0  # denormal, and zeros
-    places, thresholds = map(np.asarray, exact._largest(jnp.asarray(value_BN), count))
+    places, thresholds = map(np.asarray, largest_places(jnp.asarray(value_BN), count))
     for value_N, place_C, threshold in zip(value_BN, places, thresholds, strict=True):
         chosen = place_C[place_C < number]
         assert (np.diff(chosen) > 0).all() and (place_C[len(chosen) :] == number).all()

@@ -235,17 +235,6 @@ def approximate(settings: Approximate) -> None:
     draw_recall(settings.figure, points, settings.count)
 
 
-def fresh(name: str, settings: Memory) -> dict[str, float]:
-    """What `name(settings)` of this module returns in a process of its own, and its peak memory."""
-    values = asdict(settings)
-    code = (
-        f"import json; from experiments.benchmarks import retrieval as r; "
-        f"print(json.dumps(r.{name}(**{values!r}) | {{'peak_gib': r.peak_gib()}}))"
-    )
-    out = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
-    return json.loads(out.stdout.splitlines()[-1])
-
-
 def peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
 
@@ -258,7 +247,12 @@ def search_many(items: int, batch: int, count: int) -> dict[str, float]:
 
 
 def memory(settings: Memory) -> None:
-    result = fresh("search_many", settings)
+    code = (
+        f"import json; from experiments.benchmarks import retrieval as r; "
+        f"print(json.dumps(r.search_many(**{asdict(settings)!r}) | {{'peak_gib': r.peak_gib()}}))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
+    result = json.loads(out.stdout.splitlines()[-1])
     print(f"{settings.items:,} x 33, top {settings.count}, batch {settings.batch}, fresh process\n")
     print(markdown_table(list(result), [[round(value, 2) for value in result.values()]]))
 
