@@ -193,8 +193,8 @@ def test_a_batch_that_does_not_fit_its_slots_is_computed_densely():
 
 
 def test_columns_hold_nearly_all_batches_and_little_more():
-    rows = toy_rows(users=300, items=1000)
-    columns = columns_for_batches(rows, 1000, 2)
+    rows = toy_rows(users=300, items=5000)
+    columns = columns_for_batches(rows, 5000, 2)
     generator, numbers = np.random.default_rng(0), []
     for _ in range(200):
         users = generator.choice(300, 2, replace=False)
