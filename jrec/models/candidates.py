@@ -182,10 +182,8 @@ class CandidateNetwork(nn.Module):
             counted = counted if mask is None else counted & mask
             values = self._table(column.vocabulary)(ids, counted)
             if last:
-                flat = (len(values), -1)
-                parts.append(
-                    whole_mean(values.reshape(*flat, values.shape[-1]), counted.reshape(flat))
-                )
+                number_B1 = jnp.maximum(counted.sum((1, 2)), 1)[:, None]
+                parts.append(values.sum((1, 2)) / number_B1)
             else:
                 parts.append(running_mean(values.sum(2), counted.sum(2)))
         return parts
