@@ -7,6 +7,8 @@ import numpy as np
 from jrec.baselines.biases import fit_biases
 from jrec.data.rating_parts import RatingRows
 
+_USERS_AT_ONCE = 1 << 14
+
 
 @dataclass(frozen=True)
 class Centre:
@@ -22,10 +24,16 @@ class Centre:
 
     def user(self, rows: RatingRows) -> np.ndarray:
         """float32 [N], b_u = sum of (r - mean - item) / (number + regularisation); 0 without ratings."""
-        rest = rows.rating - self.mean - self.item[rows.item]
         counts = np.diff(rows.offsets)
-        users = np.repeat(np.arange(len(counts)), counts)
-        sums = np.bincount(users, rest, len(counts))
+        sums = np.zeros(len(counts))
+        # Some users at a time: of all ratings at once, float64 would need more than the ratings do.
+        for first in range(0, len(counts), _USERS_AT_ONCE):
+            users = slice(first, first + _USERS_AT_ONCE)
+            begin = rows.offsets[first]
+            end = begin + counts[users].sum()
+            rest = rows.rating[begin:end] - self.mean - self.item[rows.item[begin:end]]
+            places = np.repeat(np.arange(len(counts[users])), counts[users])
+            sums[users] = np.bincount(places, rest, len(counts[users]))
         return (sums / (counts + self.regularisation)).astype(np.float32)
 
     def of(self, rows: RatingRows, user: np.ndarray) -> np.ndarray:
@@ -37,6 +45,6 @@ class Centre:
 def fit_centre(rows: RatingRows, items: int, regularisation: float = 5.0) -> Centre:
     """Biases of the training ratings, alternately solved as in `jrec.baselines.biases.fit_biases`."""
     counts = np.diff(rows.offsets)
-    users = np.repeat(np.arange(len(counts)), counts)
+    users = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     biases = fit_biases(users, rows.item, rows.rating, len(counts), items, regularisation)
     return Centre(biases.mean, biases.film.astype(np.float32), regularisation)

@@ -18,6 +18,7 @@ from experiments.autoencoder_system import (
     make_predict,
     predict_pairs,
 )
+from jrec import centring
 from jrec.centring import fit_centre
 from jrec.data.rating_parts import RatingRows
 from jrec.evaluate.held_out import make_held_out_predictor, star_errors
@@ -440,9 +441,15 @@ def test_the_exported_function_predicts_what_evaluation_measures():
     np.testing.assert_allclose(np.asarray(exported)[user, held_out.item], evaluated, atol=1e-5)
 
 
-def test_a_users_bias_is_known_from_his_ratings_alone():
+def test_a_users_bias_is_known_from_his_ratings_alone(monkeypatch):
+    monkeypatch.setattr(centring, "_USERS_AT_ONCE", 2)
     rows = toy_rows(lowest=1)
     centre = fit_centre(rows, ITEMS, 5.0)
-    first, last = rows.offsets[3], rows.offsets[4]
-    rest = rows.rating[first:last] - centre.mean - centre.item[rows.item[first:last]]
-    np.testing.assert_allclose(centre.user(rows)[3], rest.sum() / (last - first + 5), rtol=1e-5)
+    bias = centre.user(rows)
+    assert len(bias) == USERS
+    for user in range(USERS):
+        first, last = rows.offsets[user], rows.offsets[user + 1]
+        rest = rows.rating[first:last] - centre.mean - centre.item[rows.item[first:last]]
+        np.testing.assert_allclose(
+            bias[user], rest.sum() / (last - first + 5), rtol=1e-5, atol=1e-7
+        )

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jrec.baselines import biases
 from jrec.baselines.biases import fit_biases, fit_means
 from jrec.baselines.content import content_vectors, fit_rating_content, predict_rating_content
 from jrec.baselines.matrix_factorisation import (
@@ -33,7 +34,9 @@ def all_pairs(users, items):
     return (grid.ravel() for grid in np.meshgrid(np.arange(users), np.arange(items), indexing="ij"))
 
 
-def test_biases_are_the_ridge_solution():
+@pytest.mark.parametrize("at_once", [biases._AT_ONCE, 7])
+def test_biases_are_the_ridge_solution(at_once, monkeypatch):
+    monkeypatch.setattr(biases, "_AT_ONCE", at_once)
     user, film, stars, users, films = made_up()
     fitted = fit_biases(user, film, stars, users, films, regularisation=3.0, sweeps=200)
     # The same minimum from the normal equations.

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_AT_ONCE = 1 << 22  # ratings whose temporary float64 arrays are in memory
+
 
 @dataclass(frozen=True)
 class Biases:
@@ -18,12 +20,8 @@ class Biases:
         return self.mean + self.user[user] + self.film[film]
 
 
-def shrunk_means(
-    rows: np.ndarray, values: np.ndarray, count: int, regularisation: float
-) -> np.ndarray:
-    """float64 [count]: sum of each row's values / (their number + regularisation); 0 without any."""
-    sums = np.bincount(rows, values, count)
-    counts = np.bincount(rows, minlength=count)
+def _shrunk(sums: np.ndarray, counts: np.ndarray, regularisation: float) -> np.ndarray:
+    """float64 [rows]: each row's sum / (number + regularisation); 0 without any."""
     return sums / np.maximum(counts + regularisation, 1e-12) * (counts > 0)
 
 
@@ -47,14 +45,25 @@ def fit_biases(
     """
     mean = float(np.mean(rating, dtype=np.float64))
     b_user, b_film = np.zeros(users), np.zeros(films)
-    if regularisation is not None:
-        for _ in range(sweeps):
-            b_film = shrunk_means(film, rating - mean - b_user[user], films, regularisation)
-            b_user = shrunk_means(user, rating - mean - b_film[film], users, regularisation)
+    if regularisation is None:
+        return Biases(mean, b_user, b_film)
+    blocks = [slice(k, k + _AT_ONCE) for k in range(0, len(rating), _AT_ONCE)]
+    user_counts = sum(np.bincount(user[block], minlength=users) for block in blocks)
+    film_counts = sum(np.bincount(film[block], minlength=films) for block in blocks)
+
+    def rest_sums(rows: np.ndarray, count: int, others: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        """float64 [count]: each row's sum of what the mean and the other side's biases leave over."""
+        rests = ((rows[b], rating[b] - mean - bias[others[b]]) for b in blocks)
+        return sum(np.bincount(row, rest, count) for row, rest in rests)
+
+    for _ in range(sweeps):
+        b_film = _shrunk(rest_sums(film, films, user, b_user), film_counts, regularisation)
+        b_user = _shrunk(rest_sums(user, users, film, b_film), user_counts, regularisation)
     return Biases(mean, b_user, b_film)
 
 
 def fit_means(rows: np.ndarray, rating: np.ndarray, count: int) -> tuple[float, np.ndarray]:
     """The global mean, and each row's difference from it (0 without ratings)."""
     mean = float(np.mean(rating, dtype=np.float64))
-    return mean, shrunk_means(rows, rating - mean, count, 0.0)
+    sums, counts = np.bincount(rows, rating - mean, count), np.bincount(rows, minlength=count)
+    return mean, _shrunk(sums, counts, 0.0)
