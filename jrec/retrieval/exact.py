@@ -8,7 +8,7 @@ with the largest maxima, so the items of these few groups alone are scored again
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
@@ -218,7 +218,7 @@ def _group_maxima(table: ItemTable, query_BD: jax.Array, G: int) -> jax.Array:
     def one_block(_: None, block: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
         weight_SD, bias_S = block
         score_SB = jax.lax.dot(weight_SD, query_DB, precision=_HIGHEST) + bias_S[:, None]
-        return None, score_SB.reshape(S // G, G, B).max(1)
+        return None, _folded(score_SB.reshape(S // G, G, B), 1, jnp.maximum)
 
     blocks = (table.weights.reshape(-1, S, D), table.biases.reshape(-1, S))
     return jax.lax.scan(one_block, None, blocks)[1].reshape(-1, B)
@@ -264,7 +264,7 @@ def _rank_groups(
     weight_RD = table.weights.reshape(-1, G * D).at[group_C].get(mode="clip").reshape(-1, D)
     weight_DR = jax.lax.optimization_barrier(weight_RD).T
     # Not a matrix product: that may round equal items differently at its edges.
-    score_CG = (weight_DR * query_D[:, None]).sum(0).reshape(-1, G)
+    score_CG = _folded(weight_DR * query_D[:, None], 0, jnp.add).reshape(-1, G)
     score_CG += table.biases.reshape(-1, G).at[group_C].get(mode="fill", fill_value=-jnp.inf)
     place_L = jnp.searchsorted(group_C, seen_L // G)
     hit_L = seen_mask_L & (group_C.at[place_L].get(mode="fill", fill_value=-1) == seen_L // G)
@@ -273,6 +273,19 @@ def _rank_groups(
     )
     score_K, place_K = jax.lax.top_k(score_CG.reshape(-1), K)
     return group_C[place_K // G] * G + place_K % G, score_K
+
+
+def _folded(values: jax.Array, axis: int, combine: Callable) -> jax.Array:
+    """One half of an axis combined with the other until one is left: XLA's reductions take twice as long."""
+    left_over = []
+    while (length := values.shape[axis]) > 1:
+        if length % 2:
+            left_over.append(jax.lax.index_in_dim(values, -1, axis, keepdims=False))
+        halves = (
+            jax.lax.slice_in_dim(values, k, k + length // 2, axis=axis) for k in (0, length // 2)
+        )
+        values = combine(*halves)
+    return reduce(combine, left_over, values.squeeze(axis))
 
 
 def _rank_all(
