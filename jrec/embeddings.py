@@ -85,12 +85,39 @@ class Embed(nn.Module):
         return self.perturb(lookup, values, ROW_SHIFTS)
 
 
-def gather_rows(table: jax.Array, ids: jax.Array) -> jax.Array:
-    """Rows [..., D] of a table [V, D] by integer ids [...]; NaN where an id is no row's.
+def gather_rows(
+    table: jax.Array, ids: jax.Array, fill_value: float | None = None, rising: bool = False
+) -> jax.Array:
+    """Rows [..., D] of a table [V, D] by integer ids [...]; `fill_value`, or NaN, where an id is no row's.
 
-    (Of an integer table: its type's smallest number.)
+    (Of an integer table: its type's smallest number.) `rising` says that the ids never fall.
     """
-    return table.at[ids].get(mode="fill", wrap_negative_indices=False)
+    rows = (
+        in_eights(table)
+        .at[ids]
+        .get(
+            mode="fill",
+            fill_value=fill_value,
+            wrap_negative_indices=False,
+            indices_are_sorted=rising,
+        )
+    )
+    return rows.reshape(*ids.shape, *table.shape[1:])
+
+
+def add_rows(table: jax.Array, ids_N: jax.Array, rows_ND: jax.Array) -> jax.Array:
+    """The table [V, D] with rows added to its own by id; an id that is no row's adds nothing."""
+    sums = in_eights(table).at[ids_N].add(in_eights(rows_ND), mode="drop")
+    return sums.reshape(table.shape)
+
+
+def in_eights(values: jax.Array) -> jax.Array:
+    """[N, D] as [N, D / 8, 8] where 8 divides D: on a CPU, XLA goes over rows that it finds by id in
+    half the time if its innermost loop has a short known length. The same numbers in memory.
+    """
+    if values.ndim != 2 or values.shape[1] % 8:
+        return values
+    return values.reshape(values.shape[0], -1, 8)
 
 
 class RowReads:

@@ -3,14 +3,14 @@
 import jax
 import jax.numpy as jnp
 
-from jrec.embeddings import gather_rows
+from jrec.embeddings import add_rows, gather_rows, in_eights
 from jrec.row_optimizers import RowOptimizer
 
 TableState = dict[str, dict[str, jax.Array] | jax.Array]
 
 
 WHOLE_TABLE_ROWS = 2
-"""Rows for each id read up to which a table without state of its own width is updated as a whole."""
+"""Rows for each id read, times the arrays kept of its size, up to which a table is updated as a whole."""
 
 FEW_IDS = 4096
 """Ids up to which touched rows of a table that is updated as a whole are first looked for by their ids."""
@@ -19,12 +19,12 @@ FEW_IDS = 4096
 def updated_whole(rows: int, ids: int, state: TableState) -> bool:
     """Whether a step that reads so many ids updates a table of so many rows as a whole.
 
-    At most 2, 4 or 8 rows an id, for a rule that keeps 0, 1 or 2 arrays of the table's size: reading rows here
+    At most 2, 2 or 4 rows an id, for a rule that keeps 0, 1 or 2 arrays of the table's size: reading rows here
     and there costs more than going over an array once, and the more so the more arrays there are. Measured
     on 2 CPU cores with 1,024 and 16,384 ids, width 64 (row-wise Adagrad, Adagrad, Adam).
     """
     arrays = sum(leaf.ndim == 2 for leaf in jax.tree.leaves(state["rule"]))
-    return rows <= WHOLE_TABLE_ROWS * 2**arrays * ids
+    return rows <= WHOLE_TABLE_ROWS * max(arrays, 1) * ids
 
 
 def init_table(optimizer: RowOptimizer, table_VD: jax.Array) -> TableState:
@@ -66,7 +66,7 @@ def update_table(
     """
     if optimizer.linear is not None:
         move_ND = -optimizer.linear(step) * gradient_ND
-        return table_VD.at[ids_N].add(move_ND, mode="drop"), state
+        return add_rows(table_VD, ids_N, move_ND), state
     if updated_whole(len(table_VD), len(ids_N), state):
         return _update_whole(optimizer, table_VD, state, ids_N, gradient_ND, step)
     owner_V, ids_U, gradient_UD = sum_duplicates(state["owner"], ids_N, gradient_ND)
@@ -79,7 +79,8 @@ def update_table(
     rows_UD = optimizer.move(rows_UD, rule_U, gradient_UD, step)
 
     def write(whole: jax.Array, part: jax.Array) -> jax.Array:
-        return whole.at[ids_U].set(part, mode="drop", unique_indices=True)
+        new = in_eights(whole).at[ids_U].set(in_eights(part), mode="drop", unique_indices=True)
+        return new.reshape(whole.shape)
 
     rule = jax.tree.map(write, state["rule"], rule_U)
     return write(table_VD, rows_UD), {"rule": rule, "owner": owner_V}
@@ -105,8 +106,11 @@ def sum_duplicates(
     rows, position_N = len(owner_V), jnp.arange(len(ids_N), dtype=jnp.int32)
     owner_V = owner_V.at[ids_N].set(position_N, mode="drop")
     owner_N = jnp.where(ids_N < rows, owner_V[jnp.minimum(ids_N, rows - 1)], position_N)
-    sum_ND = jnp.zeros_like(gradient_ND).at[owner_N].add(gradient_ND)
-    owns_N = (owner_N == position_N) & (ids_N < rows) & _nonzero_rows(sum_ND)
+    owns_N = owner_N == position_N
+    # Only those that own nothing are added to another: most rows are read once.
+    sum_ND = jnp.where(owns_N[:, None], gradient_ND, 0)
+    sum_ND = add_rows(sum_ND, jnp.where(owns_N, len(ids_N), owner_N), gradient_ND)
+    owns_N = owns_N & (ids_N < rows) & _nonzero_rows(sum_ND)
     return owner_V, jnp.where(owns_N, ids_N, rows + position_N), sum_ND
 
 
@@ -151,7 +155,7 @@ def _update_whole(
     gradient_ND: jax.Array,
     step: jax.Array,
 ) -> tuple[jax.Array, TableState]:
-    sum_VD = jnp.zeros_like(table_VD).at[ids_N].add(gradient_ND, mode="drop")
+    sum_VD = add_rows(jnp.zeros_like(table_VD), ids_N, gradient_ND)
     if optimizer.idle:  # what was not touched stays by itself
 
         def choose(new: jax.Array, old: jax.Array) -> jax.Array:

@@ -429,8 +429,8 @@ def test_embed_is_flax_embed_with_masks_and_pools():
     ("rule", "rows_an_id"),
     [
         (row_optimizers.rowwise_adagrad(0.1), 2),
-        (row_optimizers.adagrad(0.1), 4),
-        (row_optimizers.adam(0.1), 8),
+        (row_optimizers.adagrad(0.1), 2),
+        (row_optimizers.adam(0.1), 4),
     ],
 )
 def test_tables_are_updated_whole_up_to_a_size(rule, rows_an_id):

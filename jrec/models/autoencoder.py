@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jrec.embeddings import gather_rows
 from jrec.models.layers import Dropout
 from jrec.models.products import Compute, product
 
@@ -182,7 +183,7 @@ def _rows(values: jax.Array, items_U: jax.Array | None) -> jax.Array:
 
 @jax.custom_vjp
 def _some_rows(values: jax.Array, items_U: jax.Array) -> jax.Array:
-    return values.at[items_U].get(mode="fill", fill_value=0, indices_are_sorted=True)
+    return gather_rows(values, items_U, 0, rising=True)
 
 
 def _some_rows_forward(values: jax.Array, items_U: jax.Array) -> tuple[jax.Array, tuple]:
@@ -193,7 +194,7 @@ def _some_rows_backward(kept: tuple, gradient: jax.Array) -> tuple[jax.Array, No
     """Each item reads its row's gradient: a scatter of rows, the usual way, is slower on a CPU."""
     items, items_U = kept
     place_M = jnp.full(items, -1).at[items_U].set(jnp.arange(len(items_U)), mode="drop")
-    return gradient.at[place_M].get(mode="fill", fill_value=0, wrap_negative_indices=False), None
+    return gather_rows(gradient, place_M, 0), None
 
 
 _some_rows.defvjp(_some_rows_forward, _some_rows_backward)
