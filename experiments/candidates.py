@@ -156,7 +156,12 @@ def train_on(
         settings.calibration,
     )
     optimizers = build_optimizers(
-        settings.optimizer, settings.learning_rate, settings.weight_decay, settings.warmup
+        settings.optimizer,
+        settings.learning_rate,
+        settings.weight_decay,
+        settings.warmup,
+        settings.epochs * math.ceil(count / settings.batch_size),
+        settings.cooldown,
     )
     rows, whole = settings.tables == "rows", settings.loss == "full-softmax"
     state, step = build_step(each, model, params, optimizers, rows, whole, step_key)

@@ -120,6 +120,8 @@ class Train:
     """L2."""
     warmup: int | None = None
     """Steps over which the rate rises from 0."""
+    cooldown: float = 0.0
+    """Share of the steps, the last ones, over which the rate falls to 0."""
     epochs: int | None = None
     """Passes over the examples."""
     batch_size: int | None = None
@@ -169,6 +171,8 @@ def check(settings: Train) -> None:
         if not 0 <= getattr(settings, name) < 1:
             flag, value = name.replace("_", "-"), getattr(settings, name)
             raise InputError(f"--{flag} must be 0 or more and below 1, but is {value}.")
+    if not 0 <= settings.cooldown <= 1:
+        raise InputError(f"--cooldown must lie between 0 and 1, but is {settings.cooldown}.")
     if settings.tower and min(settings.tower) < 1:
         raise InputError(f"--tower must be widths of 1 or more, but is {settings.tower}.")
     if not 0 <= settings.calibration <= 1:

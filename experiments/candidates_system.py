@@ -160,10 +160,24 @@ def loss(
 
 
 def build_optimizers(
-    name: OptimizerName, rate: float, weight_decay: float, warmup: int
+    name: OptimizerName,
+    rate: float,
+    weight_decay: float,
+    warmup: int,
+    steps: int = 0,
+    cooldown: float = 0.0,
 ) -> tuple[optax.GradientTransformation, RowOptimizer]:
-    """Of the network, and of the rows of its tables; L2 on both, on tables for what a step reads."""
+    """Of the network, and of the rows of its tables; L2 on both, on tables for what a step reads.
+
+    Args:
+        warmup: steps over which the rate rises. steps: of the whole run.
+        cooldown: the share of them, the last ones, over which the rate falls to 0 in a straight line.
+    """
     schedule = optax.linear_schedule(rate / max(warmup, 1), rate, warmup) if warmup else rate
+    if falling := round(cooldown * steps):
+        before = schedule if warmup else optax.constant_schedule(rate)
+        after = optax.linear_schedule(rate, 0.0, falling)
+        schedule = optax.join_schedules([before, after], [steps - falling])
     rule, rows = {
         "adagrad": (optax.adagrad, row_optimizers.adagrad),
         "adam": (optax.adam, row_optimizers.adam),

@@ -281,6 +281,21 @@ def test_every_loss_trains(clicks, name, form, shared, rows):
     np.testing.assert_array_equal(state.params["params"]["item_table"]["embedding"][0], padding)
 
 
+def test_the_rate_rises_and_falls_alike_for_network_and_tables():
+    """Adam moves by the rate itself where the gradient is always the same."""
+    network, tables = build_optimizers("adam", 0.5, 0.0, warmup=2, steps=10, cooldown=0.5)
+    gradient, rows = jnp.ones((1, 8)), jnp.zeros((1, 8))
+    state, row_state, rates = network.init(rows), tables.init(rows), []
+    for step in range(10):
+        update, state = network.update(gradient, state)
+        row_state = tables.accumulate(rows, row_state, gradient, step)
+        moved = tables.move(rows, row_state, gradient, step)
+        np.testing.assert_allclose(update, moved, rtol=1e-4)
+        rates.append(-float(moved[0, 0]))
+    expected = [0.25, 0.375, 0.5, 0.5, 0.5, 0.5, 0.4, 0.3, 0.2, 0.1]
+    np.testing.assert_allclose(rates, expected, rtol=1e-4)
+
+
 def test_both_forms_have_one_loss(clicks):
     model = network(clicks, encoder="lstm")
     split, data = leave_one_out(clicks), all_data(clicks, ())
