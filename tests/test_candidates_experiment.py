@@ -140,6 +140,7 @@ BAD = [
     (["--learning-rate", "-1"], "--learning-rate must be above 0"),
     (["--tower", "0"], "--tower must be widths"),
     (["--calibration", "2"], "--calibration must lie"),
+    (["--cooldown", "1.5"], "--cooldown must lie"),
     (["--encoder", "attention", "--heads", "3"], "cannot be shared by --heads 3"),
     (["--form", "prefix", "--loss", "in-batch-softmax"], "needs --form window"),
     (["--tied", "True", "--tower", "16", "5"], "--tied needs user vectors"),
