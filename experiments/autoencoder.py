@@ -136,7 +136,7 @@ def train_on(devices: Devices, settings: Train) -> None:
         centre = fit_centre(parts.train, items)
         user_bias = centre.user(parts.train)
         rows = centred(parts.train, centre, user_bias)
-    data = replicated(device_rows(rows), devices)
+    data = device_rows(rows, devices)
     slots = slots_for_batches(np.asarray(rows.offsets), settings.batch_size)
     columns = columns_for_batches(rows, items, settings.batch_size)
     pays = rated_pays(items, columns) and jax.default_backend() == "cpu"

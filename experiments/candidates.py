@@ -67,6 +67,7 @@ from jrec.train.click_batches import (
 from jrec.train.devices import (
     Devices,
     axis_of,
+    first_batch,
     make_chunk_on,
     on_one,
     replicated,
@@ -113,14 +114,16 @@ def train_on(
 
     init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
     columns = [[c.name for c in model.columns if c.of == of] for of in ("user", "item")]
-    held_data = replicated(device_clicks(clicks, *columns), devices)
+    held_data = device_clicks(clicks, *columns, devices)
     counts = count_items(clicks, split.train)
     if settings.form == "window":
         examples = training_examples(clicks, split, settings.length, settings.cap, settings.seed)
-        data, count = window_data(held_data, examples), len(examples)
+        data, count = window_data(held_data, examples, devices), len(examples)
         inner = make_window_gather(settings.length)
     else:
-        data = segment_data(held_data, clicks, split, settings.length, settings.whole_histories)
+        data = segment_data(
+            held_data, clicks, split, settings.length, settings.whole_histories, devices
+        )
         count = len(data["segments"]["user"])
         inner = make_segment_gather(settings.length)
     constants = {
@@ -133,10 +136,10 @@ def train_on(
     def gather(data: dict[str, Any], positions: jax.Array, mask: jax.Array) -> dict[str, Any]:
         return inner(data, positions, mask) | {name: data[name] for name in constants}
 
-    first = jax.jit(gather)(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+    first = first_batch(inner, data, devices)
     if settings.form == "prefix":
         first = first | {"age": first["age"][:, 0]}
-    params = jax.jit(model.init)(init_key, {k: v for k, v in first.items() if k not in constants})
+    params = jax.jit(model.init)(init_key, first)
     if settings.bias_start == "level":
         params = start_biases(
             params,

@@ -43,7 +43,6 @@ from jrec.report import MetricsLog, environment
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.devices import (
     Devices,
-    axis_of,
     make_chunk_on,
     on_one,
     replicated,
@@ -215,8 +214,7 @@ def train_on(devices: Devices, settings: Train) -> None:
 
     # Three keys: the state's own is donated with it, chunk by chunk.
     init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
-    axis_name = axis_of(devices)
-    system = build_system(settings, ratings, split, init_key, step_key, axis_name)
+    system = build_system(settings, ratings, split, init_key, step_key, devices)
     state = replicated(system.state, devices)
     template = jax.eval_shape(lambda: state)
 
@@ -298,7 +296,7 @@ def build_system(
     split: Split,
     init_key: jax.Array,
     step_key: jax.Array,
-    axis_name: str | None = None,
+    devices: Devices = (),
 ) -> System:
     """The chosen preset, ready to train."""
     size, rate = settings.batch_size, settings.learning_rate
@@ -312,10 +310,10 @@ def build_system(
             settings.epochs,
             init_key,
             step_key,
-            axis_name,
+            devices,
         )
     return source_system(
-        settings.source, ratings, split, size, rate, settings.clip, init_key, step_key, axis_name
+        settings.source, ratings, split, size, rate, settings.clip, init_key, step_key, devices
     )
 
 

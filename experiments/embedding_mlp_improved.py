@@ -22,6 +22,7 @@ from jrec.errors import InputError
 from jrec.losses import squared_error
 from jrec.models.embedding_mlp import EmbeddingMlp
 from jrec.models.products import Compute
+from jrec.train.devices import Devices, axis_of
 from jrec.train.step import Batch, init_state, make_step
 
 
@@ -125,7 +126,7 @@ def improved_system(
     epochs: int,
     init_key: jax.Array,
     step_key: jax.Array,
-    axis_name: str | None = None,
+    devices: Devices = (),
 ) -> System:
     """Everything that trains and predicts with this preset."""
     mean = mean_rating(ratings, split.train)
@@ -140,9 +141,9 @@ def improved_system(
     params = init(jax.random.split(init_key, improved.heads))
     return System(
         state=init_state(params, optimizer, step_key),
-        step=make_step(partial(improved_loss, model), optimizer, axis_name),
+        step=make_step(partial(improved_loss, model), optimizer, axis_of(devices)),
         gather=gather_pairs,
-        data=training_pairs(ratings, split.train, mean),
+        data=training_pairs(ratings, split.train, mean, devices),
         count=len(split.train),
         batch_size=batch_size,
         predictor=lambda params: {"params": params, "mean": jnp.float32(mean)},

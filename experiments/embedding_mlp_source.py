@@ -19,6 +19,7 @@ from jrec.errors import InputError
 from jrec.losses import squared_error
 from jrec.models.embedding_mlp import EmbeddingMlp
 from jrec.models.products import Compute
+from jrec.train.devices import Devices, axis_of, placed
 from jrec.train.row_step import init_row_state, make_row_step
 from jrec.train.step import Batch, Step, TrainState, init_state, make_step
 
@@ -57,14 +58,20 @@ def mean_rating(ratings: Ratings, positions: np.ndarray) -> float:
     return float(np.mean(ratings.rating[positions], dtype=np.float64))
 
 
-def training_pairs(ratings: Ratings, positions: np.ndarray, mean: float) -> dict[str, jax.Array]:
-    """On the device: `user`, `film` int32 [n], `target` float32 [n], stars less the mean."""
-    target = ratings.rating[positions] - np.float32(mean)
-    columns = {"user": ratings.user[positions], "film": ratings.film[positions], "target": target}
-    return jax.tree.map(jnp.asarray, columns)
+def training_pairs(
+    ratings: Ratings, positions: np.ndarray, mean: float, devices: Devices = ()
+) -> dict[str, Any]:
+    """On the devices (see `placed`): `user`, `film` int32 [n], `target` float32 [n], stars less the mean."""
+
+    def rows_of(rows: slice) -> dict[str, np.ndarray]:
+        chosen = positions[rows]
+        target = ratings.rating[chosen] - np.float32(mean)
+        return {"user": ratings.user[chosen], "film": ratings.film[chosen], "target": target}
+
+    return placed(rows_of, len(positions), devices)
 
 
-def gather_pairs(data: dict[str, jax.Array], positions: jax.Array, mask: jax.Array) -> Batch:
+def gather_pairs(data: dict[str, Any], positions: jax.Array, mask: jax.Array) -> Batch:
     """A batch: `user`, `film` int32 [B], `target` float32 [B], `mask` bool [B]."""
     return {name: column[positions] for name, column in data.items()} | {"mask": mask}
 
@@ -132,7 +139,7 @@ def source_system(
     clip: bool,
     init_key: jax.Array,
     step_key: jax.Array,
-    axis_name: str | None = None,
+    devices: Devices = (),
 ) -> System:
     """Everything that trains and predicts with these presets."""
     mean = mean_rating(ratings, split.train)
@@ -141,9 +148,9 @@ def source_system(
     params = jax.jit(model.init)(init_key, row, row)
     return System(
         state=train_state(source, rate, params, step_key),
-        step=train_step(source, model, rate, axis_name),
+        step=train_step(source, model, rate, axis_of(devices)),
         gather=gather_pairs,
-        data=training_pairs(ratings, split.train, mean),
+        data=training_pairs(ratings, split.train, mean, devices),
         count=len(split.train),
         batch_size=batch_size,
         predictor=lambda params: {"params": params, "mean": jnp.float32(mean)},

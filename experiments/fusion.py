@@ -42,7 +42,6 @@ from jrec.report import MetricsLog, environment
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.devices import (
     Devices,
-    axis_of,
     make_chunk_on,
     on_one,
     replicated,
@@ -210,8 +209,7 @@ def train_on(devices: Devices, settings: Train) -> None:
 
     # Three keys: the state's own is donated with it, chunk by chunk.
     init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
-    axis_name = axis_of(devices)
-    system = build_system(settings, ratings, split, init_key, step_key, axis_name)
+    system = build_system(settings, ratings, split, init_key, step_key, devices)
     state = replicated(system.state, devices)
     template = jax.eval_shape(lambda: state)
 
@@ -282,13 +280,13 @@ def build_system(
     split: Split,
     init_key: jax.Array,
     step_key: jax.Array,
-    axis_name: str | None = None,
+    devices: Devices = (),
 ) -> System:
     """The chosen preset, ready to train."""
     size, rate = settings.batch_size, settings.learning_rate
     if settings.preset == "source":
         return source_system(
-            settings.source, ratings, split, size, rate, init_key, step_key, axis_name
+            settings.source, ratings, split, size, rate, init_key, step_key, devices
         )
     return improved_system(
         settings.improved,
@@ -299,7 +297,7 @@ def build_system(
         settings.epochs,
         init_key,
         step_key,
-        axis_name,
+        devices,
     )
 
 

@@ -24,6 +24,7 @@ from jrec.errors import InputError
 from jrec.losses import weighted_squared_error
 from jrec.models.products import Compute
 from jrec.models.profiled_fusion import ProfiledFusion, Towers, block_scores, profile_of
+from jrec.train.devices import Devices, axis_of
 from jrec.train.rating_batches import feature_tables
 from jrec.train.step import Batch, init_state, make_step
 
@@ -247,10 +248,11 @@ def improved_system(
     epochs: int,
     init_key: jax.Array,
     step_key: jax.Array,
-    axis_name: str | None = None,
+    devices: Devices = (),
 ) -> System:
     """Everything that trains and predicts with this preset."""
     data = film_blocks(ratings, split, jax.tree.map(jnp.asarray, feature_tables(ratings)))
+    axis_name = axis_of(devices)
     model = build_improved(improved, ratings, axis_name)
     count = data["stars"].shape[0]
     # Equal blocks: a short last one would weigh each of its ratings more.

@@ -18,6 +18,7 @@ from jrec.errors import InputError
 from jrec.losses import squared_error
 from jrec.models.fusion import Fusion
 from jrec.models.products import Compute
+from jrec.train.devices import Devices, axis_of, first_batch
 from jrec.train.rating_batches import device_ratings, feature_tables, features, gather_ratings
 from jrec.train.row_step import init_row_state, make_row_step
 from jrec.train.step import Batch, Step, TrainState, choose_step, init_state, make_step
@@ -119,17 +120,17 @@ def source_system(
     rate: float,
     init_key: jax.Array,
     step_key: jax.Array,
-    axis_name: str | None = None,
+    devices: Devices = (),
 ) -> System:
     """Everything that trains and predicts with this preset."""
     tables = jax.tree.map(jnp.asarray, feature_tables(ratings))
-    data = device_ratings(ratings, split.train, tables)
+    data = device_ratings(ratings, split.train, tables, devices)
     model = build_model(source, ratings)
-    first = gather_ratings(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+    first = first_batch(gather_ratings, data, devices)
     params = jax.jit(model.init)(init_key, first["user"], first["film"])
     return System(
         state=train_state(source, rate, params, step_key),
-        step=train_step(source, ratings, rate, axis_name),
+        step=train_step(source, ratings, rate, axis_of(devices)),
         gather=gather_ratings,
         data=data,
         count=len(split.train),

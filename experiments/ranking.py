@@ -51,6 +51,7 @@ from jrec.train.checkpoints import Checkpoints
 from jrec.train.devices import (
     Devices,
     axis_of,
+    first_batch,
     make_chunk_on,
     replicated,
     split_order,
@@ -78,17 +79,17 @@ def prepare(
     settings: Train,
     impressions: Impressions,
     split: ImpressionSplit,
-    axis_name: str | None = None,
+    devices: Devices = (),
 ) -> tuple[dict[str, Any], RankingNetwork]:
-    """The impressions and their features on the device, and the network that reads them."""
+    """The impressions and their features on the devices, and the network that reads them."""
     extra = extra_features(impressions, settings.history, settings.watched)
     weight = impressions.watch_seconds
     if settings.weights == "equal":
         weight = np.ones_like(weight)
     data, ids, numbers = device_impressions(
-        impressions, extra, split.train, weight, settings.user_id
+        impressions, extra, split.train, weight, settings.user_id, devices
     )
-    return data, build_model(settings, impressions, ids, numbers, axis_name)
+    return data, build_model(settings, impressions, ids, numbers, axis_of(devices))
 
 
 def train(settings: Train) -> None:
@@ -113,8 +114,8 @@ def train_on(
 
     init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
     axis_name = axis_of(devices)
-    data, model = prepare(settings, impressions, split, axis_name)
-    one = jax.jit(gather_impressions)(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+    data, model = prepare(settings, impressions, split, devices)
+    one = first_batch(gather_impressions, data, devices)
     params = jax.jit(model.init)(init_key, one)
     each = partial(loss, model, settings.unit, settings.click_weight, settings.completion_weight)
     count = len(split.train)
@@ -128,7 +129,7 @@ def train_on(
     else:
         state = init_state(params, optimizer, step_key)
         step = make_step(each, optimizer, axis_name)
-    state, data = replicated((state, data), devices)
+    state = replicated(state, devices)
     template = jax.eval_shape(lambda: state)
     predict = make_predict(model.apply, devices=devices)
 

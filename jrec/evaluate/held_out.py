@@ -14,7 +14,7 @@ from jrec.train.user_batches import RatingList, device_rows, rating_list
 
 def make_held_out_predictor(
     predict: Callable[[Any, RatingList, RatingList, int], jax.Array],
-    given: dict[str, jax.Array],
+    given: dict[str, Any],
     held_out: RatingRows,
     batch_size: int = 256,
     devices: Sequence[jax.Device] = (),

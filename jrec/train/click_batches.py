@@ -1,6 +1,5 @@
 """Clicks on the device, and next-item examples of them gathered inside the jitted chunk."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,13 +10,17 @@ from jrec.data.click_examples import ClickSplit, Examples
 from jrec.data.clicks import Bag, Categorical, Clicks, Column, Continuous
 from jrec.data.ragged import pad
 from jrec.data.vocabulary import PADDING, UNKNOWN
+from jrec.train.devices import Devices, placed, replicated
+from jrec.train.spread import rows_at
 from jrec.train.stream import Gather
 
 Data = dict[str, Any]
 
 
-def device_clicks(clicks: Clicks, user_columns: list[str], item_columns: list[str]) -> Data:
-    """Items, users' and items' columns on the device.
+def device_clicks(
+    clicks: Clicks, user_columns: list[str], item_columns: list[str], devices: Devices = ()
+) -> Data:
+    """Items (see `placed`), users' and items' columns on the devices.
 
     Returns:
         `item` int32 [n]; `user_features`, `item_features`: by name, categorical int32 [rows], bag
@@ -25,12 +28,12 @@ def device_clicks(clicks: Clicks, user_columns: list[str], item_columns: list[st
         itself.
     """
     users = {"user": Categorical(clicks.user_row, "user")} | clicks.user_features
-    data = {
-        "item": clicks.item,
+    tables = {
         "user_features": {name: _arrays(users[name]) for name in user_columns},
         "item_features": {name: _arrays(clicks.item_features[name]) for name in item_columns},
     }
-    return jax.tree.map(jnp.asarray, data)
+    item = placed(lambda rows: clicks.item[rows], len(clicks), devices)
+    return {"item": item} | replicated(jax.tree.map(jnp.asarray, tables), devices)
 
 
 def _arrays(column: Column) -> Any:
@@ -42,8 +45,8 @@ def _arrays(column: Column) -> Any:
     return column.values, column.known
 
 
-def window_data(data: Data, examples: Examples) -> Data:
-    """The examples on the device beside the clicks, for `make_window_gather`."""
+def window_data(data: Data, examples: Examples, devices: Devices = ()) -> Data:
+    """The examples on the devices (see `placed`) beside the clicks, for `make_window_gather`."""
     columns = {
         "user": examples.user,
         "start": examples.start,
@@ -52,11 +55,18 @@ def window_data(data: Data, examples: Examples) -> Data:
         "leads": examples.starts_with_unknown,
         "age": examples.age_days,
     }
-    return data | {"examples": {name: _narrow(values) for name, values in columns.items()}}
+    return data | {"examples": placed(lambda rows: rows_at(columns, rows), len(examples), devices)}
 
 
-def segment_data(data: Data, clicks: Clicks, split: ClickSplit, length: int, whole: bool) -> Data:
-    """Runs of training clicks on the device, for `make_segment_gather`: every click is a target once.
+def segment_data(
+    data: Data,
+    clicks: Clicks,
+    split: ClickSplit,
+    length: int,
+    whole: bool,
+    devices: Devices = (),
+) -> Data:
+    """Runs of training clicks on the devices (see `placed`), for `make_segment_gather`: every click is a target once.
 
     Args:
         length: L, targets a run has at most; a user's last run ends with the last training click.
@@ -74,13 +84,17 @@ def segment_data(data: Data, clicks: Clicks, split: ClickSplit, length: int, who
         last[now] = begin if whole else first[now]
     order = np.argsort(np.concatenate(user), kind="stable")
     columns = {"user": user, "start": start, "end": end}
-    segments = {name: _narrow(np.concatenate(values)[order]) for name, values in columns.items()}
+    segments = {name: np.concatenate(values)[order] for name, values in columns.items()}
     latest = clicks.timestamp[split.train].max(initial=0)
-    age = (latest - clicks.timestamp) / 86_400 if clicks.timed else np.zeros(len(clicks))
     begins = np.zeros(len(clicks), bool)
     begins[clicks.offsets[:-1][np.diff(clicks.offsets) > 0]] = True
-    extra = {"age": jnp.asarray(age, jnp.float32), "begins": jnp.asarray(begins)}
-    return data | {"segments": segments} | extra
+
+    def rows_of(rows: slice) -> dict[str, np.ndarray]:
+        time = clicks.timestamp[rows] if clicks.timed else np.full(len(begins[rows]), latest)
+        return {"age": np.float32((latest - time) / 86_400), "begins": begins[rows]}
+
+    segments = placed(lambda rows: rows_at(segments, rows), len(segments["user"]), devices)
+    return data | {"segments": segments} | placed(rows_of, len(clicks), devices)
 
 
 def make_window_gather(length: int) -> Gather:
@@ -91,7 +105,7 @@ def make_window_gather(length: int) -> Gather:
     """
 
     def gather(data: Data, positions: jax.Array, mask: jax.Array) -> Data:
-        examples = jax.tree.map(lambda column: column[positions], data["examples"])
+        examples = rows_at(data["examples"], positions)
         lead_B = examples["leads"].astype(jnp.int32)
         # A history longer than the rectangle keeps its end.
         start_B = jnp.maximum(examples["start"] - lead_B, examples["end"] - length)
@@ -121,7 +135,7 @@ def make_segment_gather(length: int) -> Gather:
     """
 
     def gather(data: Data, positions: jax.Array, mask: jax.Array) -> Data:
-        segments = jax.tree.map(lambda column: column[positions], data["segments"])
+        segments = rows_at(data["segments"], positions)
         place_BL = segments["start"][:, None] + jnp.arange(length)[None]
         inside_BL = place_BL < segments["end"][:, None]
         target_BL = jnp.clip(place_BL, 0, len(data["item"]) - 1)
@@ -144,14 +158,7 @@ def make_segment_gather(length: int) -> Gather:
 
 
 def _features(data: Data, user_B: jax.Array, item_BL: jax.Array) -> Data:
-    def of(rows: jax.Array) -> Callable[[jax.Array], jax.Array]:
-        return lambda column: column[rows]
-
     return {
-        "user_features": jax.tree.map(of(user_B), data["user_features"]),
-        "item_features": jax.tree.map(of(item_BL), data["item_features"]),
+        "user_features": rows_at(data["user_features"], user_B),
+        "item_features": rows_at(data["item_features"], item_BL),
     }
-
-
-def _narrow(values: np.ndarray) -> jax.Array:
-    return jnp.asarray(values.astype(np.int32) if values.dtype == np.int64 else values)

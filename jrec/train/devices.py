@@ -1,17 +1,19 @@
 """Steps and evaluation on many devices: a batch is split over them under `pmap`, parameters are on each.
 
 One device takes the plain `jit` path. Over several processes (see `jrec.train.processes`) an array here is
-its process's own view: replicated over its local devices.
+its process's own view: replicated over its local devices, or their parts of what is spread over all.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jrec.errors import InputError
+from jrec.train.spread import Spread, is_spread
 from jrec.train.step import Step
 from jrec.train.stream import Gather, make_chunk, many_steps
 
@@ -50,8 +52,63 @@ def rows_each(batch_size: int, devices: Devices) -> int:
 
 
 def replicated(tree: Any, devices: Devices) -> Any:
-    """The tree on each of this process's devices."""
-    return tree if len(devices) <= 1 else jax.device_put(tree, _local(devices))
+    """The tree on each of this process's devices; what is spread stays so."""
+    if len(devices) <= 1:
+        return tree
+    leaves, structure = jax.tree.flatten(tree, is_leaf=is_spread)
+    wholes = iter(jax.device_put([x for x in leaves if not is_spread(x)], _local(devices)))
+    return structure.unflatten([x if is_spread(x) else next(wholes) for x in leaves])
+
+
+def placed(rows_of: Callable[[slice], Any], count: int, devices: Devices = ()) -> Any:
+    """Long columns on the devices: whole on each of a single process's, spread over those of several.
+
+    Args:
+        rows_of: rows -> those rows of each column, a pytree of host arrays. It is asked for this process's
+            rows alone; where it has fewer, they are filled up with zeros.
+        count: rows of the columns.
+    """
+    if len(devices) > 1 and jax.process_count() > 1:
+        return spread(rows_of, count, devices)
+    whole = _filled_up(rows_of(slice(0, count)), count)
+    return replicated(whole, devices) if len(devices) > 1 else jax.tree.map(jnp.asarray, whole)
+
+
+def spread(rows_of: Callable[[slice], Any], count: int, devices: Devices) -> Any:
+    """The columns of `placed`, each a `Spread` over the devices of all processes."""
+    rows = max(-(-count // len(devices)), 1)
+    parts = [
+        _filled_up(rows_of(slice(rows * k, min(rows * (k + 1), count))), rows)
+        for k in _mine(devices)
+    ]
+
+    def on_devices(*parts: np.ndarray) -> Spread:
+        return Spread(jax.device_put(np.stack(parts), _local(devices, AXIS)), count, AXIS)
+
+    return jax.tree.map(on_devices, *parts)
+
+
+def _filled_up(columns: Any, rows: int) -> Any:
+    def fill(column: np.ndarray) -> np.ndarray:
+        if len(column) == rows:
+            return column
+        shape = (rows - len(column), *column.shape[1:])
+        return np.concatenate([column, np.zeros(shape, column.dtype)])
+
+    return jax.tree.map(fill, columns)
+
+
+def first_batch(gather: Gather, data: Any, devices: Devices) -> Any:
+    """The batch of the first example alone, on the host: what a network's `init` looks at."""
+
+    def gather_one(data: Any, positions: jax.Array) -> Any:
+        return gather(data, positions, jnp.ones(positions.shape, bool))
+
+    if len(devices) <= 1:
+        return jax.device_get(jax.jit(gather_one)(data, np.zeros(1, np.int32)))
+    positions = _to_local(np.zeros((len(devices), 1), np.int32), devices)
+    gather_alike = _mapped(gather_one, (None, 0), devices)
+    return jax.device_get(gather_alike(replicated(data, devices), positions))
 
 
 def on_one(tree: Any) -> Any:
@@ -90,14 +147,30 @@ def make_chunk_on(
     """
     if len(devices) <= 1:
         return make_chunk(step, gather, count, batch_size)
-    return jax.pmap(
-        many_steps(step, gather, count, rows_each(batch_size, devices)),
-        AXIS,
-        in_axes=(None, None, 0, None, None),
-        out_axes=None,
-        devices=devices,
-        donate_argnums=0,
-    )
+    steps = many_steps(step, gather, count, rows_each(batch_size, devices))
+    return _mapped(steps, (None, None, 0, None, None), devices, donate_argnums=0)
+
+
+def _mapped(body: Callable, in_axes: tuple, devices: Devices, **options: Any) -> Callable:
+    """`jax.pmap` with results on every device; of arguments without an axis, what is spread is split."""
+    compiled = {}
+
+    def axes(argument: Any) -> Any:
+        return jax.tree.map(
+            lambda leaf: 0 if is_spread(leaf) else None, argument, is_leaf=is_spread
+        )
+
+    def run(*arguments: Any) -> Any:
+        form = jax.tree.structure(arguments)
+        if form not in compiled:
+            given = zip(in_axes, arguments, strict=True)
+            split = tuple(axes(value) if axis is None else axis for axis, value in given)
+            compiled[form] = jax.pmap(
+                body, AXIS, in_axes=split, out_axes=None, devices=devices, **options
+            )
+        return compiled[form](*arguments)
+
+    return run
 
 
 def over_devices(
@@ -120,7 +193,7 @@ def over_devices(
     def share(arguments: Any, batches: Any) -> Any:
         return jax.lax.all_gather(of_batches(arguments, batches), AXIS, tiled=True)
 
-    mapped = jax.pmap(share, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
+    mapped = _mapped(share, (None, 0), devices)
 
     def run(arguments: Any, batches: Any) -> Any:
         count = len(jax.tree.leaves(batches)[0])

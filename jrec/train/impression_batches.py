@@ -11,7 +11,8 @@ from jrec.data.clicks import Bag, Categorical, Column, Continuous, take
 from jrec.data.impressions import Impressions
 from jrec.data.quantiles import normalise
 from jrec.data.ragged import pad
-from jrec.train.devices import over_devices
+from jrec.train.devices import Devices, over_devices, placed, replicated
+from jrec.train.spread import rows_at
 
 Data = dict[str, Any]
 
@@ -22,8 +23,9 @@ def device_impressions(
     train: np.ndarray,
     weight: np.ndarray,
     user_id: bool = True,
+    devices: Devices = (),
 ) -> tuple[Data, list[tuple[str, str, bool]], list[str]]:
-    """All features of the impressions on the device, and what they are.
+    """All features of the impressions on the devices (see `placed`), and what they are.
 
     Args:
         extra: more columns of n rows (see `history_features`, `watched_before`).
@@ -31,6 +33,7 @@ def device_impressions(
             these.
         weight: float32 [n], what a click weighs in the loss: its watch time.
         user_id: whether the user and the item themselves are features.
+        devices: none for the default one.
 
     Returns:
         (data for `gather_impressions`; name, vocabulary and whether it is a bag of each feature of ids;
@@ -61,8 +64,8 @@ def device_impressions(
     shape = (len(impressions), 0)
     values = [column.values for column in numbers.values()]
     known = [column.known for column in numbers.values()]
-    data = {
-        "ids": ids,
+    long = {
+        "row": ids.pop("row"),
         "user": impressions.user,
         "item": impressions.item,
         "numbers": np.stack(values, 1) if numbers else np.zeros(shape, np.float32),
@@ -70,9 +73,12 @@ def device_impressions(
         "clicked": impressions.clicked,
         "completed": impressions.completed,
         "weight": np.asarray(weight, np.float32),
-        "rows": np.asarray(train, np.int32),
     }
-    return jax.tree.map(jnp.asarray, data), columns, list(numbers)
+    data = placed(lambda rows: rows_at(long, rows), len(impressions), devices)
+    tables = replicated(jax.tree.map(jnp.asarray, ids), devices)
+    data["ids"] = tables | {"row": data.pop("row")}
+    data["rows"] = placed(lambda rows: np.asarray(train[rows], np.int32), len(train), devices)
+    return data, columns, list(numbers)
 
 
 def gather_impressions(data: Data, positions: jax.Array, mask: jax.Array) -> Data:
@@ -85,7 +91,7 @@ def gather_impressions(data: Data, positions: jax.Array, mask: jax.Array) -> Dat
     places = {"user": data["user"][row_B], "item": data["item"][row_B], "row": row_B}
     ids = {}
     for of, place_B in places.items():
-        ids |= jax.tree.map(lambda column, place_B=place_B: column[place_B], data["ids"][of])
+        ids |= rows_at(data["ids"][of], place_B)
     names = ("numbers", "known", "clicked", "completed", "weight")
     return {"ids": ids, "mask": mask} | {name: data[name][row_B] for name in names}
 

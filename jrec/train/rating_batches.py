@@ -8,6 +8,7 @@ import numpy as np
 
 from jrec.data.ragged import pad
 from jrec.data.ratings import Ratings
+from jrec.train.devices import Devices, placed, replicated
 
 
 def feature_tables(ratings: Ratings) -> dict[str, dict[str, np.ndarray]]:
@@ -24,16 +25,24 @@ def feature_tables(ratings: Ratings) -> dict[str, dict[str, np.ndarray]]:
 
 
 def device_ratings(
-    ratings: Ratings, positions: np.ndarray, tables: dict[str, dict[str, Any]]
+    ratings: Ratings,
+    positions: np.ndarray,
+    tables: dict[str, dict[str, Any]],
+    devices: Devices = (),
 ) -> dict[str, Any]:
-    """The ratings at int positions [n] on the device, for `gather_ratings`.
+    """The ratings at int positions [n] on the devices (see `placed`), for `gather_ratings`.
 
     Returns:
         `user`, `film` int32 [n], `rating` float32 [n], and `tables` (shared, not copied, where they
         are on the device already).
     """
-    columns = {name: getattr(ratings, name)[positions] for name in ("user", "film", "rating")}
-    return jax.tree.map(jnp.asarray, columns | {"tables": tables})
+
+    def rows_of(rows: slice) -> dict[str, np.ndarray]:
+        chosen = positions[rows]
+        return {name: getattr(ratings, name)[chosen] for name in ("user", "film", "rating")}
+
+    tables = replicated(jax.tree.map(jnp.asarray, tables), devices)
+    return placed(rows_of, len(positions), devices) | {"tables": tables}
 
 
 def features(

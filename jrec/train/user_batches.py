@@ -9,6 +9,8 @@ import numpy as np
 from jrec.batch_axis import on_all
 from jrec.data.rating_parts import RatingRows
 from jrec.errors import InputError
+from jrec.train.devices import Devices, placed, replicated
+from jrec.train.spread import turns_of_all
 
 
 class RatingList(NamedTuple):
@@ -25,21 +27,25 @@ class RatingList(NamedTuple):
     mask: jax.Array
 
 
-def device_rows(rows: RatingRows) -> dict[str, jax.Array]:
-    """A part on the device, ragged and in its compact types: `offsets` int32, `item`, `rating`.
+def device_rows(rows: RatingRows, devices: Devices = ()) -> dict[str, Any]:
+    """A part on the devices (see `placed`), ragged and in its compact types: `offsets` int32, `item`, `rating`.
 
     Raises InputError for more ratings than int32 counts.
     """
     if len(rows) >= 2**31:
         raise InputError(f"{len(rows):,} ratings are too many for one device (2^31 at most).")
-    offsets = jnp.asarray(np.asarray(rows.offsets, np.int32))
+
+    def rows_of(places: slice) -> dict[str, np.ndarray]:
+        return {"item": rows.item[places], "rating": rows.rating[places]}
+
     # One rating too many, so that a place is valid even where there is none.
-    item, rating = (np.append(column, column.dtype.type(0)) for column in (rows.item, rows.rating))
-    return {"offsets": offsets, "item": jnp.asarray(item), "rating": jnp.asarray(rating)}
+    ratings = placed(rows_of, len(rows) + 1, devices)
+    offsets = replicated(jnp.asarray(np.asarray(rows.offsets, np.int32)), devices)
+    return ratings | {"offsets": offsets}
 
 
 def rating_list(
-    data: dict[str, jax.Array],
+    data: dict[str, Any],
     user_B: jax.Array,
     mask_B: jax.Array,
     slots: int,
@@ -68,14 +74,14 @@ def rating_list(
 
 
 def rating_rectangle(
-    data: dict[str, jax.Array], user_B: jax.Array, mask_B: jax.Array, items: int, slots: int = 8192
+    data: dict[str, Any], user_B: jax.Array, mask_B: jax.Array, items: int, slots: int = 8192
 ) -> tuple[jax.Array, jax.Array]:
     """The same ratings as a rectangle: float32 [B, M], 0 where there is none, and bool [B, M].
 
     Takes `slots` of them at a time, however many there are.
     """
     shape = (len(user_B), items)
-    total = rating_list(data, user_B, mask_B, 1)[1]
+    total = turns_of_all(rating_list(data, user_B, mask_B, 1)[1], data["item"])
 
     def more(carry: tuple) -> jax.Array:
         return carry[0] < total
