@@ -256,9 +256,9 @@ def train_on(devices: Devices, settings: Train) -> None:
 
     seconds = time.perf_counter() - started
     chosen, saved = best.restore(template._replace(opt_state=()))
+    arrays = on_one(system.predictor(chosen.params))
     if not is_first():
         return
-    arrays = system.predictor(on_one(chosen.params))
     export_rating_model(run_dir / "export", system.predict, arrays, ratings, split.train)
     results = saved["metrics"] | {
         "best_epoch": saved["epoch"] - 1,

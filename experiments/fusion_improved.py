@@ -24,7 +24,7 @@ from jrec.errors import InputError
 from jrec.losses import weighted_squared_error
 from jrec.models.products import Compute
 from jrec.models.profiled_fusion import ProfiledFusion, Towers, block_scores, profile_of
-from jrec.train.devices import Devices, axis_of
+from jrec.train.devices import Devices, alike, axis_of, first_batch, placed
 from jrec.train.rating_batches import feature_tables
 from jrec.train.step import Batch, init_state, make_step
 
@@ -74,9 +74,12 @@ def check_improved(improved: Improved) -> None:
 
 
 def film_blocks(
-    ratings: Ratings, split: Split, tables: dict[str, dict[str, jax.Array]]
+    ratings: Ratings,
+    split: Split,
+    tables: dict[str, dict[str, jax.Array]],
+    devices: Devices = (),
 ) -> dict[str, Any]:
-    """The training ratings by film on the device.
+    """The training ratings by film on the devices (see `placed`).
 
     Returns:
         `stars` [M, N] in half stars, uint8 where they fit, else float32, with `known` bool [M, N], for M film and N user rows; the
@@ -95,13 +98,18 @@ def film_blocks(
     )
     halves = 2 * rating
     small = (halves == np.rint(halves)) & (halves >= 0) & (halves <= 255)
-    stars = np.zeros((films, users), np.uint8 if small.all() else np.float32)
-    known = np.zeros((films, users), bool)
-    stars[film, user], known[film, user] = halves.astype(stars.dtype), True
+    kind = np.uint8 if small.all() else np.float32
+
+    def rows_of(rows: slice) -> dict[str, np.ndarray]:
+        wanted = (film >= rows.start) & (film < rows.stop)
+        cells = film[wanted] - rows.start, user[wanted]
+        stars = np.zeros((max(rows.stop - rows.start, 0), users), kind)
+        known = np.zeros(stars.shape, bool)
+        stars[cells], known[cells] = halves[wanted].astype(kind), True
+        return {"stars": stars, "known": known}
+
     biases = fit_biases(user, film, rating, users, films)
-    return {
-        "stars": jnp.asarray(stars),
-        "known": jnp.asarray(known),
+    return placed(rows_of, films, devices) | {
         "mean": jnp.float32(biases.mean),
         "film_bias": jnp.asarray(biases.film, jnp.float32),
         "user_bias": jnp.asarray(biases.user, jnp.float32),
@@ -137,10 +145,14 @@ def build_improved(
 
 
 def init_improved(
-    model: ProfiledFusion, improved: Improved, data: dict[str, Any], key: jax.Array
+    model: ProfiledFusion,
+    improved: Improved,
+    data: dict[str, Any],
+    key: jax.Array,
+    devices: Devices = (),
 ) -> Any:
     """Fresh parameters, stacked over heads; biases start from those of the training ratings."""
-    block = gather_films(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+    block = first_batch(gather_films, data, devices)
     shown = jnp.zeros(block["stars"].shape)
     biases = {name: data[name] for name in ("user_bias", "film_bias")}
 
@@ -207,7 +219,7 @@ def all_vectors(model: ProfiledFusion, data: dict[str, Any], params: Any) -> dic
 
     The heads' vectors stand side by side, so that one product gives the mean of their predictions.
     """
-    count = data["stars"].shape[0]
+    count = len(data["stars"])
 
     def towers_of(film: jax.Array) -> Towers:
         block = gather_films(data, film, jnp.ones(film.shape, bool))
@@ -251,17 +263,19 @@ def improved_system(
     devices: Devices = (),
 ) -> System:
     """Everything that trains and predicts with this preset."""
-    data = film_blocks(ratings, split, jax.tree.map(jnp.asarray, feature_tables(ratings)))
+    tables = jax.tree.map(jnp.asarray, feature_tables(ratings))
+    data = film_blocks(ratings, split, tables, devices)
     axis_name = axis_of(devices)
     model = build_improved(improved, ratings, axis_name)
-    count = data["stars"].shape[0]
+    count = len(data["stars"])
     # Equal blocks: a short last one would weigh each of its ratings more.
     blocks = max(1, round(count / batch_size))
     optimizer = improved_optimizer(rate, epochs * blocks)
     low, high = ratings.rating_range
-    vectors = jax.jit(partial(all_vectors, model))
+    params = init_improved(model, improved, data, init_key, devices)
+    vectors = alike(partial(all_vectors, model), devices)
     return System(
-        state=init_state(init_improved(model, improved, data, init_key), optimizer, step_key),
+        state=init_state(params, optimizer, step_key),
         step=make_step(partial(improved_loss, model, improved), optimizer, axis_name),
         gather=gather_films,
         data=data,

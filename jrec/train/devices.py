@@ -101,14 +101,17 @@ def _filled_up(columns: Any, rows: int) -> Any:
 def first_batch(gather: Gather, data: Any, devices: Devices) -> Any:
     """The batch of the first example alone, on the host: what a network's `init` looks at."""
 
-    def gather_one(data: Any, positions: jax.Array) -> Any:
-        return gather(data, positions, jnp.ones(positions.shape, bool))
+    positions, mask = np.zeros(1, np.int32), np.ones(1, bool)
+    return jax.device_get(alike(gather, devices)(data, positions, mask))
 
+
+def alike(function: Callable, devices: Devices) -> Callable:
+    """A function of arrays, jitted; every device computes the same, of what is spread with all others' help."""
     if len(devices) <= 1:
-        return jax.device_get(jax.jit(gather_one)(data, np.zeros(1, np.int32)))
-    positions = _to_local(np.zeros((len(devices), 1), np.int32), devices)
-    gather_alike = _mapped(gather_one, (None, 0), devices)
-    return jax.device_get(gather_alike(replicated(data, devices), positions))
+        return jax.jit(function)
+    mapped = _mapped(lambda arguments, _: function(*arguments), (None, 0), devices)
+    each = _to_local(np.zeros(len(devices)), devices)  # pmap wants something that is split
+    return lambda *arguments: mapped(replicated(arguments, devices), each)
 
 
 def on_one(tree: Any) -> Any:
