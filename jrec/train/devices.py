@@ -100,13 +100,12 @@ def _filled_up(columns: Any, rows: int) -> Any:
 
 def first_batch(gather: Gather, data: Any, devices: Devices) -> Any:
     """The batch of the first example alone, on the host: what a network's `init` looks at."""
-
     positions, mask = np.zeros(1, np.int32), np.ones(1, bool)
     return jax.device_get(alike(gather, devices)(data, positions, mask))
 
 
 def alike(function: Callable, devices: Devices) -> Callable:
-    """A function of arrays, jitted; every device computes the same, of what is spread with all others' help."""
+    """A function of arrays, jitted; on many devices each computes all of it, as what is spread needs them all."""
     if len(devices) <= 1:
         return jax.jit(function)
     mapped = _mapped(lambda arguments, _: function(*arguments), (None, 0), devices)
