@@ -29,6 +29,7 @@ def columns_of(count):
     generator = np.random.default_rng(count)
     numbers = generator.choice(np.float32([np.nan, -0.0, np.inf, 1e-42, 3.5]), (count, 2))
     columns = {"numbers": numbers, "number": numbers[:, 0], "flag": numbers[:, 1] == 3.5}
+    columns["nothing"] = numbers[:, :0]
     for kind in (np.int32, np.uint8, np.uint16):
         low, high = np.iinfo(kind).min, np.iinfo(kind).max
         columns[kind.__name__] = generator.integers(low, high, count, kind, endpoint=True)

@@ -49,8 +49,8 @@ def is_spread(column: Any) -> bool:
     return isinstance(column, Spread)
 
 
-def rows_at(columns: Any, places: jax.Array) -> Any:
-    """The rows at some places of each column of a pytree, spread or whole."""
+def rows_at(columns: Any, places: jax.Array | slice) -> Any:
+    """The rows at some places of each column of a pytree, spread or whole; a slice, of whole ones alone."""
     return jax.tree.map(lambda column: column[places], columns, is_leaf=is_spread)
 
 
