@@ -175,9 +175,11 @@ def build_optimizers(
     """
     schedule = optax.linear_schedule(rate / max(warmup, 1), rate, warmup) if warmup else rate
     if falling := round(cooldown * steps):
-        before = schedule if warmup else optax.constant_schedule(rate)
-        after = optax.linear_schedule(rate, 0.0, falling)
-        schedule = optax.join_schedules([before, after], [steps - falling])
+        rising = schedule if warmup else optax.constant_schedule(rate)
+
+        def schedule(step: jax.Array) -> jax.Array:
+            return rising(step) * jnp.clip((steps - step) / falling, 0, 1)
+
     rule, rows = {
         "adagrad": (optax.adagrad, row_optimizers.adagrad),
         "adam": (optax.adam, row_optimizers.adam),

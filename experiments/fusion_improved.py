@@ -103,7 +103,7 @@ def film_blocks(
     def rows_of(rows: slice) -> dict[str, np.ndarray]:
         wanted = (film >= rows.start) & (film < rows.stop)
         cells = film[wanted] - rows.start, user[wanted]
-        stars = np.zeros((max(rows.stop - rows.start, 0), users), kind)
+        stars = np.zeros((rows.stop - rows.start, users), kind)
         known = np.zeros(stars.shape, bool)
         stars[cells], known[cells] = halves[wanted].astype(kind), True
         return {"stars": stars, "known": known}

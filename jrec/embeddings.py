@@ -107,17 +107,21 @@ def gather_rows(
 
 def add_rows(table: jax.Array, ids_N: jax.Array, rows_ND: jax.Array) -> jax.Array:
     """The table [V, D] with rows added to its own by id; an id that is no row's adds nothing."""
-    sums = in_eights(table).at[ids_N].add(in_eights(rows_ND), mode="drop")
+    sums = (
+        in_eights(table).at[ids_N].add(in_eights(rows_ND), mode="drop", wrap_negative_indices=False)
+    )
     return sums.reshape(table.shape)
 
 
 def in_eights(values: jax.Array) -> jax.Array:
-    """[N, D] as [N, D / 8, 8] where 8 divides D: on a CPU, XLA goes over rows that it finds by id in
-    half the time if its innermost loop has a short known length. The same numbers in memory.
+    """[N, D] as [N, D / 8, 8], the same numbers in memory, on a CPU and where 8 divides D.
+
+    XLA goes over rows that it finds by id in half the time there if its innermost loop has a short known
+    length. A TPU would copy the table to another layout.
     """
-    if values.ndim != 2 or values.shape[1] % 8:
+    if values.ndim != 2 or values.shape[1] % 8 or jax.default_backend() != "cpu":
         return values
-    return values.reshape(values.shape[0], -1, 8)
+    return values.reshape(values.shape[0], values.shape[1] // 8, 8)
 
 
 class RowReads:

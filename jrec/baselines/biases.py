@@ -47,7 +47,7 @@ def fit_biases(
     b_user, b_film = np.zeros(users), np.zeros(films)
     if regularisation is None:
         return Biases(mean, b_user, b_film)
-    blocks = [slice(k, k + _AT_ONCE) for k in range(0, len(rating), _AT_ONCE)]
+    blocks = [slice(k, k + _AT_ONCE) for k in range(0, max(len(rating), 1), _AT_ONCE)]
     user_counts = sum(np.bincount(user[block], minlength=users) for block in blocks)
     film_counts = sum(np.bincount(film[block], minlength=films) for block in blocks)
 

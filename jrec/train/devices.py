@@ -78,7 +78,7 @@ def spread(rows_of: Callable[[slice], Any], count: int, devices: Devices) -> Any
     """The columns of `placed`, each a `Spread` over the devices of all processes."""
     rows = max(-(-count // len(devices)), 1)
     parts = [
-        _filled_up(rows_of(slice(rows * k, min(rows * (k + 1), count))), rows)
+        _filled_up(rows_of(slice(min(rows * k, count), min(rows * (k + 1), count))), rows)
         for k in _mine(devices)
     ]
 

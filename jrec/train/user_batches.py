@@ -33,7 +33,7 @@ def device_rows(rows: RatingRows, devices: Devices = ()) -> dict[str, Any]:
     Raises InputError for more ratings than int32 counts.
     """
     if len(rows) >= 2**31:
-        raise InputError(f"{len(rows):,} ratings are too many for one device (2^31 at most).")
+        raise InputError(f"{len(rows):,} ratings are too many: places count to 2^31 at most.")
 
     def rows_of(places: slice) -> dict[str, np.ndarray]:
         return {"item": rows.item[places], "rating": rows.rating[places]}
