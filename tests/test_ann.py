@@ -280,7 +280,9 @@ def test_speed_and_picture(tmp_path):
     assert (tmp_path / "recall.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_one_query_alone():
+def test_queries_alone_take_turns():
     asked = []
-    assert 0 <= measure_alone(asked.append, queries=3, warm=2) < 1000
-    assert asked == [0, 1, 2, 3, 4]
+    searches = [lambda k, name=name: asked.append((name, k)) for name in "ab"]
+    times = measure_alone(searches, turns=2, queries=2)
+    assert len(times) == 2 and all(0 <= ms < 1000 for ms in times)
+    assert asked == [(n, k) for turn in ((0, 1, 2), (3, 4, 5)) for n in "ab" for k in turn]

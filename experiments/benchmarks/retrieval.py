@@ -216,13 +216,12 @@ def approximate(settings: Approximate) -> None:
                 index, queries[k : k + 1], settings.count, effort
             ),
         )
-    points, alone = [], []
+    points, ones = [], []
     for name, (whole, one) in searches.items():
         efforts = _EFFORTS.get(name, (0,))
         points += measure_search(name, whole, efforts, truth, settings.repeats)
-        alone += [
-            measure_alone(lambda k, one=one, effort=effort: one(k, effort)) for effort in efforts
-        ]
+        ones += [lambda k, one=one, effort=effort: one(k, effort) for effort in efforts]
+    alone = measure_alone(ones)
     lines = []
     for (name, effort, recall, rate), ms in zip(points, alone, strict=True):
         times = [f"{rate / point.queries_per_s:.1f}" for point in points[:2]]

@@ -56,14 +56,23 @@ def measure_search(
     return points
 
 
-def measure_alone(search: Callable[[int], object], queries: int = 64, warm: int = 8) -> float:
-    """Median milliseconds of `search(k)` for one query alone, k from `warm` on; what it gives is on the host."""
-    times = []
-    for k in range(warm + queries):
-        start = time.perf_counter()
-        search(k)
-        times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times[warm:])
+def measure_alone(
+    searches: Sequence[Callable[[int], object]], turns: int = 8, queries: int = 8
+) -> list[float]:
+    """Median milliseconds of each search for one query alone, what it gives being on the host.
+
+    They take turns: each searches for one query that warms up and for some more, query `k` of `search(k)`
+    counted from 0, before the next one does.
+    """
+    times: list[list[float]] = [[] for _ in searches]
+    for turn in range(turns):
+        for search, own in zip(searches, times, strict=True):
+            for k in range(turn * (queries + 1), (turn + 1) * (queries + 1)):
+                start = time.perf_counter()
+                search(k)
+                if k % (queries + 1):
+                    own.append(time.perf_counter() - start)
+    return [1e3 * statistics.median(own) for own in times]
 
 
 def draw_recall(path: Path, points: Sequence[SearchPoint], count: int) -> None:
