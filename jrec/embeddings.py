@@ -85,23 +85,13 @@ class Embed(nn.Module):
         return self.perturb(lookup, values, ROW_SHIFTS)
 
 
-def gather_rows(
-    table: jax.Array, ids: jax.Array, fill_value: float | None = None, rising: bool = False
-) -> jax.Array:
+def gather_rows(table: jax.Array, ids: jax.Array, fill_value: float | None = None) -> jax.Array:
     """Rows [..., D] of a table [V, D] by integer ids [...]; `fill_value`, or NaN, where an id is no row's.
 
-    (Of an integer table: its type's smallest number.) `rising` says that the ids never fall.
+    (Of an integer table: its type's smallest number.)
     """
-    rows = (
-        in_eights(table)
-        .at[ids]
-        .get(
-            mode="fill",
-            fill_value=fill_value,
-            wrap_negative_indices=False,
-            indices_are_sorted=rising,
-        )
-    )
+    parts = in_eights(table).at[ids]
+    rows = parts.get(mode="fill", fill_value=fill_value, wrap_negative_indices=False)
     return rows.reshape(*ids.shape, *table.shape[1:])
 
 
@@ -116,8 +106,8 @@ def add_rows(table: jax.Array, ids_N: jax.Array, rows_ND: jax.Array) -> jax.Arra
 def in_eights(values: jax.Array) -> jax.Array:
     """[N, D] as [N, D / 8, 8], the same numbers in memory, on a CPU and where 8 divides D.
 
-    XLA goes over rows that it finds by id in half the time there if its innermost loop has a short known
-    length. A TPU would copy the table to another layout.
+    There XLA goes over rows that it finds by id faster if its innermost loop has a short known length (step
+    times stand in BUILD_NOTES.md, row-updated tables). A TPU would copy the table to another layout.
     """
     if values.ndim != 2 or values.shape[1] % 8 or jax.default_backend() != "cpu":
         return values

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from jrec.embeddings import gather_rows
+from jrec.embeddings import add_rows, gather_rows
 from jrec.row_optimizers import RowOptimizer
 from jrec.row_updates import TableState, init_table, update_table
 
@@ -147,11 +147,8 @@ def update_sharded(
         gradient_BD: float32, of the rows that `look_up` gave. Its sum over all devices counts.
     """
     devices, slots = route.asked_NC.shape
-    sum_SD = (
-        jnp.zeros((devices * slots, gradient_BD.shape[1]))
-        .at[route.slot_B]
-        .add(gradient_BD, mode="drop")
-    )
+    nothing_SD = jnp.zeros((devices * slots, gradient_BD.shape[1]))
+    sum_SD = add_rows(nothing_SD, route.slot_B, gradient_BD)
     sum_NCD = _exchanged(sum_SD.reshape(devices, slots, -1), axis_name)
     ids_S = route.asked_NC.reshape(-1)
     return update_table(optimizer, table_RD, state, ids_S, sum_NCD.reshape(len(ids_S), -1), step)

@@ -183,7 +183,7 @@ def _rows(values: jax.Array, items_U: jax.Array | None) -> jax.Array:
 
 @jax.custom_vjp
 def _some_rows(values: jax.Array, items_U: jax.Array) -> jax.Array:
-    return gather_rows(values, items_U, 0, rising=True)
+    return gather_rows(values, items_U, 0)
 
 
 def _some_rows_forward(values: jax.Array, items_U: jax.Array) -> tuple[jax.Array, tuple]:

@@ -276,7 +276,7 @@ def _rank_groups(
 
 
 def _folded(values: jax.Array, axis: int, combine: Callable) -> jax.Array:
-    """One half of an axis combined with the other until one is left: half of what XLA's reductions take on a CPU."""
+    """One half of an axis combined with the other until one is left; faster than XLA's reductions on a CPU."""
     left_over = []
     while (length := values.shape[axis]) > 1:
         if length % 2:
