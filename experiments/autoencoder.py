@@ -36,8 +36,8 @@ from experiments.autoencoder_system import (
     build_optimizer,
     build_step,
     make_predict,
+    parts_pay,
     predict_pairs,
-    rated_pays,
 )
 from experiments.hardware import open_run, using
 from jrec.centring import Centre, fit_centre
@@ -69,10 +69,9 @@ from jrec.train.processes import agreed, is_first
 from jrec.train.step import TrainState, init_state
 from jrec.train.stream import epoch_order
 from jrec.train.user_batches import (
-    columns_for_batches,
     device_rows,
     gather_users,
-    slots_for_batches,
+    room_for_batches,
 )
 
 
@@ -137,9 +136,8 @@ def train_on(devices: Devices, settings: Train) -> None:
         user_bias = centre.user(parts.train)
         rows = centred(parts.train, centre, user_bias)
     data = device_rows(rows, devices)
-    slots = slots_for_batches(np.asarray(rows.offsets), settings.batch_size)
-    columns = columns_for_batches(rows, items, settings.batch_size)
-    pays = rated_pays(items, columns) and jax.default_backend() == "cpu"
+    room = room_for_batches(rows, items, settings.batch_size)
+    pays = parts_pay(items, settings.batch_size, room) and jax.default_backend() == "cpu"
     dense = settings.form == "dense" or (settings.form == "auto" and not pays)
     model = Autoencoder(
         items,
@@ -163,7 +161,7 @@ def train_on(devices: Devices, settings: Train) -> None:
     step = build_step(
         model,
         optimizer,
-        None if dense else (slots, columns),
+        None if dense else room,
         settings.refeed,
         settings.refeed_target,
     )

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jrec.batch_axis import summed
@@ -20,11 +21,12 @@ from jrec.train.refeeding import (
 )
 from jrec.train.step import Batch, Step
 from jrec.train.user_batches import (
+    SELDOM_COST,
     RatingList,
-    rated_items,
+    Room,
+    in_parts,
     rating_list,
     rating_rectangle,
-    which_rated,
 )
 
 OptimizerName = Literal["momentum", "adam", "adagrad", "rmsprop"]
@@ -64,23 +66,40 @@ def _streams(key: jax.Array) -> dict[str, jax.Array]:
     return {"dropout": dropout, "noise": noise}
 
 
-def loss_of_rated(
-    model: Autoencoder, columns: int, params: Any, batch: Batch, key: jax.Array
+def loss_of_parts(
+    model: Autoencoder,
+    often: tuple[jax.Array, jax.Array],
+    params: Any,
+    batch: Batch,
+    key: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Squared error of the batch's ratings out of themselves, computed for the items that it rated alone.
+    """Squared error of the batch's ratings out of themselves, from `batch["parts"]` of them.
 
-    Returns (sum, count, outputs [B, M] without gradient). Exact while `batch["given"]` holds all ratings
-    of the batch, of at most `columns` items, which `batch["rated"]` marks.
+    Returns (sum, count, outputs [B, M] without gradient).
+
+    Args:
+        often: as for `Autoencoder.last_hidden_of_parts`.
     """
-    given, size = batch["given"], len(batch["user"])
-    items_U, ratings_BU, cell_P = rated_items(given, batch["rated"], size, columns)
+    ratings_BU, cell_P, rating_P, seldom = batch["parts"]
     last_BH = model.apply(
-        params, ratings_BU, True, items_U, method="last_hidden", rngs=_streams(key)
+        params,
+        often,
+        ratings_BU,
+        seldom.item,
+        seldom.row,
+        seldom.rating,
+        True,
+        method="last_hidden_of_parts",
+        rngs=_streams(key),
     )
-    score_P = model.apply(params, last_BH, items_U, cell_P, method="at_cells")
+    score_P, score_T = model.apply(
+        params, last_BH, often, cell_P, seldom.item, seldom.row, method="at_parts"
+    )
     outputs_BM = model.apply(params, last_BH, method="everything")
-    known_P = cell_P < ratings_BU.size
-    return *squared_error(score_P, given.rating, known_P), jax.lax.stop_gradient(outputs_BM)
+    sum_often, often_count = squared_error(score_P, rating_P, cell_P < ratings_BU.size)
+    sum_seldom, seldom_count = squared_error(score_T, seldom.rating, seldom.mask)
+    count = often_count + seldom_count
+    return sum_often + sum_seldom, count, jax.lax.stop_gradient(outputs_BM)
 
 
 def loss_of_rectangle(
@@ -107,20 +126,19 @@ def loss_of_known(
 def build_step(
     model: Autoencoder,
     optimizer: optax.GradientTransformation,
-    room: tuple[int, int] | None,
+    room: Room | None,
     refeed: int = 1,
     target: RefeedTarget = "output",
 ) -> Step:
     """The train step.
 
     Args:
-        room: None computes every batch densely. (slots, columns): batches of at most so many ratings of
-            at most so many items are computed for these items alone, the others (there should be few)
-            densely.
+        room: None computes every batch densely. Else the batches that fit it are computed in parts, the
+            others (there should be few) densely.
     """
     first = with_gradient(partial(loss_of_rectangle, model))
     if room is not None:
-        first = _rated_or_dense(model, *room, first)
+        first = _parts_or_dense(model, room, first)
 
     def refed(params: Any, inputs_BM: jax.Array, key: jax.Array) -> jax.Array:
         return model.apply(params, inputs_BM, True, rngs=_streams(key))
@@ -130,23 +148,27 @@ def build_step(
     )
 
 
-def _rated_or_dense(model: Autoencoder, slots: int, columns: int, dense: Gradient) -> Gradient:
-    rated = with_gradient(partial(loss_of_rated, model, columns))
-    choose = choose_gradient(lambda batch: batch["fits"], rated, dense)
+def _parts_or_dense(model: Autoencoder, room: Room, dense: Gradient) -> Gradient:
+    place = np.full(model.items, len(room.often), np.int32)
+    place[room.often] = np.arange(len(room.often))
+    often = jnp.asarray(room.often), jnp.asarray(place)
+    parts = with_gradient(partial(loss_of_parts, model, often))
+    choose = choose_gradient(lambda batch: batch["fits"], parts, dense)
 
     def gradient(params: Any, batch: Batch, key: jax.Array) -> Any:
-        given, number = rating_list(batch["data"], batch["user"], batch["mask"], slots)
-        rated_M = which_rated(given, model.items, model.axis_name)
-        # By the whole batch's numbers, so that N devices choose the form, and its noise, that one does.
-        fits = (summed(number, model.axis_name) <= slots) & (rated_M.sum() <= columns)
-        return choose(params, dict(batch) | {"given": given, "rated": rated_M, "fits": fits}, key)
+        given, number = rating_list(batch["data"], batch["user"], batch["mask"], room.slots)
+        parts, seldom = in_parts(given, often[1], len(batch["user"]), room)
+        # By the whole batch's numbers, so that N devices choose the form that one does.
+        number, seldom = summed((number, seldom), model.axis_name)
+        fits = (number <= room.slots) & (seldom <= room.seldom)
+        return choose(params, dict(batch) | {"parts": parts, "fits": fits}, key)
 
     return gradient
 
 
-def rated_pays(items: int, columns: int) -> bool:
-    """Whether a batch leaves enough items unrated for the smaller products (measured on 2 CPU cores)."""
-    return columns < 0.8 * items
+def parts_pay(items: int, batch_size: int, room: Room) -> bool:
+    """Whether a batch in parts is clearly cheaper than all items' columns (measured on 2 CPU cores)."""
+    return len(room.often) + SELDOM_COST * room.seldom / batch_size < 0.8 * items
 
 
 def predict_pairs(

@@ -30,10 +30,9 @@ from jrec.models.autoencoder import Autoencoder
 from jrec.report import markdown_table
 from jrec.train.step import init_state
 from jrec.train.user_batches import (
-    columns_for_batches,
     device_rows,
     gather_users,
-    slots_for_batches,
+    room_for_batches,
 )
 
 try:
@@ -109,8 +108,7 @@ def jrec_program(
     model = Autoencoder(case.items, case.hidden, dropout=case.dropout)
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, case.items)))
     optimizer = optax.sgd(0.005, momentum=0.9)
-    size = order.shape[1]
-    room = slots_for_batches(rows.offsets, size), columns_for_batches(rows, case.items, size)
+    room = room_for_batches(rows, case.items, order.shape[1])
     step = build_step(model, optimizer, room if form == "rated" else None, refeed)
     data, mask, order_TB = device_rows(rows), jnp.ones(order.shape[1], bool), jnp.asarray(order)
 

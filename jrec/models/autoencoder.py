@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jrec.embeddings import gather_rows
+from jrec.embeddings import add_rows, gather_rows
 from jrec.models.layers import Dropout
 from jrec.models.products import Compute, product
 
@@ -41,8 +41,9 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 class Autoencoder(nn.Module):
     """n, h1, ..., hk, dropout, h(k-1), ..., h1, n: Kuchaiev and Ginsburg 2017, section 2.
 
-    Ratings may be given for some items alone, and predictions asked for some alone: what a batch did
-    not rate then costs nothing, and its gradient is zero all the same. (Input noise is drawn by form.)
+    Ratings may be given in two parts, a rectangle over the items that are rated often and a list of the
+    others, and predictions asked for where there are ratings alone: the rest of the catalogue then costs
+    little, and its gradient is zero all the same.
 
     Attributes:
         items: M, inputs and outputs.
@@ -88,21 +89,42 @@ class Autoencoder(nn.Module):
         """float [B, M], 0 where there is no rating -> predictions [B, M]."""
         return self.everything(self.last_hidden(ratings_BM, train))
 
-    def last_hidden(
-        self, ratings_BM: jax.Array, train: bool = False, items_U: jax.Array | None = None
-    ) -> jax.Array:
+    def last_hidden(self, ratings_BM: jax.Array, train: bool = False) -> jax.Array:
         """float [B, M], 0 where there is no rating -> the layer before the last [B, h1].
 
         In training the streams `dropout` and `noise` are drawn from (each if its share is above 0).
-
-        Args:
-            items_U: int32 [U], different rows or M: the columns of `ratings_BM` are these items alone.
         """
         kernel_MH, bias_1H = self.encoder[0]()
-        kernel_MH = _rows(kernel_MH, items_U)
-        return self._middle(
-            product(self._noisy(ratings_BM, train), kernel_MH, self.compute) + bias_1H, train
-        )
+        inputs_BM = self._noisy(ratings_BM, train)
+        return self._middle(product(inputs_BM, kernel_MH, self.compute) + bias_1H, train)
+
+    def last_hidden_of_parts(
+        self,
+        often: tuple[jax.Array, jax.Array],
+        ratings_BU: jax.Array,
+        item_T: jax.Array,
+        row_T: jax.Array,
+        rating_T: jax.Array,
+        train: bool = False,
+    ) -> jax.Array:
+        """As `last_hidden`, from the ratings of some items as a rectangle and of the others as a list.
+
+        Args:
+            often: the items of the rectangle int32 [U], and int32 [M] each item's place among them (U or
+                more: none). ratings_BU: float [B, U], 0 where there is no rating.
+            item_T: int32 [T]. row_T: int32 [T], whose rating it is. rating_T: float [T]. A slot without a
+                rating has the item M, the row B and the rating 0.
+        """
+        kernel_MH, bias_1H = self.encoder[0]()
+        kernel_UH, kernel_TH = _rows_of_parts(kernel_MH, *often, item_T)
+        if train and self.input_noise > 0:
+            # Of the whole catalogue, so that both forms draw the same.
+            kept_BM = self._noisy(jnp.ones((len(ratings_BU), self.items)), train)
+            ratings_BU = ratings_BU * kept_BM[:, often[0]]
+            rating_T = rating_T * kept_BM[row_T, item_T]
+        sum_BH = product(ratings_BU, kernel_UH, self.compute)
+        sum_BH = add_rows(sum_BH, row_T, rating_T[:, None] * kernel_TH)
+        return self._middle(sum_BH + bias_1H, train)
 
     def last_hidden_of_list(
         self,
@@ -130,18 +152,29 @@ class Autoencoder(nn.Module):
         kernel_MH, bias_1M = self._decoder(0)
         return self._last(product(last_BH, kernel_MH.T, self.compute) + bias_1M)
 
-    def at_cells(self, last_BH: jax.Array, items_U: jax.Array, cell_P: jax.Array) -> jax.Array:
-        """The layer before the last [B, h1] -> predictions of some items at many places [P].
+    def at_parts(
+        self,
+        last_BH: jax.Array,
+        often: tuple[jax.Array, jax.Array],
+        cell_P: jax.Array,
+        item_T: jax.Array,
+        row_T: jax.Array,
+    ) -> tuple[jax.Array, jax.Array]:
+        """The layer before the last [B, h1] -> predictions at ratings in two parts, [P] and [T].
 
-        One product; bias, activation and their gradients are computed at the places alone.
+        Activations and their gradients are computed at the ratings alone.
 
         Args:
-            items_U: as for `last_hidden`. cell_P: int32 [P], b * U + u; B * U or more: none.
+            cell_P: int32 [P], b * U + u in the rectangle; B * U or more: none.
+            often, item_T, row_T: as for `last_hidden_of_parts`.
         """
         kernel_MH, bias_1M = self._decoder(0)
-        score_BU = product(last_BH, _rows(kernel_MH, items_U).T, self.compute)
-        bias_P = _rows(bias_1M[0], items_U)[cell_P % len(items_U)]
-        return self._last(score_BU.reshape(-1).at[cell_P].get(mode="fill", fill_value=0) + bias_P)
+        kernel_UH, kernel_TH = _rows_of_parts(kernel_MH, *often, item_T)
+        bias_U, bias_T = _rows_of_parts(bias_1M[0], *often, item_T)
+        score_BU = product(last_BH, kernel_UH.T, self.compute) + bias_U[None]
+        score_P = score_BU.reshape(-1).at[cell_P].get(mode="fill", fill_value=0)
+        score_T = (gather_rows(last_BH, row_T, 0) * kernel_TH).sum(-1) + bias_T
+        return self._last(score_P), self._last(score_T)
 
     def at(self, last_BH: jax.Array, row_P: jax.Array, item_P: jax.Array) -> jax.Array:
         """The layer before the last [B, h1] -> predictions at pairs of int32 [P] and [P] alone."""
@@ -176,28 +209,28 @@ class Autoencoder(nn.Module):
         return self._activate(x) if self.last_activation else x
 
 
-def _rows(values: jax.Array, items_U: jax.Array | None) -> jax.Array:
-    """Rows of increasing items, 0 for items that there are not; all of them where None."""
-    return values if items_U is None else _some_rows(values, items_U)
-
-
 @jax.custom_vjp
-def _some_rows(values: jax.Array, items_U: jax.Array) -> jax.Array:
-    return gather_rows(values, items_U, 0)
+def _rows_of_parts(
+    values: jax.Array, items_U: jax.Array, place_M: jax.Array, item_T: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Rows of the often rated items, and one for each slot of the list (0 where its item is M)."""
+    return gather_rows(values, items_U), gather_rows(values, item_T, 0)
 
 
-def _some_rows_forward(values: jax.Array, items_U: jax.Array) -> tuple[jax.Array, tuple]:
-    return _some_rows(values, items_U), (values.shape[0], items_U)
+def _rows_forward(
+    values: jax.Array, items_U: jax.Array, place_M: jax.Array, item_T: jax.Array
+) -> tuple[tuple, tuple]:
+    return _rows_of_parts(values, items_U, place_M, item_T), (place_M, item_T)
 
 
-def _some_rows_backward(kept: tuple, gradient: jax.Array) -> tuple[jax.Array, None]:
+def _rows_backward(kept: tuple, gradients: tuple) -> tuple[jax.Array, None, None, None]:
     """Each item reads its row's gradient: a scatter of rows, the usual way, is slower on a CPU."""
-    items, items_U = kept
-    place_M = jnp.full(items, -1).at[items_U].set(jnp.arange(len(items_U)), mode="drop")
-    return gather_rows(gradient, place_M, 0), None
+    place_M, item_T = kept
+    gradient = gather_rows(gradients[0], place_M, 0)
+    return add_rows(gradient, item_T, gradients[1]), None, None, None
 
 
-_some_rows.defvjp(_some_rows_forward, _some_rows_backward)
+_rows_of_parts.defvjp(_rows_forward, _rows_backward)
 
 
 class Layer(nn.Module):

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jrec.batch_axis import on_all
 from jrec.data.rating_parts import RatingRows
 from jrec.errors import InputError
 from jrec.train.devices import Devices, placed, replicated
@@ -98,34 +97,65 @@ def rating_rectangle(
     return jax.lax.while_loop(more, add, start)[1:]
 
 
-def which_rated(given: RatingList, items: int, axis_name: str | None = None) -> jax.Array:
-    """bool [M]: the items that a batch rated, on any device (see `jrec.batch_axis`)."""
-    item_P = jnp.where(given.mask, given.item, items)
-    rated_M = jnp.zeros(items, bool).at[item_P].set(True, mode="drop")
-    return ~on_all(~rated_M, axis_name)
+class Room(NamedTuple):
+    """What nearly every batch fits into, computed in two parts.
+
+    Attributes:
+        slots: P, ratings of a batch. often: int32 [U], rising: the items that are rated often.
+        seldom: T, ratings of all other items.
+    """
+
+    slots: int
+    often: np.ndarray
+    seldom: int
 
 
-def rated_items(
-    given: RatingList, rated_M: jax.Array, batch_size: int, columns: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The items that a batch rated, and its ratings as a rectangle over them alone.
+class Parts(NamedTuple):
+    """The ratings of B users: a rectangle of the items that are rated often, and a list of the others.
+
+    Attributes:
+        ratings: float32 [B, U], 0 where there is none.
+        cell: int32 [P], each rating's place in it, b * U + u; B * U where it is none of them.
+        rating: float32 [P], what stands there.
+        seldom: a `RatingList` of T slots; one without a rating has item M, row B and rating 0.
+    """
+
+    ratings: jax.Array
+    cell: jax.Array
+    rating: jax.Array
+    seldom: RatingList
+
+
+def in_parts(
+    given: RatingList, place_M: jax.Array, batch_size: int, room: Room
+) -> tuple[Parts, jax.Array]:
+    """The ratings of a batch in two parts, and the number of those of seldom rated items.
+
+    All ratings are there if `given` has all, and that number is at most `room.seldom`.
 
     Args:
-        given: all ratings of the batch. rated_M: bool [M], from `which_rated`. batch_size: B. columns: U.
-
-    Returns:
-        items int32 [U], rising, M in what is left over; ratings float32 [B, U], 0 where there is none;
-        each rating's cell in it int32 [P], b * U + u, and B * U for what is none. Items beyond the U-th
-        are left out.
+        place_M: int32 [M], an item's place in `room.often`; U where it has none. batch_size: B.
     """
-    items = len(rated_M)
-    place_M = jnp.cumsum(rated_M) - 1
-    (items_U,) = jnp.nonzero(rated_M, size=columns, fill_value=items)
+    often, slots = len(room.often), jnp.arange(len(given.item))
     column_P = place_M[given.item]
-    inside_P = given.mask & (column_P < columns)
-    cell_P = jnp.where(inside_P, given.row * columns + column_P, batch_size * columns)
-    ratings = jnp.zeros(batch_size * columns).at[cell_P].set(given.rating, mode="drop")
-    return items_U.astype(jnp.int32), ratings.reshape(batch_size, columns), cell_P
+    often_P = given.mask & (column_P < often)
+    cell_P = jnp.where(often_P, given.row * often + column_P, batch_size * often)
+    ratings = jnp.zeros(batch_size * often).at[cell_P].set(given.rating, mode="drop")
+    seldom_P = given.mask & (column_P >= often)
+    number_P = jnp.cumsum(seldom_P)
+    to_P = jnp.where(seldom_P, number_P - 1, room.seldom)
+    slot_T = jnp.full(room.seldom, len(slots)).at[to_P].set(slots, mode="drop")
+
+    def moved(values: jax.Array, fill: int) -> jax.Array:
+        return values.at[slot_T].get(mode="fill", fill_value=fill)
+
+    seldom = RatingList(
+        moved(given.item, len(place_M)),
+        moved(given.row, batch_size),
+        moved(given.rating, 0),
+        slot_T < len(slots),
+    )
+    return Parts(ratings.reshape(batch_size, often), cell_P, given.rating, seldom), number_P[-1]
 
 
 def gather_users(data: Any, positions: jax.Array, mask: jax.Array) -> dict[str, Any]:
@@ -133,28 +163,41 @@ def gather_users(data: Any, positions: jax.Array, mask: jax.Array) -> dict[str, 
     return {"user": positions, "mask": mask, "data": data}
 
 
-def columns_for_batches(rows: RatingRows, items: int, batch_size: int) -> int:
-    """Different items that most random batches have at most; a multiple of 64.
+# What a rating in the list costs, in columns of the rectangle of one user (measured on 2 CPU cores).
+SELDOM_COST = 26
 
-    The largest but 6 of 200 random batches (drawn with seed 0): room for the very largest would cost every
-    batch more than computing three in a hundred densely does.
+
+def room_for_batches(rows: RatingRows, items: int, batch_size: int) -> Room:
+    """Room for nearly every random batch, with as many items in the rectangle as make it cheapest.
+
+    Popularity and what a batch may have are taken from 4,096 random users (drawn with seed 0).
     """
-    generator, users = np.random.default_rng(0), len(rows.offsets) - 1
-    numbers = []
-    for _ in range(200):
-        batch = generator.choice(users, min(batch_size, users), replace=False)
-        rated = np.concatenate([rows.item[rows.offsets[u] : rows.offsets[u + 1]] for u in batch])
-        numbers.append(len(np.unique(rated)))
-    return -(-max(sorted(numbers)[-7], 1) // 64) * 64
+    offsets = np.asarray(rows.offsets)
+    users = len(offsets) - 1
+    chosen = np.random.default_rng(0).permutation(users)[:4096]
+    rated = [np.asarray(rows.item[offsets[u] : offsets[u + 1]]) for u in np.sort(chosen)]
+    of_user = np.repeat(np.arange(len(rated)), [len(one) for one in rated])
+    item = np.concatenate(rated)
+    by_popularity = np.argsort(-np.bincount(item, minlength=items), kind="stable")
+    rank = np.argsort(by_popularity)[item]
+    best = None
+    for often in range(128, items + 128, 128):
+        counts = np.bincount(of_user[rank >= often], minlength=len(rated))
+        seldom = slots_for_batches(counts, batch_size)
+        cost = often * batch_size + SELDOM_COST * seldom
+        if best is None or cost < best[0]:
+            best = cost, min(often, items), seldom
+    _, often, seldom = best
+    slots = slots_for_batches(np.diff(offsets), batch_size)
+    return Room(slots, np.sort(by_popularity[:often]).astype(np.int32), seldom)
 
 
-def slots_for_batches(offsets: np.ndarray, batch_size: int) -> int:
-    """Slots that hold the ratings of nearly any random batch; a multiple of 1,024.
+def slots_for_batches(counts_N: np.ndarray, batch_size: int) -> int:
+    """Slots that hold the ratings of nearly any random batch of users; a multiple of 128.
 
-    The mean of a batch's ratings and five standard deviations, at most the largest users' total.
+    The mean of a batch's ratings and 3.5 standard deviations, at most the largest users' total.
     """
-    counts = np.diff(offsets)
-    batch_size = min(batch_size, len(counts))
-    most = int(np.partition(counts, len(counts) - batch_size)[-batch_size:].sum())
-    likely = batch_size * counts.mean() + 5 * batch_size**0.5 * counts.std()
-    return -(-min(most, int(likely) + 1) // 1024) * 1024
+    batch_size = min(batch_size, len(counts_N))
+    most = int(np.partition(counts_N, len(counts_N) - batch_size)[-batch_size:].sum())
+    likely = batch_size * counts_N.mean() + 3.5 * batch_size**0.5 * counts_N.std()
+    return -(-max(min(most, int(likely) + 1), 1) // 128) * 128
