@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from experiments.autoencoder_system import (
     build_optimizer,
     build_step,
-    loss_of_rated,
+    loss_of_parts,
     loss_of_rectangle,
     make_predict,
     predict_pairs,
@@ -24,17 +24,20 @@ from jrec.data.rating_parts import RatingRows
 from jrec.evaluate.held_out import make_held_out_predictor, star_errors
 from jrec.losses import squared_error
 from jrec.models.autoencoder import ACTIVATIONS, Autoencoder
+from jrec.train.devices import axis_of, first_devices, make_chunk_on, replicated, split_order
 from jrec.train.refeeding import choose_gradient, make_refeeding_step, with_gradient
 from jrec.train.step import init_state
 from jrec.train.stream import make_chunk
 from jrec.train.user_batches import (
-    columns_for_batches,
+    SELDOM_COST,
+    Room,
     device_rows,
     gather_users,
+    in_parts,
     rating_list,
     rating_rectangle,
+    room_for_batches,
     slots_for_batches,
-    which_rated,
 )
 
 ITEMS, USERS = 11, 9
@@ -116,29 +119,71 @@ def test_slopes_of_elu_and_selu(name):
     np.testing.assert_allclose(*slopes, atol=2e-7)
 
 
-@pytest.mark.parametrize("tied,columns", [(False, 11), (True, 11), (True, 16)])
-def test_both_forms_give_the_same_loss_gradient_and_outputs(tied, columns):
-    model, params = toy_model(dropout=0.5, tied=tied)
+def room_of(often, slots=64, seldom=64):
+    return Room(slots, np.array(often, np.int32), seldom)
+
+
+def places_of(room, items=ITEMS):
+    place = np.full(items, len(room.often), np.int32)
+    place[room.often] = np.arange(len(room.often))
+    return jnp.asarray(room.often), jnp.asarray(place)
+
+
+def parts_of(batch, room):
+    given, _ = rating_list(batch["data"], batch["user"], batch["mask"], room.slots)
+    return in_parts(given, places_of(room)[1], len(batch["user"]), room)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("often", [[0, 3, 4, 8, 10], [5], list(range(ITEMS))])
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_both_forms_give_the_same_loss_gradient_and_outputs(tied, often, noise):
+    model, params = toy_model(dropout=0.5, tied=tied, input_noise=noise)
     mask = np.array([1, 1, 0, 1, 1], bool)
     batch, key = batch_of(toy_rows(), [2, 5, 1, 0, 8], mask), jax.random.key(1)
-    given, _ = rating_list(batch["data"], batch["user"], batch["mask"], 64)
-    rated = jax.jit(with_gradient(partial(loss_of_rated, model, columns)))
-    batch_rated = {"given": given, "rated": which_rated(given, ITEMS)}
-    one = rated(params, batch | batch_rated, key)
+    room = room_of(often)
+    in_two = jax.jit(with_gradient(partial(loss_of_parts, model, places_of(room))))
+    one = in_two(params, batch | {"parts": parts_of(batch, room)[0]}, key)
     two = jax.jit(with_gradient(partial(loss_of_rectangle, model)))(params, batch, key)
     assert one[0][2].shape == (5, ITEMS)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=2e-5), one, two)
     assert float(one[0][1]) == sum(np.diff(toy_rows().offsets)[[2, 5, 0, 8]])
 
 
+@pytest.mark.parametrize("often", [[0, 3, 4, 8, 10], [0], list(range(ITEMS))])
+def test_parts_hold_every_rating_once(often):
+    rows, room = toy_rows(), room_of(often)
+    batch = batch_of(rows, np.arange(USERS))
+    parts, number = parts_of(batch, room)
+    ratings, known = rectangle(rows)
+    np.testing.assert_array_equal(parts.ratings, ratings[:, often])
+    cells = np.asarray(parts.cell)
+    there = cells < parts.ratings.size
+    assert sorted(cells[there]) == np.flatnonzero(known[:, often]).tolist()
+    np.testing.assert_array_equal(
+        np.asarray(parts.rating)[there], ratings[:, often].flat[cells[there]]
+    )
+    item, row, rating, mask = map(np.asarray, parts.seldom)
+    seldom = np.delete(known, often, 1).sum()
+    assert number == mask.sum() == seldom and mask[:seldom].all()
+    rest = np.zeros_like(ratings), np.zeros_like(known)
+    rest[0][row[mask], item[mask]], rest[1][row[mask], item[mask]] = rating[mask], True
+    others = np.delete(np.arange(ITEMS), often)
+    np.testing.assert_array_equal(rest[1][:, others], known[:, others])
+    np.testing.assert_array_equal(rest[0][:, others], ratings[:, others])
+    assert (item[~mask] == ITEMS).all() and (row[~mask] == USERS).all() and not rating[~mask].any()
+
+
 def test_a_rating_of_zero_counts_and_a_missing_one_does_not():
     model, params = toy_model()
     rows = RatingRows(np.array([0, 2]), np.array([3, 7], np.uint16), np.array([0, 4], np.uint8))
-    for loss in (partial(loss_of_rated, model, 4), partial(loss_of_rectangle, model)):
+    losses = [partial(loss_of_rectangle, model)]
+    rooms = [room_of([3, 5]), room_of([7]), room_of([3, 7]), room_of([1])]
+    losses += [partial(loss_of_parts, model, places_of(room)) for room in rooms]
+    for loss, room in zip(losses, [rooms[0], *rooms], strict=True):
         batch = batch_of(rows, [0])
-        given, _ = rating_list(batch["data"], batch["user"], batch["mask"], 8)
         loss_sum, count, _ = jax.jit(loss)(
-            params, batch | {"given": given, "rated": which_rated(given, ITEMS)}, jax.random.key(0)
+            params, batch | {"parts": parts_of(batch, room)[0]}, jax.random.key(0)
         )
         out = np.asarray(model.apply(params, jnp.asarray(rectangle(rows)[0])))[0]
         np.testing.assert_allclose(loss_sum, out[3] ** 2 + (out[7] - 4) ** 2, rtol=1e-5)
@@ -177,42 +222,82 @@ def test_lists_and_rectangles_hold_the_ratings(sizes, data):
         np.testing.assert_array_equal(one, two)
 
 
-def test_a_batch_that_does_not_fit_its_slots_is_computed_densely():
+def test_a_batch_that_does_not_fit_its_room_is_computed_densely():
     model, params = toy_model(dropout=0.5)
     optimizer, rows = optax.sgd(0.1, momentum=0.9), toy_rows()
-    batch = batch_of(rows, [2, 5, 1, 0, 8])
-    number = int(rating_list(batch["data"], batch["user"], batch["mask"], 1)[1])
+    batch, often = batch_of(rows, [2, 5, 1, 0, 8]), [0, 3, 4, 8, 10]
+    known = rectangle(rows)[1][np.asarray(batch["user"])]
+    number, seldom = int(known.sum()), int(np.delete(known, often, 1).sum())
+    assert 1 < seldom < number
+    fits = [room_of(often, number, seldom)]
+    too_small = [
+        room_of(often, number - 1, seldom),
+        room_of(often, number, seldom - 1),
+        room_of([1], 1, 1),
+    ]
     states = []
-    rated = len(
-        np.unique(np.concatenate([np.flatnonzero(rectangle(rows)[1][u]) for u in batch["user"]]))
-    )
-    for room in (None, (number, rated), (number, rated - 1), (number - 1, 11), (1, 1)):
+    for room in (None, *fits, *too_small):
         step = jax.jit(build_step(model, optimizer, room, refeed=1))
         states.append(step(init_state(params, optimizer, jax.random.key(5)), batch)[0].params)
     for state in states[1:]:
         jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), state, states[0])
 
 
-def test_columns_hold_nearly_all_batches_and_little_more():
-    rows = toy_rows(users=300, items=5000)
-    columns = columns_for_batches(rows, 5000, 2)
-    generator, numbers = np.random.default_rng(0), []
-    for _ in range(200):
-        users = generator.choice(300, 2, replace=False)
-        given = [rows.item[rows.offsets[u] : rows.offsets[u + 1]] for u in users]
-        numbers.append(len(np.unique(np.concatenate(given))))
-    assert columns == -(-np.sort(numbers)[-7] // 64) * 64
-    assert np.mean(np.array(numbers) <= columns) > 0.93
-    assert np.mean(np.array(numbers) <= columns - 64) < 0.99
-    assert columns_for_batches(toy_rows(users=300, items=200), 200, 64) == 256  # all of 200
+@pytest.mark.parametrize("room", [room_of([0, 3, 4, 8, 10]), room_of([0, 3], 64, 4)])
+def test_devices_take_the_step_that_one_takes(room):
+    users = np.array([2, 5, 1, 0, 8, 3, 4, 6], np.int32)
+    optimizer, data = optax.sgd(0.1), device_rows(toy_rows())
+    states = []
+    for many in (1, 4):
+        devices = first_devices(many)
+        model, params = toy_model(dropout=0.5, input_noise=0.3, axis_name=axis_of(devices))
+        step = build_step(model, optimizer, room, refeed=0)
+        chunk = make_chunk_on(devices, step, gather_users, len(users), len(users))
+        state = replicated(init_state(params, optimizer, jax.random.key(5)), devices)
+        order = split_order(jnp.asarray(users), len(users), devices)
+        state, sums, _ = chunk(state, replicated(data, devices), order, 0, 1)
+        states.append(jax.device_get((state.params, sums)))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), *states)
+
+
+def test_room_holds_nearly_all_batches_and_little_more():
+    generator = np.random.default_rng(0)
+    rows = toy_rows(users=400, items=3000)
+    # Ever less liked items: the first are rated by most users, the last by few.
+    kept = generator.random(len(rows)) < (1 + rows.item / 100.0) ** -2
+    counts = np.add.reduceat(np.append(kept, False), rows.offsets[:-1]) * (
+        np.diff(rows.offsets) > 0
+    )
+    rows = RatingRows(np.cumsum([0, *counts]), rows.item[kept], rows.rating[kept])
+    room = room_for_batches(rows, 3000, 64)
+    assert 16 < len(room.often) < 1500 and (np.diff(room.often) > 0).all()
+    by_item = np.bincount(rows.item, minlength=3000)
+    assert by_item[room.often].min() >= np.delete(by_item, room.often).max()
+    known = rectangle(rows, 3000)[1]
+    seldom = np.delete(known, room.often, 1).sum(1)
+    numbers = np.array(
+        [
+            (known[users].sum(), seldom[users].sum())
+            for users in (generator.choice(400, 64, replace=False) for _ in range(500))
+        ]
+    )
+    room_of_both = np.array([room.slots, room.seldom])
+    assert (numbers <= room_of_both).all(1).mean() > 0.99
+    assert (numbers.mean(0) > 0.6 * room_of_both).all()
+    # Nothing else in reach is clearly cheaper.
+    cost = len(room.often) * 64 + SELDOM_COST * room.seldom
+    by_count = np.argsort(-known.sum(0))
+    for often in (len(room.often) // 2, 2 * len(room.often)):
+        rest = slots_for_batches(known[:, by_count[often:]].sum(1), 64)
+        assert often * 64 + SELDOM_COST * rest > 0.95 * cost
 
 
 def test_slots_hold_the_likely_batch_and_never_more_than_the_largest():
     counts = np.random.default_rng(0).integers(1, 400, 5000)
-    offsets = np.cumsum([0, *counts])
-    slots = slots_for_batches(offsets, 128)
-    assert slots % 1024 == 0 and 128 * counts.mean() < slots < 2 * 128 * counts.mean()
-    assert slots_for_batches(np.array([0, 3, 5]), 128) == 1024
+    slots = slots_for_batches(counts, 128)
+    assert slots % 128 == 0 and 128 * counts.mean() < slots < 2 * 128 * counts.mean()
+    assert slots_for_batches(np.array([3, 2]), 128) == 128
+    assert slots_for_batches(np.array([200, 1, 2, 3]), 2) == 256
 
 
 # Re-feeding, on a linear model that NumPy follows by hand: f(x) = x A.
@@ -327,7 +412,7 @@ def test_one_compilation_serves_a_run_and_the_last_partial_batch_counts():
     model, params = toy_model(dropout=0.5)
     rows, traces = toy_rows(), []
     optimizer = optax.sgd(0.01)
-    inner = build_step(model, optimizer, (64, 11))
+    inner = build_step(model, optimizer, room_of([0, 3, 4]))
 
     def step(state, batch):
         traces.append(1)

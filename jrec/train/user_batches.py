@@ -1,5 +1,6 @@
 """Ratings by user on the device: a batch is some users with all the ratings that they have."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -164,7 +165,7 @@ def gather_users(data: Any, positions: jax.Array, mask: jax.Array) -> dict[str, 
 
 
 # What a rating in the list costs, in columns of the rectangle of one user (measured on 2 CPU cores).
-SELDOM_COST = 26
+SELDOM_COST = 45
 
 
 def room_for_batches(rows: RatingRows, items: int, batch_size: int) -> Room:
@@ -180,13 +181,12 @@ def room_for_batches(rows: RatingRows, items: int, batch_size: int) -> Room:
     item = np.concatenate(rated)
     by_popularity = np.argsort(-np.bincount(item, minlength=items), kind="stable")
     rank = np.argsort(by_popularity)[item]
-    best = None
-    for often in range(128, items + 128, 128):
+    best, often = (math.inf, 0, 0), 0
+    while often < items:
+        often = min(max(often + 16, often * 9 // 8 // 16 * 16), items)
         counts = np.bincount(of_user[rank >= often], minlength=len(rated))
         seldom = slots_for_batches(counts, batch_size)
-        cost = often * batch_size + SELDOM_COST * seldom
-        if best is None or cost < best[0]:
-            best = cost, min(often, items), seldom
+        best = min(best, (often * batch_size + SELDOM_COST * seldom, often, seldom))
     _, often, seldom = best
     slots = slots_for_batches(np.diff(offsets), batch_size)
     return Room(slots, np.sort(by_popularity[:often]).astype(np.int32), seldom)
