@@ -66,9 +66,11 @@ from jrec.train.devices import (
 )
 from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
 from jrec.train.processes import agreed, is_first
+from jrec.train.read_once import read_once
 from jrec.train.step import TrainState, init_state
 from jrec.train.stream import epoch_order
 from jrec.train.user_batches import (
+    Room,
     device_rows,
     gather_users,
     room_for_batches,
@@ -101,10 +103,12 @@ def record(settings: Train, parts: RatingParts) -> dict[str, Any]:
     return kept | {"data_source": source, "sizes": sizes}
 
 
-def centred(rows: RatingRows, centre: Centre, user: np.ndarray) -> RatingRows:
-    """The same ratings as distances from the biases."""
-    rest = (rows.rating - centre.of(rows, user)).astype(np.float32)
-    return RatingRows(rows.offsets, rows.item, rest)
+def centred(train: RatingRows, items: int) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """The fields of the training ratings' `Centre`, its user biases, and the ratings as distances from both."""
+    centre = fit_centre(train, items)
+    user_bias = centre.user(train)
+    rest = (train.rating - centre.of(train, user_bias)).astype(np.float32)
+    return vars(centre), user_bias, rest
 
 
 def train(settings: Train) -> None:
@@ -126,17 +130,21 @@ def train_on(devices: Devices, settings: Train) -> None:
             f"Ratings from {parts.rating_range[0]:g} on are below what {settings.activation} gives; add "
             f"--centre True and --last-activation False."
         )
-    open_run(run_dir, settings.resume, record(settings, parts))
-    show_parts(parts, console)
+    open_run(run_dir, settings.resume, lambda: record(settings, parts))
+    if is_first():
+        show_parts(parts, console)
 
     centre = Centre(0.0, np.zeros(items, np.float32), 0.0)
     user_bias, rows = np.zeros(users, np.float32), parts.train
     if settings.centre:
-        centre = fit_centre(parts.train, items)
-        user_bias = centre.user(parts.train)
-        rows = centred(parts.train, centre, user_bias)
+        fields, user_bias, rest = read_once(lambda: centred(parts.train, items), settings.run_dir)
+        centre, rows = Centre(**fields), RatingRows(rows.offsets, rows.item, rest)
     data = device_rows(rows, devices)
-    room = room_for_batches(rows, items, settings.batch_size)
+    room = Room(
+        *read_once(
+            lambda: tuple(room_for_batches(rows, items, settings.batch_size)), settings.run_dir
+        )
+    )
     pays = parts_pay(items, settings.batch_size, room) and jax.default_backend() == "cpu"
     dense = settings.form == "dense" or (settings.form == "auto" and not pays)
     model = Autoencoder(

@@ -20,6 +20,8 @@ from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError
 from jrec.models.autoencoder import ACTIVATIONS
 from jrec.models.products import Compute
+from jrec.train.processes import by_first
+from jrec.train.read_once import read_once
 from jrec.train.refeeding import RefeedTarget
 
 
@@ -142,8 +144,17 @@ def check(settings: Train) -> None:
 
 def load_parts(settings: Train) -> tuple[RatingParts, tuple[Ratings, Split] | None]:
     """The data set's train, validation and test ratings by user, and as they were before (not Netflix)."""
-    if settings.dataset == "netflix":
-        return load_rating_parts(settings.data_dir), None
+    if settings.dataset != "netflix":
+        return read_once(lambda: _parts(settings), settings.run_dir)
+
+    def check() -> None:
+        load_rating_parts(settings.data_dir)
+
+    by_first(check)
+    return load_rating_parts(settings.data_dir, check=False), None
+
+
+def _parts(settings: Train) -> tuple[RatingParts, tuple[Ratings, Split]]:
     ratings = load_ratings(
         settings.dataset,
         settings.data_dir,

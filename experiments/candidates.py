@@ -62,6 +62,7 @@ from jrec.train.click_batches import (
     make_segment_gather,
     make_window_gather,
     segment_data,
+    training_segments,
     window_data,
 )
 from jrec.train.devices import (
@@ -75,6 +76,7 @@ from jrec.train.devices import (
 )
 from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
 from jrec.train.processes import agreed, is_first
+from jrec.train.read_once import read_once
 from jrec.train.step import TrainState
 from jrec.train.stream import epoch_order
 
@@ -83,7 +85,7 @@ def train(settings: Train) -> None:
     """Runs the experiment from data to report."""
     settings = with_preset(settings)
     with using(settings.hardware, settings.run_dir) as devices:
-        clicks, split = load(settings.data)
+        clicks, split = read_once(lambda: load(settings.data), settings.run_dir)
         made = settings.data.dataset == "synthetic"
         truth = (settings.data.synthetic, settings.data.split_seed) if made else None
         train_on(settings, clicks, split, truth, devices=devices)
@@ -109,21 +111,26 @@ def train_on(
     model = build_model(settings, clicks, axis_of(devices))
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"candidates-{settings.data.dataset}-{stamp}"
-    open_run(run_dir, settings.resume, record(settings, clicks))
+    open_run(run_dir, settings.resume, lambda: record(settings, clicks))
     show_split(clicks, split, console)
 
     init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
     columns = [[c.name for c in model.columns if c.of == of] for of in ("user", "item")]
     held_data = device_clicks(clicks, *columns, devices)
-    counts = count_items(clicks, split.train)
+    counts = read_once(lambda: count_items(clicks, split.train), settings.run_dir)
     if settings.form == "window":
-        examples = training_examples(clicks, split, settings.length, settings.cap, settings.seed)
+        examples = read_once(
+            lambda: training_examples(clicks, split, settings.length, settings.cap, settings.seed),
+            settings.run_dir,
+        )
         data, count = window_data(held_data, examples, devices), len(examples)
         inner = make_window_gather(settings.length)
     else:
-        data = segment_data(
-            held_data, clicks, split, settings.length, settings.whole_histories, devices
+        segments = read_once(
+            lambda: training_segments(clicks, split, settings.length, settings.whole_histories),
+            settings.run_dir,
         )
+        data = segment_data(held_data, segments, devices)
         count = len(data["segments"]["user"])
         inner = make_segment_gather(settings.length)
     constants = {

@@ -25,7 +25,7 @@ import tyro
 from rich.console import Console
 
 from experiments.embedding_mlp_improved import Improved, check_improved, improved_system
-from experiments.embedding_mlp_source import Source, check_source, source_system
+from experiments.embedding_mlp_source import Source, check_source, mean_rating, source_system
 from experiments.hardware import Hardware, open_run, using
 from experiments.rating_report import finish_rating_run, show_ratings, show_recommendations
 from experiments.rating_system import System
@@ -51,6 +51,7 @@ from jrec.train.devices import (
 from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
 from jrec.train.processes import agreed, is_first
 from jrec.train.rating_batches import device_ratings
+from jrec.train.read_once import read_once
 from jrec.train.step import Batch, TrainState
 from jrec.train.stream import mixed_order
 
@@ -183,16 +184,8 @@ def record(settings: Train, ratings: Ratings, split: Split) -> dict[str, Any]:
     return kept | {"data_source": source, "split_sha256": hashlib.sha256(parts).hexdigest()}
 
 
-def train(settings: Train) -> None:
-    """Runs the experiment on the devices that the settings name."""
-    with using(settings.hardware, settings.run_dir) as devices:
-        train_on(devices, settings)
-
-
-def train_on(devices: Devices, settings: Train) -> None:
-    """Runs the experiment from data to export."""
-    settings = with_preset(settings)
-    console = Console(quiet=not is_first())
+def load(settings: Train) -> tuple[Ratings, Split]:
+    """The data set and its parts."""
     ratings = load_ratings(
         settings.dataset,
         settings.data_dir,
@@ -207,9 +200,23 @@ def train_on(devices: Devices, settings: Train) -> None:
         settings.test_fraction,
         settings.valid_fraction,
     )
+    return ratings, split
+
+
+def train(settings: Train) -> None:
+    """Runs the experiment on the devices that the settings name."""
+    with using(settings.hardware, settings.run_dir) as devices:
+        train_on(devices, settings)
+
+
+def train_on(devices: Devices, settings: Train) -> None:
+    """Runs the experiment from data to export."""
+    settings = with_preset(settings)
+    console = Console(quiet=not is_first())
+    ratings, split = read_once(lambda: load(settings), settings.run_dir)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"embedding_mlp-{settings.dataset}-{stamp}"
-    open_run(run_dir, settings.resume, record(settings, ratings, split))
+    open_run(run_dir, settings.resume, lambda: record(settings, ratings, split))
     show_ratings(ratings, split, console)
 
     # Three keys: the state's own is donated with it, chunk by chunk.
@@ -300,11 +307,13 @@ def build_system(
 ) -> System:
     """The chosen preset, ready to train."""
     size, rate = settings.batch_size, settings.learning_rate
+    mean = read_once(lambda: mean_rating(ratings, split.train), settings.run_dir)
     if settings.preset == "improved":
         return improved_system(
             settings.improved,
             ratings,
             split,
+            mean,
             size,
             rate,
             settings.epochs,
@@ -313,7 +322,16 @@ def build_system(
             devices,
         )
     return source_system(
-        settings.source, ratings, split, size, rate, settings.clip, init_key, step_key, devices
+        settings.source,
+        ratings,
+        split,
+        mean,
+        size,
+        rate,
+        settings.clip,
+        init_key,
+        step_key,
+        devices,
     )
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.embedding_mlp_source import gather_pairs, mean_rating, training_pairs
+from experiments.embedding_mlp_source import gather_pairs, training_pairs
 from experiments.rating_system import System
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
@@ -121,6 +121,7 @@ def improved_system(
     improved: Improved,
     ratings: Ratings,
     split: Split,
+    mean: float,
     batch_size: int,
     rate: float,
     epochs: int,
@@ -128,8 +129,7 @@ def improved_system(
     step_key: jax.Array,
     devices: Devices = (),
 ) -> System:
-    """Everything that trains and predicts with this preset."""
-    mean = mean_rating(ratings, split.train)
+    """Everything that trains and predicts with this preset; `mean` is that of the training ratings."""
     users, films = (ratings.vocabularies[name].rows for name in ("user", "film"))
     model = EmbeddingMlp(
         users, films, improved.width, improved.hidden, improved.factors, compute=improved.compute

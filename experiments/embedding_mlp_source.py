@@ -134,6 +134,7 @@ def source_system(
     source: Source,
     ratings: Ratings,
     split: Split,
+    mean: float,
     batch_size: int,
     rate: float,
     clip: bool,
@@ -141,8 +142,7 @@ def source_system(
     step_key: jax.Array,
     devices: Devices = (),
 ) -> System:
-    """Everything that trains and predicts with these presets."""
-    mean = mean_rating(ratings, split.train)
+    """Everything that trains and predicts with these presets; `mean` is that of the training ratings."""
     model = build_model(source, ratings)
     row = jnp.zeros(1, jnp.int32)
     params = jax.jit(model.init)(init_key, row, row)

@@ -23,7 +23,12 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from experiments.fusion_improved import Improved, check_improved, improved_system
+from experiments.fusion_improved import (
+    Improved,
+    check_improved,
+    improved_system,
+    ratings_by_film,
+)
 from experiments.fusion_source import Source, check_source, source_system
 from experiments.hardware import Hardware, open_run, using
 from experiments.rating_report import finish_rating_run, show_ratings, show_recommendations
@@ -50,6 +55,7 @@ from jrec.train.devices import (
 from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
 from jrec.train.processes import agreed, is_first
 from jrec.train.rating_batches import device_ratings
+from jrec.train.read_once import read_once
 from jrec.train.step import Batch, TrainState
 from jrec.train.stream import epoch_order
 
@@ -172,16 +178,8 @@ def record(settings: Train, ratings: Ratings, split: Split) -> dict[str, Any]:
     return kept | {"data_source": source, "split_sha256": hashlib.sha256(parts).hexdigest()}
 
 
-def train(settings: Train) -> None:
-    """Runs the experiment on the devices that the settings name."""
-    with using(settings.hardware, settings.run_dir) as devices:
-        train_on(devices, settings)
-
-
-def train_on(devices: Devices, settings: Train) -> None:
-    """Runs the experiment from data to export."""
-    settings = with_preset(settings)
-    console = Console(quiet=not is_first())
+def load(settings: Train) -> tuple[Ratings, Split]:
+    """The data set and its parts."""
     ratings = load_ratings(
         settings.dataset,
         settings.data_dir,
@@ -196,6 +194,20 @@ def train_on(devices: Devices, settings: Train) -> None:
         settings.test_fraction,
         settings.valid_fraction,
     )
+    return ratings, split
+
+
+def train(settings: Train) -> None:
+    """Runs the experiment on the devices that the settings name."""
+    with using(settings.hardware, settings.run_dir) as devices:
+        train_on(devices, settings)
+
+
+def train_on(devices: Devices, settings: Train) -> None:
+    """Runs the experiment from data to export."""
+    settings = with_preset(settings)
+    console = Console(quiet=not is_first())
+    ratings, split = read_once(lambda: load(settings), settings.run_dir)
     low, high = ratings.rating_range
     if settings.preset == "source" and not (low >= 0 and high <= 5):
         raise InputError(
@@ -204,7 +216,7 @@ def train_on(devices: Devices, settings: Train) -> None:
         )
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"fusion-{settings.dataset}-{stamp}"
-    open_run(run_dir, settings.resume, record(settings, ratings, split))
+    open_run(run_dir, settings.resume, lambda: record(settings, ratings, split))
     show_ratings(ratings, split, console)
 
     # Three keys: the state's own is donated with it, chunk by chunk.
@@ -288,10 +300,11 @@ def build_system(
         return source_system(
             settings.source, ratings, split, size, rate, init_key, step_key, devices
         )
+    by_film = read_once(lambda: ratings_by_film(ratings, split.train), settings.run_dir)
     return improved_system(
         settings.improved,
         ratings,
-        split,
+        by_film,
         size,
         rate,
         settings.epochs,

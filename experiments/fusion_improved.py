@@ -19,7 +19,6 @@ from experiments.rating_system import System
 from jrec.baselines.biases import fit_biases
 from jrec.batch_axis import local_part, whole_rows
 from jrec.data.ratings import Ratings
-from jrec.data.splits import Split
 from jrec.errors import InputError
 from jrec.losses import weighted_squared_error
 from jrec.models.products import Compute
@@ -73,17 +72,12 @@ def check_improved(improved: Improved) -> None:
             raise InputError(f"--improved.{flag} must be 0 or more.")
 
 
-def film_blocks(
-    ratings: Ratings,
-    split: Split,
-    tables: dict[str, dict[str, jax.Array]],
-    devices: Devices = (),
-) -> dict[str, Any]:
-    """The training ratings by film on the devices (see `placed`).
+def ratings_by_film(ratings: Ratings, train: np.ndarray) -> dict[str, Any]:
+    """The ratings at int positions `train`, film by film, and their biases, for `film_blocks`.
 
     Returns:
-        `stars` [M, N] in half stars, uint8 where they fit, else float32, with `known` bool [M, N], for M film and N user rows; the
-        feature `tables`; `mean` float32; `film_bias` [M] and `user_bias` [N], regularised.
+        `offsets` int64 [M + 1] of the M film rows; `user` int32 [n]; `stars` [n] in half stars, uint8 where they
+        fit, else float32; `mean` float32; `film_bias` [M] and `user_bias` [N] float32, regularised.
 
     Raises InputError where the matrix would be too large.
     """
@@ -93,28 +87,49 @@ def film_blocks(
             f"--preset improved keeps a matrix of {films:,} films x {users:,} users, too large here; "
             f"use --preset source for {ratings.name}."
         )
-    user, film, rating = (
-        column[split.train] for column in (ratings.user, ratings.film, ratings.rating)
-    )
+    user, film, rating = (column[train] for column in (ratings.user, ratings.film, ratings.rating))
     halves = 2 * rating
     small = (halves == np.rint(halves)) & (halves >= 0) & (halves <= 255)
-    kind = np.uint8 if small.all() else np.float32
+    biases = fit_biases(user, film, rating, users, films)
+    order = np.argsort(
+        film, kind="stable"
+    )  # of a pair that repeats the later rating stays the later
+    return {
+        "offsets": np.concatenate([[0], np.cumsum(np.bincount(film, minlength=films))]),
+        "user": user[order],
+        "stars": halves.astype(np.uint8 if small.all() else np.float32)[order],
+        "mean": np.float32(biases.mean),
+        "film_bias": np.asarray(biases.film, np.float32),
+        "user_bias": np.asarray(biases.user, np.float32),
+    }
+
+
+def film_blocks(
+    by_film: dict[str, Any], tables: dict[str, dict[str, jax.Array]], devices: Devices = ()
+) -> dict[str, Any]:
+    """The training ratings by film on the devices (see `placed`).
+
+    Args:
+        by_film: from `ratings_by_film`.
+
+    Returns:
+        `stars` [M, N] in half stars with `known` bool [M, N], for M film and N user rows; the feature `tables`;
+        `mean`, `film_bias` and `user_bias` as they were.
+    """
+    biases = {name: jnp.asarray(by_film[name]) for name in ("mean", "film_bias", "user_bias")}
+    films, users = len(by_film["film_bias"]), len(by_film["user_bias"])
 
     def rows_of(rows: slice) -> dict[str, np.ndarray]:
-        wanted = (film >= rows.start) & (film < rows.stop)
-        cells = film[wanted] - rows.start, user[wanted]
-        stars = np.zeros((rows.stop - rows.start, users), kind)
+        offsets = by_film["offsets"][rows.start : rows.stop + 1]
+        given = slice(offsets[0], offsets[-1])
+        film = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        cells = film, by_film["user"][given]
+        stars = np.zeros((len(offsets) - 1, users), by_film["stars"].dtype)
         known = np.zeros(stars.shape, bool)
-        stars[cells], known[cells] = halves[wanted].astype(kind), True
+        stars[cells], known[cells] = by_film["stars"][given], True
         return {"stars": stars, "known": known}
 
-    biases = fit_biases(user, film, rating, users, films)
-    return placed(rows_of, films, devices) | {
-        "mean": jnp.float32(biases.mean),
-        "film_bias": jnp.asarray(biases.film, jnp.float32),
-        "user_bias": jnp.asarray(biases.user, jnp.float32),
-        "tables": tables,
-    }
+    return placed(rows_of, films, devices) | biases | {"tables": tables}
 
 
 def gather_films(data: dict[str, Any], film: jax.Array, mask: jax.Array) -> Batch:
@@ -254,7 +269,7 @@ def predict_pairs(
 def improved_system(
     improved: Improved,
     ratings: Ratings,
-    split: Split,
+    by_film: dict[str, Any],
     batch_size: int,
     rate: float,
     epochs: int,
@@ -262,9 +277,9 @@ def improved_system(
     step_key: jax.Array,
     devices: Devices = (),
 ) -> System:
-    """Everything that trains and predicts with this preset."""
+    """Everything that trains and predicts with this preset, out of `ratings_by_film`."""
     tables = jax.tree.map(jnp.asarray, feature_tables(ratings))
-    data = film_blocks(ratings, split, tables, devices)
+    data = film_blocks(by_film, tables, devices)
     axis_name = axis_of(devices)
     model = build_improved(improved, ratings, axis_name)
     count = len(data["stars"])

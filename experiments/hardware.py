@@ -1,6 +1,6 @@
 """What an experiment runs on; it may change when a run goes on, and the numbers do not depend on it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ import jax
 from jrec.errors import InputError
 from jrec.report import open_run_directory
 from jrec.train.devices import Devices, first_devices
-from jrec.train.processes import AUTOMATIC, is_first, join_processes, stop_together, wait_for_all
+from jrec.train.processes import AUTOMATIC, by_first, join_processes, stop_together
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,6 @@ def using(hardware: Hardware, run_dir: Path | None) -> Iterator[Devices]:
         yield everything
 
 
-def open_run(run_dir: Path, resume: bool, settings: dict[str, Any]) -> None:
-    """`open_run_directory`, by one process for all."""
-    if is_first():
-        open_run_directory(run_dir, resume, settings)
-    wait_for_all("run directory")
+def open_run(run_dir: Path, resume: bool, settings: Callable[[], dict[str, Any]]) -> None:
+    """`open_run_directory`, by one process for all; it alone computes the settings."""
+    by_first(lambda: open_run_directory(run_dir, resume, settings()))

@@ -56,9 +56,15 @@ from jrec.train.devices import (
     replicated,
     split_order,
 )
-from jrec.train.impression_batches import device_impressions, gather_impressions, make_predict
+from jrec.train.impression_batches import (
+    device_impressions,
+    gather_impressions,
+    impression_columns,
+    make_predict,
+)
 from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
 from jrec.train.processes import agreed, is_first
+from jrec.train.read_once import read_once
 from jrec.train.row_step import init_row_state, make_row_step
 from jrec.train.step import TrainState, init_state, make_step
 from jrec.train.stream import epoch_order
@@ -82,13 +88,16 @@ def prepare(
     devices: Devices = (),
 ) -> tuple[dict[str, Any], RankingNetwork]:
     """The impressions and their features on the devices, and the network that reads them."""
-    extra = extra_features(impressions, settings.history, settings.watched)
-    weight = impressions.watch_seconds
-    if settings.weights == "equal":
-        weight = np.ones_like(weight)
-    data, ids, numbers = device_impressions(
-        impressions, extra, split.train, weight, settings.user_id, devices
-    )
+
+    def on_host() -> tuple[dict[str, Any], list[tuple[str, str, bool]], list[str]]:
+        extra = extra_features(impressions, settings.history, settings.watched)
+        weight = impressions.watch_seconds
+        if settings.weights == "equal":
+            weight = np.ones_like(weight)
+        return impression_columns(impressions, extra, split.train, weight, settings.user_id)
+
+    columns, ids, numbers = read_once(on_host, settings.run_dir)
+    data = device_impressions(columns, devices)
     return data, build_model(settings, impressions, ids, numbers, axis_of(devices))
 
 
@@ -96,7 +105,8 @@ def train(settings: Train) -> None:
     """Runs the experiment from data to report."""
     check(settings)
     with using(settings.hardware, settings.run_dir) as devices:
-        train_on(settings, *load(settings.data, settings.longest_watch), devices)
+        held = read_once(lambda: load(settings.data, settings.longest_watch), settings.run_dir)
+        train_on(settings, *held, devices)
 
 
 def train_on(
@@ -109,8 +119,9 @@ def train_on(
     console = Console(quiet=not is_first())
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"ranking-{settings.data.dataset}-{stamp}"
-    open_run(run_dir, settings.resume, record(settings, impressions))
-    show_impressions(impressions, split, console)
+    open_run(run_dir, settings.resume, lambda: record(settings, impressions))
+    if is_first():
+        show_impressions(impressions, split, console)
 
     init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
     axis_name = axis_of(devices)

@@ -17,21 +17,23 @@ def run_command(command: Callable[[], None]) -> None:
     """
     try:
         command()
-    except InputError as error:
-        _stop(str(error))
-    except OSError as error:
-        if error.filename is None and error.errno is None:
-            raise
-        place = f" at {error.filename}" if error.filename else ""
-        remedy = (
-            "free some space" if error.errno == errno.ENOSPC else "check the path and its rights"
-        )
-        _stop(f"The system refused a file operation{place} ({error.strerror}); {remedy}.")
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        sys.exit(1)
 
 
-def _stop(sentence: str) -> None:
-    print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(1)
+def sentence_of(error: BaseException) -> str | None:
+    """What a user is told of an `InputError` or a fault of the system; None of any other exception."""
+    if isinstance(error, InputError):
+        return str(error)
+    if not isinstance(error, OSError) or (error.filename is None and error.errno is None):
+        return None
+    place = f" at {error.filename}" if error.filename else ""
+    remedy = "free some space" if error.errno == errno.ENOSPC else "check the path and its rights"
+    return f"The system refused a file operation{place} ({error.strerror}); {remedy}."

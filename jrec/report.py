@@ -47,8 +47,9 @@ def open_run_directory(folder: Path, resume: bool, settings: dict[str, Any]) -> 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give --run-dir a folder.")
     if not resume:
-        # A run that was killed in its first moment leaves no more than a record half-written.
-        half = re.compile(r"\.settings\.json\.\d+\.json")
+        # A run that was killed in its first moment leaves no more than a record half-written, and what several
+        # processes share (see `jrec.train.processes.shared_folder`), which this one may have begun with, too.
+        half = re.compile(r"\.settings\.json\.\d+\.json|\.shared\.\d+")
         if folder.exists() and not all(half.fullmatch(path.name) for path in folder.iterdir()):
             raise InputError(
                 f"{folder} is not empty; add --resume to go on with its run, or give another --run-dir."

@@ -50,6 +50,7 @@ from jrec.train.click_batches import (
     make_segment_gather,
     make_window_gather,
     segment_data,
+    training_segments,
     window_data,
 )
 
@@ -194,7 +195,7 @@ def test_window_and_prefix_forms_are_equal_where_the_window_covers_all(clicks, e
     data = all_data(clicks, columns)
     examples = training_examples(clicks, split, None)
     windows = window_data(data, examples)
-    segments = segment_data(data, clicks, split, length, whole=True)
+    segments = segment_data(data, training_segments(clicks, split, length, whole=True))
     users = len(segments["segments"]["user"])
     every = jax.jit(make_segment_gather(length))(segments, jnp.arange(users), jnp.ones(users, bool))
     each = jax.jit(make_window_gather(length + 1))(
@@ -213,14 +214,14 @@ def test_window_and_prefix_forms_are_equal_where_the_window_covers_all(clicks, e
 
 def test_long_histories_are_cut_into_runs_that_train_each_click_once(clicks):
     split = leave_one_out(clicks)
-    data = segment_data(all_data(clicks, ()), clicks, split, 3, whole=True)
+    data = segment_data(all_data(clicks, ()), training_segments(clicks, split, 3, whole=True))
     runs = {k: np.asarray(v) for k, v in data["segments"].items()}
     covered = np.concatenate(
         [np.arange(a, b) for a, b in zip(runs["start"], runs["end"], strict=True)]
     )
     np.testing.assert_array_equal(np.sort(covered), split.train)
     assert (runs["end"] - runs["start"]).max() == 3
-    last = segment_data(all_data(clicks, ()), clicks, split, 3, whole=False)["segments"]
+    last = training_segments(clicks, split, 3, whole=False)["segments"]
     assert len(np.unique(last["user"])) == len(last["user"])
     assert set(np.asarray(last["end"])) <= set(split.train_end)
     batch = jax.jit(make_segment_gather(3))(
@@ -253,7 +254,7 @@ def test_every_loss_trains(clicks, name, form, shared, rows):
         data = window_data(data, training_examples(clicks, split, 8))
         gather, count = make_window_gather(8), len(split.train)
     else:
-        data = segment_data(data, clicks, split, 8, True)
+        data = segment_data(data, training_segments(clicks, split, 8, True))
         gather, count = make_segment_gather(8), len(data["segments"]["user"])
     counts = count_items(clicks, split.train)
     constants = {
@@ -307,7 +308,7 @@ def test_the_rate_rises_and_falls_alike_for_network_and_tables(warmup, expected)
 def test_both_forms_have_one_loss(clicks):
     model = network(clicks, encoder="lstm")
     split, data = leave_one_out(clicks), all_data(clicks, ())
-    segments = segment_data(data, clicks, split, 32, True)
+    segments = segment_data(data, training_segments(clicks, split, 32, True))
     users = len(segments["segments"]["user"])
     windows = window_data(data, training_examples(clicks, split, None))
     count = len(split.train)
@@ -349,7 +350,7 @@ def cut(clicks):
 
 def test_what_fills_up_a_run_has_no_age_below_0(clicks):
     # Of a negative age the root is NaN, and a masked NaN is one in the gradient still.
-    data = segment_data(all_data(clicks, ()), clicks, cut(clicks), 8, True)
+    data = segment_data(all_data(clicks, ()), training_segments(clicks, cut(clicks), 8, True))
     rows = jnp.arange(len(data["segments"]["user"]))
     age = jax.jit(make_segment_gather(8))(data, rows, rows >= 0)["age"]
     assert (age >= 0).all() and (age > 0).any()

@@ -16,6 +16,7 @@ from experiments.embedding_mlp_source import (
     Source,
     gather_pairs,
     loss,
+    mean_rating,
     predict_rows,
     source_system,
     train_state,
@@ -251,7 +252,10 @@ def test_the_mixed_order_sends_each_example_anywhere_beside_any_other():
 
 def system_of(ratings, split):
     keys = jax.random.split(jax.random.key(0))
-    return source_system(Source("dense", hidden=(16,)), ratings, split, 32, 0.08, False, *keys)
+    mean = mean_rating(ratings, split.train)
+    return source_system(
+        Source("dense", hidden=(16,)), ratings, split, mean, 32, 0.08, False, *keys
+    )
 
 
 def test_ratings_are_centred_on_the_training_part_alone():

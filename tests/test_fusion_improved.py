@@ -12,6 +12,7 @@ from experiments.fusion_improved import (
     improved_loss,
     init_improved,
     predict_pairs,
+    ratings_by_film,
 )
 from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
@@ -23,7 +24,8 @@ RATINGS = synthetic_ratings(SyntheticSize(users=20, films=15, ratings=200), seed
 SPLIT = split_ratings(RATINGS)
 SETTINGS = Improved(heads=2, width=6)
 MODEL = build_improved(SETTINGS, RATINGS)
-DATA = film_blocks(RATINGS, SPLIT, jax.tree.map(jnp.asarray, feature_tables(RATINGS)))
+BY_FILM = ratings_by_film(RATINGS, SPLIT.train)
+DATA = film_blocks(BY_FILM, jax.tree.map(jnp.asarray, feature_tables(RATINGS)))
 PARAMS = init_improved(MODEL, SETTINGS, DATA, jax.random.key(0))
 FILMS = jnp.arange(17)
 
@@ -89,4 +91,4 @@ def test_a_hidden_rating_is_predicted_from_the_others():
 def test_a_matrix_that_cannot_fit_is_refused(monkeypatch):
     monkeypatch.setattr("experiments.fusion_improved._LARGEST_MATRIX", 100)
     with pytest.raises(InputError, match="use --preset source"):
-        film_blocks(RATINGS, SPLIT, {})
+        ratings_by_film(RATINGS, SPLIT.train)

@@ -18,7 +18,12 @@ from jrec.data.quantiles import Quantiles
 from jrec.data.ragged import Ragged
 from jrec.errors import InputError, run_command
 from jrec.evaluate.per_user import read_per_user
-from jrec.train.impression_batches import device_impressions, gather_impressions, make_predict
+from jrec.train.impression_batches import (
+    device_impressions,
+    gather_impressions,
+    impression_columns,
+    make_predict,
+)
 
 SIZE = ImpressionSize(users=150, items=40, pages=10, slots=4)
 TRAIN = ["train", "--synthetic.users", "150", "--synthetic.items", "40", "--synthetic.pages", "10"]
@@ -49,7 +54,8 @@ def toy():
 
 def test_a_batch_holds_its_rows_features():
     found, extra, train = toy()
-    data, ids, numbers = device_impressions(found, extra, train, found.watch_seconds)
+    columns, ids, numbers = impression_columns(found, extra, train, found.watch_seconds)
+    data = device_impressions(columns)
     assert {name: (vocabulary, bag) for name, vocabulary, bag in ids} == {
         "user": ("user", False),
         "city": ("city", False),
@@ -90,20 +96,20 @@ def test_a_batch_holds_its_rows_features():
 
 def test_test_rows_do_not_move_what_training_rows_read():
     found, extra, train = toy()
-    before = device_impressions(found, extra, train, found.watch_seconds)[0]
+    before = impression_columns(found, extra, train, found.watch_seconds)[0]["long"]
     other = dict(extra)
     for name, column in extra.items():
         if isinstance(column, Continuous):
             values = np.where(np.arange(len(found)) % 2, 1e6, column.values).astype(np.float32)
             other[name] = Continuous(values, column.known)
-    after = device_impressions(found, other, train, found.watch_seconds)[0]
+    after = impression_columns(found, other, train, found.watch_seconds)[0]["long"]
     np.testing.assert_array_equal(before["numbers"][train], after["numbers"][train])
     assert (np.asarray(before["numbers"]) != np.asarray(after["numbers"])).any()
 
 
 def test_predictions_are_those_of_the_rows_asked_for():
     found, extra, train = toy()
-    data, _, _ = device_impressions(found, extra, train, found.watch_seconds)
+    data = device_impressions(impression_columns(found, extra, train, found.watch_seconds)[0])
     predict = make_predict(lambda params, batch: {"watch": params * batch["weight"]}, 7)
     for rows in (np.arange(20), np.array([3]), np.arange(14)[::-1]):
         scores = predict(jnp.float32(2), data, rows)["watch"]

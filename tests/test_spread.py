@@ -16,9 +16,9 @@ from jrec.data.impression_maker import ImpressionSize, make_impressions
 from jrec.data.rating_parts import RatingRows
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.train import devices as module
-from jrec.train.click_batches import device_clicks, segment_data, window_data
+from jrec.train.click_batches import device_clicks, segment_data, training_segments, window_data
 from jrec.train.devices import first_batch, first_devices, over_devices, replicated, spread
-from jrec.train.impression_batches import device_impressions
+from jrec.train.impression_batches import device_impressions, impression_columns
 from jrec.train.rating_batches import device_ratings
 from jrec.train.spread import is_spread, rows_at
 from jrec.train.user_batches import device_rows, rating_rectangle
@@ -160,7 +160,8 @@ def test_a_process_reads_its_share_of_impressions(second):
     found = make_impressions(ImpressionSize(users=9, items=12, pages=3), 0)
     found = noted(found, "clicked", "completed")
     train = np.arange(0, len(found), 2)
-    data, _, _ = device_impressions(found, {}, train, found.watch_seconds, devices=second)
+    columns = impression_columns(found, {}, train, found.watch_seconds)[0]
+    data = device_impressions(columns, second)
     np.testing.assert_array_equal(found.clicked.read, later_half(len(found)))
     np.testing.assert_array_equal(found.completed.read, later_half(len(found)))
     assert data["rows"].count == len(train) and is_spread(data["numbers"])
@@ -175,7 +176,7 @@ def test_a_process_reads_its_share_of_clicks_and_examples(second):
     clicks = noted(clicks, "item")
     data = device_clicks(clicks, [], [], second)
     windows = window_data(data, examples, second)["examples"]
-    runs = segment_data(data, clicks, split, 4, True, second)
+    runs = segment_data(data, training_segments(clicks, split, 4, True), second)
     np.testing.assert_array_equal(clicks.item.read, later_half(len(clicks)))
     for name in names:
         np.testing.assert_array_equal(getattr(examples, name).read, later_half(len(examples)))

@@ -58,19 +58,18 @@ def window_data(data: Data, examples: Examples, devices: Devices = ()) -> Data:
     return data | {"examples": placed(lambda rows: rows_at(columns, rows), len(examples), devices)}
 
 
-def segment_data(
-    data: Data,
-    clicks: Clicks,
-    split: ClickSplit,
-    length: int,
-    whole: bool,
-    devices: Devices = (),
-) -> Data:
-    """Runs of training clicks on the devices (see `placed`), for `make_segment_gather`: every click is a target once.
+def training_segments(
+    clicks: Clicks, split: ClickSplit, length: int, whole: bool
+) -> dict[str, Any]:
+    """Runs of training clicks on the host, for `segment_data`: every click is a target once.
 
     Args:
         length: L, targets a run has at most; a user's last run ends with the last training click.
         whole: all runs of each user; else the last alone (as SASRec trains).
+
+    Returns:
+        `segments`, of each run `user`, `start` and `end` int64; of each click `age` float32, days to the
+        latest training click, and `begins` bool, whether it is its user's first.
     """
     user, start, end = [], [], []
     first, last = clicks.offsets[:-1], split.train_end
@@ -88,13 +87,17 @@ def segment_data(
     latest = clicks.timestamp[split.train].max(initial=0)
     begins = np.zeros(len(clicks), bool)
     begins[clicks.offsets[:-1][np.diff(clicks.offsets) > 0]] = True
+    time = clicks.timestamp if clicks.timed else np.full(len(clicks), latest)
+    age = np.float32((latest - time) / 86_400)
+    return {"segments": segments, "age": age, "begins": begins}
 
-    def rows_of(rows: slice) -> dict[str, np.ndarray]:
-        time = clicks.timestamp[rows] if clicks.timed else np.full(len(begins[rows]), latest)
-        return {"age": np.float32((latest - time) / 86_400), "begins": begins[rows]}
 
-    segments = placed(lambda rows: rows_at(segments, rows), len(segments["user"]), devices)
-    return data | {"segments": segments} | placed(rows_of, len(clicks), devices)
+def segment_data(data: Data, columns: dict[str, Any], devices: Devices = ()) -> Data:
+    """`training_segments` on the devices (see `placed`) beside the clicks, for `make_segment_gather`."""
+    segments, clicks = columns["segments"], {name: columns[name] for name in ("age", "begins")}
+    runs = placed(lambda rows: rows_at(segments, rows), len(segments["user"]), devices)
+    of_clicks = placed(lambda rows: rows_at(clicks, rows), len(clicks["age"]), devices)
+    return data | {"segments": runs} | of_clicks
 
 
 def make_window_gather(length: int) -> Gather:

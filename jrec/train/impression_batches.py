@@ -17,15 +17,14 @@ from jrec.train.spread import rows_at
 Data = dict[str, Any]
 
 
-def device_impressions(
+def impression_columns(
     impressions: Impressions,
     extra: dict[str, Column],
     train: np.ndarray,
     weight: np.ndarray,
     user_id: bool = True,
-    devices: Devices = (),
-) -> tuple[Data, list[tuple[str, str, bool]], list[str]]:
-    """All features of the impressions on the devices (see `placed`), and what they are.
+) -> tuple[dict[str, Any], list[tuple[str, str, bool]], list[str]]:
+    """All features of the impressions on the host, and what they are.
 
     Args:
         extra: more columns of n rows (see `history_features`, `watched_before`).
@@ -33,10 +32,9 @@ def device_impressions(
             these.
         weight: float32 [n], what a click weighs in the loss: its watch time.
         user_id: whether the user and the item themselves are features.
-        devices: none for the default one.
 
     Returns:
-        (data for `gather_impressions`; name, vocabulary and whether it is a bag of each feature of ids;
+        (columns for `device_impressions`; name, vocabulary and whether it is a bag of each feature of ids;
         the names of the continuous ones).
     """
     own = {
@@ -74,11 +72,17 @@ def device_impressions(
         "completed": impressions.completed,
         "weight": np.asarray(weight, np.float32),
     }
-    data = placed(lambda rows: rows_at(long, rows), len(impressions), devices)
-    tables = replicated(jax.tree.map(jnp.asarray, ids), devices)
+    return {"long": long, "ids": ids, "train": train}, columns, list(numbers)
+
+
+def device_impressions(columns: dict[str, Any], devices: Devices = ()) -> Data:
+    """The columns of `impression_columns` on the devices (see `placed`), for `gather_impressions`."""
+    long, train = columns["long"], columns["train"]
+    data = placed(lambda rows: rows_at(long, rows), len(long["item"]), devices)
+    tables = replicated(jax.tree.map(jnp.asarray, columns["ids"]), devices)
     data["ids"] = tables | {"row": data.pop("row")}
     data["rows"] = placed(lambda rows: np.asarray(train[rows], np.int32), len(train), devices)
-    return data, columns, list(numbers)
+    return data
 
 
 def gather_impressions(data: Data, positions: jax.Array, mask: jax.Array) -> Data:

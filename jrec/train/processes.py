@@ -3,18 +3,21 @@
 import atexit
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
-from jrec.errors import InputError
+from jrec.errors import InputError, sentence_of
 
 AUTOMATIC = "auto"
 
@@ -28,6 +31,12 @@ if not sys.stdin.buffer.read():
 _LOST = "This run has lost one of its processes, and all of them stop; start all of them again with --resume."
 _witness: subprocess.Popen | None = None
 _leaving = threading.Lock()
+_shared: list[Path] = []  # process 0's: the folder of `shared_folder`, then those made to hold it
+_ANSWER_BYTES = 4096
+
+
+class _Told(InputError):
+    """One that all processes have heard of."""
 
 
 def join_processes(coordinator: str, processes: int | None, process: int | None) -> None:
@@ -57,6 +66,8 @@ def join_processes(coordinator: str, processes: int | None, process: int | None)
         )
         if coordinator != AUTOMATIC:
             _watch_others(coordinator, processes, process)
+        # While they are near each other: gloo gives a first meeting 30 seconds, later ones have no limit.
+        wait_for_all("start")
     except (ValueError, RuntimeError, OSError) as error:
         sentence = (
             f"The processes could not meet at {coordinator} ({_first_line(error)}); start all of them with "
@@ -133,6 +144,52 @@ def wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
+def by_first(act: Callable[[], str | None]) -> str:
+    """What process 0 alone does while the others wait; returns, in every process, what it says in the end.
+
+    Raises InputError, in every process, where it raises that in process 0 or the system refuses it a file.
+    """
+    if jax.process_count() == 1:
+        return act() or ""
+    answer, fault = "", None
+    if is_first():
+        try:
+            answer = act() or ""
+        except (InputError, OSError) as error:
+            fault = sentence_of(error)
+            if fault is None:
+                raise
+    said = ("=" + answer if fault is None else "!" + fault).encode()[:_ANSWER_BYTES]
+    padded = np.frombuffer(said.ljust(_ANSWER_BYTES), np.uint8)
+    heard = bytes(multihost_utils.broadcast_one_to_all(padded)).decode(errors="ignore").rstrip()
+    if heard.startswith("!"):
+        raise _Told(heard[1:])
+    return heard[1:]
+
+
+def shared_folder(run_dir: Path) -> Path:
+    """Process 0's folder for what all processes read; it goes when they part, and `run_dir` if it is empty then.
+
+    Of one that was killed `jrec.files.clear_leftovers` knows the name.
+    """
+    folder = run_dir / f".shared.{os.getpid()}"
+    if not _shared:
+        _shared.extend([folder, *(parent for parent in folder.parents if not parent.exists())])
+        shutil.rmtree(folder, ignore_errors=True)  # another process's of this number
+        folder.mkdir(parents=True)
+    return folder
+
+
+def _delete_shared() -> None:
+    if not _shared:
+        return
+    shutil.rmtree(_shared[0], ignore_errors=True)
+    for folder in _shared[1:]:
+        with suppress(OSError):  # it holds something by now
+            folder.rmdir()
+    _shared.clear()
+
+
 def agreed(flag: Callable[[], bool]) -> Callable[[], bool]:
     """A function that tells whether the flag is up in any process; all must call it together."""
     if jax.process_count() == 1:
@@ -153,15 +210,17 @@ def stop_together() -> Iterator[None]:
     """
     try:
         yield
-    except SystemExit as stop:  # asked to stop, as all were
-        if jax.process_count() > 1:
-            wait_for_all("stop")
+        wait_for_all("end")
+        _delete_shared()  # nobody reads it any more
+    except (SystemExit, _Told) as stop:  # asked to stop, as all were
+        wait_for_all("stop")
+        _delete_shared()
         raise stop
     except BaseException as error:
         if jax.process_count() == 1:
             raise
-        if isinstance(error, InputError):
-            _leave(str(error))
+        if (sentence := sentence_of(error)) is not None:
+            _leave(sentence)
         if isinstance(error, jax.errors.JaxRuntimeError):
             _leave(_LOST)
         sys.excepthook(type(error), error, error.__traceback__)
@@ -172,6 +231,7 @@ def _leave(sentence: str) -> None:
     _leaving.acquire(timeout=10)  # never given back: several threads may notice, one says it
     print(f"error: {sentence}", file=sys.stderr, flush=True)
     _dismiss_witness()
+    _delete_shared()
     sys.stdout.flush()
     os._exit(1)
 
