@@ -10,8 +10,9 @@ import time
 import numpy as np
 import pytest
 
-from experiments import autoencoder, autoencoder_ablations
+from experiments import autoencoder, autoencoder_ablations, autoencoder_settings
 from experiments.autoencoder_report import write_whole_test
+from experiments.autoencoder_settings import Train, load_parts
 from jrec.baselines.biases import fit_biases
 from jrec.data.rating_parts import rating_parts, save_rating_parts
 from jrec.data.sources import load_ratings
@@ -29,6 +30,17 @@ TRAIN = ["train", *DATA, "--hidden", "12", "8"]
 def toy_parts():
     ratings = load_ratings("synthetic", None, SyntheticSize(60, 40, 1500), 0)
     return rating_parts(ratings, split_ratings(ratings, "user-70-30", 0))
+
+
+def test_of_converted_data_one_process_compares_the_sums(tmp_path, monkeypatch):
+    save_rating_parts(tmp_path / "parts", toy_parts())
+    path = tmp_path / "parts" / "train_rating.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"\7")
+    settings = Train(dataset="netflix", data_dir=tmp_path / "parts")
+    with pytest.raises(InputError, match="has changed since it was written"):
+        load_parts(settings)
+    monkeypatch.setattr(autoencoder_settings, "by_first", lambda act: "")  # another process
+    assert load_parts(settings)[0].train.rating[-1] == 7
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,9 @@ def test_a_run_killed_before_its_settings_were_written_begins_again(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / f".settings.json.{dead_process()}.json").write_text('{"epo')
+    shared = run / f".shared.{dead_process()}"
+    shared.mkdir()
+    (shared / "0.npy").write_text("half")
     open_run_directory(run, False, SETTINGS)
     assert [path.name for path in run.iterdir()] == ["settings.json"]
     (run / f".report.md.{dead_process()}.md").write_text("half")
@@ -59,6 +62,14 @@ def test_a_run_killed_before_its_settings_were_written_begins_again(tmp_path):
         open_run_directory(run, False, SETTINGS)
     open_run_directory(run, True, SETTINGS)
     assert [path.name for path in run.iterdir()] == ["settings.json"]
+
+
+def test_what_this_runs_processes_share_is_left_to_them(tmp_path):
+    shared = tmp_path / f".shared.{os.getpid()}"
+    shared.mkdir()
+    open_run_directory(tmp_path, False, SETTINGS)
+    open_run_directory(tmp_path, True, SETTINGS)
+    assert shared.exists()
 
 
 def test_an_epoch_is_reported_before_it_is_saved(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,15 +14,20 @@ import numpy as np
 import pytest
 
 from experiments import autoencoder, candidates, embedding_mlp, fusion, ranking
+from jrec.data.click_maker import make_clicks
+from jrec.data.click_truth import ClickSize
+from jrec.data.click_writer import write_click_log
 from jrec.errors import run_command
+from tests.conftest import toy_ratings
 
 RATINGS = (
     "--dataset synthetic --synthetic.users 60 --synthetic.films 40 --synthetic.ratings 1501 "
     "--valid-fraction 0.1"
 )
+CLICK_SIZE = ClickSize(users=61, items=30, clicks=8, categories=4, groups=3)
 CLICKS = (
     "--synthetic.users 61 --synthetic.items 30 --synthetic.clicks 8 --synthetic.categories 4 "
-    "--synthetic.groups 3 --item-width 4 --epochs 2"
+    "--synthetic.groups 3"
 )
 FUSION = (
     f"{RATINGS} --tower-width 8 --batch-size 28 --learning-rate 0.02 --chunk-steps 5 --epochs 5"
@@ -32,10 +38,14 @@ OTHERS = {
         fusion,
         f"--preset improved {RATINGS} --improved.width 8 --improved.heads 2 --batch-size 10 --epochs 2",
     ),
-    "embedding MLP": (embedding_mlp, f"{RATINGS} --hidden 8 --batch-size 100 --epochs 2"),
+    "embedding MLP": (
+        embedding_mlp,
+        "--dataset ml-latest-small --data-dir DATA/ratings --valid-fraction 0.1 --hidden 8 "
+        "--batch-size 100 --epochs 2 --chunk-steps 5",
+    ),
     "autoencoder": (
         autoencoder,
-        f"{RATINGS} --hidden 8 --form rated --refeed 0 --batch-size 14 --epochs 2",
+        f"{RATINGS} --hidden 8 --form rated --centre True --refeed 0 --batch-size 14 --epochs 2",
     ),
     "ranking": (
         ranking,
@@ -44,11 +54,13 @@ OTHERS = {
     ),
     "candidates, windows": (
         candidates,
-        f"--preset source {CLICKS} --length 4 --state-width 8 --tower 8 --batch-size 100",
+        "--preset source --dataset click-log --data-dir DATA/clicks.log --feat-appear-limit 0 "
+        "--item-width 4 --length 4 --state-width 8 --tower 8 --batch-size 100 --epochs 2",
     ),
     "candidates, runs": (
         candidates,
-        f"{CLICKS} --length 8 --loss sampled-softmax --negatives 5 --batch-size 14",
+        f"{CLICKS} --item-width 4 --length 8 --loss sampled-softmax --negatives 5 --batch-size 14 "
+        "--epochs 2",
     ),
 }
 CLICKED = ("age", "end", "leads", "start", "target", "user")
@@ -94,18 +106,31 @@ def by_slurm():
     return [(flags, job | place) for place in places]
 
 
-# Run after run in one pair of processes; notes how many rows each of a process's devices holds of a column.
+# Run after run in one pair of processes; notes how many rows each of a process's devices holds of a column,
+# and which files of the data it has opened.
 SEVERAL = """
-import importlib, json, sys
+import importlib, json, os, signal, sys
 import jax
 from experiments import hardware
 from jrec.train.loop import fit
 from jrec.train.spread import is_spread
 
-for name, arguments in json.loads(sys.argv[1]):
+opened = set()
+
+def listen(event, arguments):
+    if event == "open" and str(arguments[0]).startswith(sys.argv[1]):
+        opened.add(os.path.relpath(arguments[0], sys.argv[1]))
+
+sys.addaudithook(listen)
+
+for name, arguments, stopped in json.loads(sys.argv[2]):
     module = importlib.import_module(name)
 
     def noted(state, data, *rest):
+        if stopped:
+            if jax.process_index() == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            return fit(state, data, *rest)
         nodes = jax.tree_util.tree_leaves_with_path(data, is_leaf=is_spread)
         held = {
             jax.tree_util.keystr(path, simple=True, separator="/"): [
@@ -118,8 +143,14 @@ for name, arguments in json.loads(sys.argv[1]):
         return fit(state, data, *rest)
 
     module.fit = noted
-    module.main([*arguments, *sys.argv[2:]])
+    try:
+        module.main([*arguments, *sys.argv[3:]])
+        assert not stopped
+    except SystemExit as stop:
+        assert stopped and stop.code == 130
     hardware.join_processes = lambda *_: None  # they have met
+
+print("opened:", json.dumps(sorted(opened)), flush=True)
 """
 
 
@@ -193,33 +224,91 @@ def test_two_processes_of_two_devices_give_the_one_process_result(alone, tmp_pat
 
 
 @pytest.fixture(scope="module")
-def others(tmp_path_factory):
-    """Folder of the runs of all other systems in two processes, and what these said."""
+def data(tmp_path_factory):
+    """A folder of text files: ratings in MovieLens's last layout, and a click log."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "ratings").mkdir()
+    rows = toy_ratings(60, 40, 1501)
+    films = [f"{k},Film {k},War" for k in range(1, 41)]
+    for name, header, lines in (
+        ("movies", "movieId,title,genres", films),
+        ("ratings", "userId,movieId,rating,timestamp", [",".join(map(str, row)) for row in rows]),
+    ):
+        (folder / "ratings" / f"{name}.csv").write_text("\n".join([header, *lines]) + "\n")
+    write_click_log(make_clicks(CLICK_SIZE, 0)[0], folder / "clicks.log")
+    return folder
+
+
+def arguments(flags, data, run_dir):
+    return ["train", *flags.replace("DATA", str(data)).split(), "--run-dir", str(run_dir)]
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory, data):
+    """Folder of the runs of all other systems in two processes, and what these said.
+
+    One is stopped by Ctrl-C and gone on with.
+    """
     folder = tmp_path_factory.mktemp("runs")
     runs = [
-        [module.__name__, ["train", *flags.split(), "--run-dir", str(folder / name)]]
+        [module.__name__, arguments(flags, data, folder / name), False]
         for name, (module, flags) in OTHERS.items()
     ]
-    running = start(["-c", SEVERAL, json.dumps(runs)])
+    place = list(OTHERS).index("embedding MLP")
+    name, given, _ = runs[place]
+    runs[place : place + 1] = [[name, given, True], [name, [*given, "--resume"], False]]
+    running = start(["-c", SEVERAL, str(data), json.dumps(runs)])
     said = [process.communicate(timeout=600)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0], said
     return folder, said
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_two_processes_train_every_system_to_the_one_process_result(name, others, tmp_path, capsys):
+def test_two_processes_train_every_system_to_the_one_process_result(
+    name, others, data, tmp_path, capsys
+):
     module, flags = OTHERS[name]
-    module.main(["train", *flags.split(), "--run-dir", str(tmp_path / "alone")])
+    module.main(arguments(flags, data, tmp_path / "alone"))
     same_run(others[0] / name, tmp_path / "alone")
 
 
-def test_each_device_holds_a_quarter_of_the_rows(others):
-    for said in others[1]:
-        held = [json.loads(line) for line in re.findall("^held: (.*)$", said, re.MULTILINE)]
-        assert dict(zip(OTHERS, map(set, held), strict=True)) == SPREAD
-        for columns in held:
-            for count, *rows in columns.values():
-                assert count > 4 and rows == [-(-count // 4)] * 2
+def test_one_process_reads_the_files_and_nothing_that_they_share_is_left(others):
+    files = ["clicks.log", "ratings", "ratings/movies.csv", "ratings/ratings.csv"]
+    opened = [json.loads(re.search("^opened: (.*)$", said, re.MULTILINE)[1]) for said in others[1]]
+    assert opened == [[name for name in files if name != "ratings"], []]
+    assert not list(others[0].glob("*/.*"))
+
+
+# Files may not grow beyond 8 KB, which the timestamps do.
+LIMITED = """
+import os, resource
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+from experiments import fusion
+from jrec.errors import run_command
+run_command(fusion.main)
+"""
+
+
+@pytest.mark.parametrize("fault", ["a bad line", "a full disk"])
+def test_what_one_process_cannot_read_or_write_stops_all_with_its_sentence(fault, data, tmp_path):
+    folder = tmp_path / "ratings"
+    shutil.copytree(data / "ratings", folder)
+    program, sentence = ["-c", LIMITED], "The system refused a file operation at "
+    if fault == "a bad line":
+        with (folder / "ratings.csv").open("a") as file:
+            file.write("1,2,six,3\n")
+        program = ["-m", "experiments.fusion"]
+        sentence = f"{folder / 'ratings.csv'}, line 1503: rating is 'six'"
+    flags = "--dataset ml-latest-small --data-dir"
+    given = arguments(f"{flags} {folder}", data, tmp_path / "runs" / "run")
+    running = start([*program, *given])
+    said = [process.communicate(timeout=300)[0] for process in running]
+    assert [process.returncode for process in running] == [1, 1], said
+    for lines in said:
+        assert f"error: {sentence}" in lines and lines.count("error: ") == 1, said
+        assert "Traceback" not in lines and "***" not in lines, said
+    assert [path.name for path in tmp_path.iterdir()] == ["ratings"]
 
 
 def test_a_killed_process_stops_the_other_and_another_number_of_devices_goes_on(alone, tmp_path):
@@ -234,6 +323,7 @@ def test_a_killed_process_stops_the_other_and_another_number_of_devices_goes_on(
     assert said[0].count("error: ") == 1, said[0]
     assert "Traceback" not in said[0] and "*** Check" not in said[0], said[0]
     assert not (folder / "results.json").exists(), "the kill came too late to test anything"
+    assert not list(folder.glob(".*")), "what the processes have shared is left"
     fusion.main([*TRAIN, "--run-dir", str(folder), "--resume", "--devices", "3"])
     same_run(folder, alone)
 

@@ -285,6 +285,17 @@ def test_a_damaged_folder_is_refused(case, saved):
     assert str(folder) in str(fault.value) and "\n" not in str(fault.value)
 
 
+def test_a_process_that_need_not_compare_the_sums_reads_no_file_for_them(saved):
+    folder, parts = saved
+    flip(folder / "train_rating.npy")
+    found = load_rating_parts(folder, check=False)
+    assert (found.train.rating[:-1] == parts.train.rating[:-1]).all()
+    assert found.train.rating[-1] != parts.train.rating[-1]
+    cut(folder / "train_item.npy")
+    with pytest.raises(InputError, match="bytes but was written with"):
+        load_rating_parts(folder, check=False)
+
+
 def test_an_existing_folder_is_refused_and_kept(saved):
     folder, parts = saved
     before = sorted(path.name for path in folder.iterdir())

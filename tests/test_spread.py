@@ -13,6 +13,7 @@ from jrec.data.click_examples import leave_one_out, training_examples
 from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
 from jrec.data.impression_maker import ImpressionSize, make_impressions
+from jrec.data.mapped import read_mapped, write_mapped
 from jrec.data.rating_parts import RatingRows
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.train import devices as module
@@ -194,6 +195,23 @@ def test_of_a_memory_mapped_file_only_the_share_comes_into_memory(second, tmp_pa
     resident = 1024 * sum(map(int, resident_parts(tmp_path)))
     assert data["item"].part.nbytes + data["rating"].part.nbytes == 3 * (count // 2 + 2)
     assert 3 * count // 2 - 1e6 < resident < 3 * count // 2 + 1e6
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="asks Linux what is in memory")
+def test_of_mapped_data_only_the_share_comes_into_memory(second, tmp_path):
+    count = 1 << 20
+    ratings = synthetic_ratings(SyntheticSize(users=20, films=15, ratings=101), 0)
+    long = {"user": np.int32, "film": np.int32, "rating": np.float32, "timestamp": np.int64}
+    ratings = dataclasses.replace(
+        ratings, **{name: np.ones(count, kind) for name, kind in long.items()}
+    )
+    write_mapped((ratings, np.arange(count)), tmp_path / "ratings")
+    ratings, train = read_mapped(tmp_path / "ratings")
+    data = device_ratings(ratings, train, {}, second)
+    resident = 1024 * sum(map(int, resident_parts(tmp_path)))
+    # The places and three columns of four; the times are not asked for.
+    assert sum(data[name].part.nbytes for name in ("user", "film", "rating")) == 12 * count // 2
+    assert 20 * count // 2 - 1e6 < resident < 20 * count // 2 + 1e6
 
 
 def resident_parts(folder):
