@@ -3,6 +3,7 @@
 import dataclasses
 import mmap
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -21,6 +22,10 @@ from jrec.data.sources import load_ratings
 from jrec.data.splits import split_ratings
 from jrec.data.vocabulary import Vocabulary
 from jrec.errors import InputError
+
+
+class Named(NamedTuple):
+    number: int
 
 
 def same(one, other):
@@ -109,7 +114,7 @@ def arrays_of(value):
             yield from arrays_of(item)
 
 
-@pytest.mark.parametrize("value", [{1, 2}, np.array([None]), Path("x"), [object()]])
+@pytest.mark.parametrize("value", [{1, 2}, np.array([None]), Path("x"), [object()], Named(1)])
 def test_other_values_are_refused_and_leave_nothing(value, tmp_path):
     with pytest.raises((TypeError, ValueError)):
         write_mapped({"array": np.arange(3), "other": value}, tmp_path / "value")

@@ -51,11 +51,11 @@ def write_mapped(value: Any, folder: Path) -> None:
                 return {"array" if isinstance(part, np.ndarray) else "scalar": name}
             if type(part).__name__ in _KINDS:
                 return {"fields": form_of(vars(part)), "kind": type(part).__name__}
-            if isinstance(part, dict):
+            if type(part) is dict:
                 return {"dict": [[form_of(key), form_of(item)] for key, item in part.items()]}
-            if isinstance(part, tuple):
+            if type(part) is tuple:  # a named one would lose its name
                 return {"tuple": [form_of(item) for item in part]}
-            if isinstance(part, list):
+            if type(part) is list:
                 return [form_of(item) for item in part]
             if part is None or isinstance(part, bool | int | float | str):
                 return part
