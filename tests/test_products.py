@@ -34,6 +34,28 @@ def test_a_product_and_its_gradients_are_those_of_rounded_factors():
     assert np.abs(out - x @ y).max() > 1e-3, "the factors are rounded"
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (4, 9, 4), (4, 20, 9), (17, 1, 33), (64, 100, 32)])
+def test_gradients_of_turned_factors(shape):
+    """Also where a factor or a gradient is turned again outside, in every combination."""
+    batch, size, width = shape
+    x, y, g = normal(batch, size), normal(size, width), normal(batch, width)
+
+    def gradients(x, y, g, x_turned, y_turned):
+        x, y = (v.T if turned else v for v, turned in ((x, x_turned), (y, y_turned)))
+
+        def loss(x, y):
+            x, y = (v.T if turned else v for v, turned in ((x, x_turned), (y, y_turned)))
+            return (product(x, y, "bfloat16") * g).sum()
+
+        return jax.grad(loss, (0, 1))(x, y)
+
+    expected = rounded(g) @ rounded(y).T, rounded(x).T @ rounded(g)
+    for turned in ((False, False), (True, False), (False, True), (True, True)):
+        found = jax.jit(gradients, static_argnums=(3, 4))(x, y, g, *turned)
+        for ours, theirs, back in zip(found, expected, turned, strict=True):
+            np.testing.assert_allclose(ours.T if back else ours, theirs, rtol=1e-5, atol=1e-5)
+
+
 def test_leading_axes_and_dense_layers():
     x, y = normal(2, 3, 4, 7), normal(2, 3, 7, 5)
     np.testing.assert_allclose(
