@@ -29,6 +29,7 @@ import tyro
 from experiments.ranking_system import loss
 from jrec import row_optimizers
 from jrec.errors import InputError, run_command
+from jrec.models.products import Compute
 from jrec.models.ranking import IdColumn, RankingNetwork
 from jrec.train.impression_batches import gather_impressions
 from jrec.train.row_step import init_row_state, make_row_step
@@ -70,6 +71,8 @@ class Benchmark:
     """Rounds, after one that warms up."""
     steps: int = 20
     """Steps of one contestant in a round."""
+    compute: Compute = "float32"
+    """Number format of the layers' factors, PyTorch's under `torch.autocast`."""
     torch: bool = True
     """Run PyTorch too; without it jrec runs alone."""
 
@@ -138,7 +141,12 @@ def ours(world: dict[str, Any], settings: Benchmark, tower: tuple[int, ...]) -> 
     """jrec's own experiment: its network, loss, row step and chunk."""
     columns = tuple(column for column, _ in columns_of())
     model = RankingNetwork(
-        table_rows(settings), table_widths(settings), columns, NUMBERS, tower=tower
+        table_rows(settings),
+        table_widths(settings),
+        columns,
+        NUMBERS,
+        tower=tower,
+        compute=settings.compute,
     )
     data = jax.tree.map(jnp.asarray, world)
     one = gather_impressions(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
@@ -220,7 +228,8 @@ def torch_run(
             batch = batches[number % len(batches)]
             for optimizer in optimizers:
                 optimizer.zero_grad()
-            z = network(batch)
+            with torch.autocast("cpu", torch.bfloat16, enabled=settings.compute == "bfloat16"):
+                z = network(batch).float()
             cost = batch["clicked"] * batch["weight"] * functional.softplus(-z)
             cost = (cost + functional.softplus(z)).mean()
             cost.backward()
