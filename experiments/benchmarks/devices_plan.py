@@ -3,7 +3,10 @@
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m experiments.benchmarks.devices_plan
 
 A reduction of P bytes over N devices sends 2 (N - 1) / N P of each (a ring), a gathering of G bytes in all
-(N - 1) / N G. A step of one device, T, is measured here; of N it is T / min(N, batch size) + bytes / link + collectives x latency.
+(N - 1) / N G, a routing of R bytes on each to the others (N - 1) / N R. A step of one device, T, is measured here;
+of N it is T / min(N, batch size) + bytes / link + collectives x latency. Eight devices are one machine's, which
+hold the training data whole; more are those of several processes, each with its share of it, so that a batch's
+rows are gathered and routed, too. What grows with N is drawn on from 4 and 8 devices.
 """
 
 import math
@@ -12,7 +15,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import jax
 import tyro
@@ -20,6 +24,8 @@ from jax.extend.core import jaxprs_in_params
 
 from experiments import autoencoder, candidates, embedding_mlp, fusion, ranking
 from jrec.errors import run_command
+from jrec.report import markdown_table
+from jrec.train import devices as placing
 from jrec.train.loop import Schedule
 
 ML_1M = (
@@ -57,6 +63,20 @@ class _Ready(Exception):
     """Carries what an experiment was about to train with."""
 
 
+class Exchange(NamedTuple):
+    """One pass through a program.
+
+    Attributes:
+        reduced, gathered, routed: bytes: on each device, of all devices, and on each device.
+        collectives: those of one kind that follow each other directly count as one, as XLA joins them.
+    """
+
+    reduced: float = 0
+    gathered: float = 0
+    routed: float = 0
+    collectives: float = 0
+
+
 def ready(module: ModuleType, flags: str, devices: int) -> tuple:
     """Batch size, state, data, chunk and the first epoch's order of an experiment on so many devices."""
 
@@ -78,30 +98,41 @@ def ready(module: ModuleType, flags: str, devices: int) -> tuple:
     raise AssertionError("The experiment did not come to its training.")
 
 
-def exchanged(jaxpr: Any, devices: int) -> tuple[int, int, int]:
-    """(bytes reduced, bytes gathered of all devices, collectives) of one pass through a program.
+def exchange(module: ModuleType, flags: str, devices: int, spread: bool) -> Exchange:
+    """What a step of an experiment exchanges; `spread` has the data as several processes have it."""
+    with patch.object(placing, "several_processes", lambda: spread):
+        _, state, data, chunk, order = ready(module, flags, devices)
+        return exchanged(jax.make_jaxpr(chunk)(state, data, order, 0, 1).jaxpr, devices)
 
-    Of two sides that a step chooses from, the dearer one counts; collectives of one kind that follow each other
-    directly count as one, as XLA joins them.
-    """
-    total, before = (0, 0, 0), ""
+
+def exchanged(jaxpr: Any, devices: int) -> Exchange:
+    """Of two sides that a step chooses from, the dearer one counts."""
+    total, before = Exchange(), ""
     for equation in jaxpr.eqns:
         name = equation.primitive.name
         size = sum(
             v.aval.size * v.aval.dtype.itemsize for v in equation.invars if hasattr(v, "aval")
         )
-        found = (0, 0, 0)
+        found = Exchange()
         if name.startswith(("psum", "all_reduce")):
-            found = (size, 0, int(name != before))
+            found = Exchange(reduced=size, collectives=int(name != before))
         elif name.startswith("all_gather"):
-            found = (0, size * devices, int(name != before))
+            found = Exchange(gathered=size * devices, collectives=int(name != before))
+        elif name.startswith("all_to_all"):
+            found = Exchange(routed=size, collectives=int(name != before))
         before = name
         inner = [exchanged(sub, devices) for sub in jaxprs_in_params(equation.params)]
         if inner:
-            both = max(inner) if name == "cond" else tuple(map(sum, zip(*inner, strict=True)))
-            found = tuple(map(sum, zip(found, both, strict=True)))
-        total = tuple(map(sum, zip(total, found, strict=True)))
+            both = max(inner) if name == "cond" else map(sum, zip(*inner, strict=True))
+            found = map(sum, zip(found, both, strict=True))
+        total = Exchange(*map(sum, zip(total, found, strict=True)))
     return total
+
+
+def drawn_on(of_4: Exchange, of_8: Exchange, devices: int) -> Exchange:
+    """A line through both."""
+    pairs = zip(of_4, of_8, strict=True)
+    return Exchange(*(eight + (eight - four) * (devices - 8) / 4 for four, eight in pairs))
 
 
 def step_seconds(settings: Plan, state: Any, data: Any, chunk: Any, order: Any) -> float:
@@ -117,39 +148,28 @@ def step_seconds(settings: Plan, state: Any, data: Any, chunk: Any, order: Any) 
 
 
 def main(settings: Plan) -> None:
-    rows = []
+    lines = []
     for name, (module, flags) in SYSTEMS.items():
         if settings.only and name not in settings.only:
             continue
-        _, state, data, chunk, order = ready(module, flags, 8)
-        traced = jax.make_jaxpr(chunk)(state, data, order, 0, 1)
-        reduced, gathered, collectives = exchanged(traced.jaxpr, 8)
+        whole = exchange(module, flags, 8, False)
+        shares = [exchange(module, flags, many, True) for many in (4, 8)]
         batch_size, *given = ready(module, flags, 1)
         seconds = step_seconds(settings, *given)
-        cells = []
+        cells = [f"{seconds * 1e3:.2f}", *(f"{size / 1e3:,.0f}" for size in whole[:2])]
+        cells.append(f"{whole.collectives:.0f} / {shares[1].collectives:.0f}")
         for many in DEVICES:
-            share = (many - 1) / many
-            sent = share * (2 * reduced + gathered)
-            wait = collectives * settings.latency * 1e-6 * (4 / 3) ** math.log2(many / 8)
-            cells.append(
-                (
-                    sent,
-                    seconds / (seconds / min(many, batch_size) + sent / settings.link / 1e9 + wait),
-                )
-            )
-        rows.append((name, seconds, reduced, gathered, collectives, cells))
-    print(
-        "| system | ms a step, one device | reduced, KB | gathered, KB | collectives | "
-        + " | ".join(f"{n} devices: sent, KB | times as fast" for n in DEVICES)
-        + " |"
-    )
-    for name, seconds, reduced, gathered, collectives, cells in rows:
-        parts = [f"{sent / 1e3:,.0f} | {gain:.1f}" for sent, gain in cells]
-        print(
-            f"| {name} | {seconds * 1e3:.2f} | {reduced / 1e3:,.0f} | {gathered / 1e3:,.0f} | {collectives} | "
-            + " | ".join(parts)
-            + " |"
-        )
+            found = whole if many == 8 else drawn_on(*shares, many)
+            sent = (many - 1) / many * (2 * found.reduced + found.gathered + found.routed)
+            wait = found.collectives * settings.latency * 1e-6 * (4 / 3) ** math.log2(many / 8)
+            taken = seconds / min(many, batch_size) + sent / settings.link / 1e9 + wait
+            cells += [f"{sent / 1e3:,.0f}", f"{seconds / taken:.1f}"]
+        lines.append([name, *cells])
+    header = ["system", "ms a step, one device", "reduced, KB", "gathered, KB"]
+    header.append("collectives of 8 / of more devices")
+    for many in DEVICES:
+        header += [f"{many} devices: sent, KB", "times as fast"]
+    print(markdown_table(header, lines))
 
 
 if __name__ == "__main__":

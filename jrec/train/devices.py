@@ -60,6 +60,11 @@ def replicated(tree: Any, devices: Devices) -> Any:
     return structure.unflatten([x if is_spread(x) else next(wholes) for x in leaves])
 
 
+def several_processes() -> bool:
+    """Whether training data is spread over the devices."""
+    return jax.process_count() > 1
+
+
 def placed(rows_of: Callable[[slice], Any], count: int, devices: Devices = ()) -> Any:
     """Long columns on the devices: whole on each of a single process's, spread over those of several.
 
@@ -68,7 +73,7 @@ def placed(rows_of: Callable[[slice], Any], count: int, devices: Devices = ()) -
             rows alone; where it has fewer, they are filled up with zeros.
         count: rows of the columns.
     """
-    if len(devices) > 1 and jax.process_count() > 1:
+    if len(devices) > 1 and several_processes():
         return spread(rows_of, count, devices)
     whole = _filled_up(rows_of(slice(0, count)), count)
     return replicated(whole, devices) if len(devices) > 1 else jax.tree.map(jnp.asarray, whole)
