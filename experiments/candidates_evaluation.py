@@ -16,7 +16,6 @@ from experiments.candidates_baselines import (
 )
 from jrec.data.click_examples import Examples
 from jrec.data.clicks import Clicks
-from jrec.data.ragged import Ragged, pad
 from jrec.data.vocabulary import FIRST
 from jrec.evaluate.next_item import make_next_item_evaluator, make_recommender
 from jrec.evaluate.per_user import write_per_user
@@ -24,7 +23,7 @@ from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
 from jrec.evaluate.recommended_items import coverage, exposure, gini, popularity_bias
 from jrec.models.candidates import CandidateNetwork
 from jrec.train.click_batches import make_window_gather, window_data
-from jrec.train.devices import Devices, replicated
+from jrec.train.devices import Devices, placed, replicated
 from jrec.train.stream import Gather
 
 KS = (10, 50, 100)
@@ -33,19 +32,28 @@ LISTED = 10
 
 
 def evaluation_data(
-    data: dict[str, Any], clicks: Clicks, examples: Examples, remove_seen: bool
+    data: dict[str, Any],
+    clicks: Clicks,
+    examples: Examples,
+    remove_seen: bool,
+    devices: Devices = (),
 ) -> dict[str, Any]:
-    """Held-out examples on the device, for `evaluation_gather`."""
-    ready = window_data(data, examples)
-    ready["user"] = jnp.asarray(examples.user)
+    """Held-out examples on the devices (see `placed`), for `evaluation_gather`."""
+    ready = window_data(data, examples, devices)
+    widest = int((examples.end - clicks.offsets[examples.user]).max(initial=1))
+
+    def rows_of(rows: slice) -> dict[str, np.ndarray]:
+        user = examples.user[rows]
+        if not remove_seen:
+            return {"user": user.astype(np.int32)}
+        begin_E1 = clicks.offsets[user][:, None]
+        mask = np.arange(widest) < examples.end[rows][:, None] - begin_E1
+        places = np.where(mask, begin_E1 + np.arange(widest), 0)
+        seen = np.where(mask, clicks.item[places], 0)
+        return {"user": user.astype(np.int32), "seen": seen, "seen_mask": mask}
+
+    ready |= placed(rows_of, len(examples), devices)
     ready["recommendable"] = jnp.arange(clicks.vocabularies["item"].rows) >= FIRST
-    if remove_seen:
-        begin = clicks.offsets[examples.user]
-        lengths = examples.end - begin
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        places = np.repeat(begin - offsets[:-1], lengths) + np.arange(offsets[-1])
-        seen, mask = pad(Ragged(clicks.item[places], offsets))
-        ready["seen"], ready["seen_mask"] = jnp.asarray(seen), jnp.asarray(mask)
     return ready
 
 
@@ -96,7 +104,7 @@ def make_evaluate(
     gather = evaluation_gather(length)
     evaluator = make_next_item_evaluator(user_vectors, item_vectors, gather, KS, devices=devices)
     recommender = make_recommender(user_vectors, item_vectors, gather, LISTED, devices=devices)
-    ready = replicated(evaluation_data(data, clicks, examples, remove_seen), devices)
+    ready = replicated(evaluation_data(data, clicks, examples, remove_seen, devices), devices)
     empty = np.flatnonzero(empty_histories(clicks, examples))
     without = take_examples(examples, empty)
     ranks = popularity_ranks(clicks, counts, without, remove_seen)[:, None]

@@ -1,6 +1,7 @@
 """Columns spread over devices: indexed as if they were whole, each process reading its own rows alone."""
 
 import dataclasses
+from itertools import compress
 from pathlib import Path
 
 import jax
@@ -8,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.candidates_evaluation import evaluation_data
 from experiments.embedding_mlp_source import training_pairs
-from jrec.data.click_examples import leave_one_out, training_examples
+from jrec.data.click_examples import held_out_examples, leave_one_out, training_examples
 from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
 from jrec.data.impression_maker import ImpressionSize, make_impressions
@@ -183,6 +185,23 @@ def test_a_process_reads_its_share_of_clicks_and_examples(second):
         np.testing.assert_array_equal(getattr(examples, name).read, later_half(len(examples)))
     for columns in (windows, runs["segments"], [runs["item"], runs["age"], runs["begins"]]):
         assert all(map(is_spread, jax.tree.leaves(columns, is_leaf=is_spread)))
+
+
+def test_a_process_reads_its_share_of_what_is_held_out(second):
+    clicks = make_clicks(ClickSize(users=15, items=20, clicks=6, categories=4, groups=3), 0)[0]
+    held = held_out_examples(clicks, leave_one_out(clicks), "test")
+    data = device_clicks(clicks, [], [], second)
+    clicks, held = noted(clicks, "item"), noted(held, "start", "target", "age_days")
+    ready = evaluation_data(data, clicks, held, True, second)
+    later = later_half(len(held))
+    places = [np.arange(clicks.offsets[u], end) for u, end in zip(held.user, held.end, strict=True)]
+    seen = np.isin(np.arange(len(clicks)), np.concatenate(list(compress(places, later))))
+    seen[0] = True  # what stands where there is nothing
+    np.testing.assert_array_equal(clicks.item.read, seen)
+    for name in ("start", "target", "age_days"):
+        np.testing.assert_array_equal(getattr(held, name).read, later)
+    columns = ready["examples"], [ready[name] for name in ("user", "seen", "seen_mask")]
+    assert all(map(is_spread, jax.tree.leaves(columns, is_leaf=is_spread)))
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="asks Linux what is in memory")

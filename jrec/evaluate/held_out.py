@@ -31,8 +31,8 @@ def make_held_out_predictor(
     lengths = np.diff(held_out.offsets)
     users = np.flatnonzero(lengths).astype(np.int32)
     blocks = [users[k : k + batch_size] for k in range(0, len(users), batch_size)]
-    wanted = device_rows(held_out)
-    wanted["rating"] = jnp.zeros_like(wanted["rating"])
+    wanted = device_rows(held_out, tuple(devices))
+    wanted["rating"] = jax.tree.map(jnp.zeros_like, wanted["rating"])
     wanted = replicated(wanted, tuple(devices))  # once, not at every block
     given_lengths = np.diff(np.asarray(given["offsets"]))
     slots_given, slots_wanted = (

@@ -58,7 +58,7 @@ def make_next_item_evaluator(
 
     def evaluate(params: Any, data: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         empty = np.zeros((0, 1), np.int32)  # without users there is nothing to gather
-        found = all_ranks(params, data) if data["user"].shape[0] else (empty, empty)
+        found = all_ranks(params, data) if len(data["user"]) else (empty, empty)
         per_user = ranking_metrics(*found, ks)
         return mean_metrics(per_user), per_user
 
@@ -105,7 +105,7 @@ def _over_users(
 
     def of_batches(arguments: tuple[Any, Any], starts: jax.Array) -> tuple:
         params, data = arguments
-        count = data["user"].shape[0]
+        count = len(data["user"])
         items = item_vectors(params)
 
         def step(start: jax.Array) -> tuple:
@@ -119,7 +119,7 @@ def _over_users(
     shared = over_devices(of_batches, devices)
 
     def run(params: Any, data: Any) -> tuple:
-        count = data["user"].shape[0]
+        count = len(data["user"])
         found = shared((params, data), np.arange(0, count, batch_size))
         return tuple(np.asarray(x).reshape(-1, *x.shape[2:])[:count] for x in found)
 

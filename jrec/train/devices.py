@@ -207,9 +207,9 @@ def over_devices(
         many = len(devices)
 
         def parts(leaf: Any) -> jax.Array:
-            leaf = np.asarray(leaf)
-            filled = np.concatenate([leaf, np.repeat(leaf[-1:], -count % many, 0)])
-            return _to_local(filled.reshape(many, -1, *leaf.shape[1:]), devices)
+            rows = np.minimum(np.arange(count + -count % many), count - 1).reshape(many, -1)
+            mine = np.asarray(leaf)[rows[_mine(devices)]]  # a process reads no others
+            return jax.device_put(mine, _local(devices, AXIS))
 
         found = mapped(replicated(arguments, devices), jax.tree.map(parts, batches))
         return found if count % many == 0 else jax.tree.map(lambda leaf: leaf[:count], found)
