@@ -78,7 +78,8 @@ class Train:
     weight_decay: float | None = None
     """Added to the gradient, times the parameter (L2)."""
     form: FormName = "auto"
-    """Compute the ordinary step for the items that a batch rated, densely, or as pays for this data."""
+    """Compute the ordinary step in two parts (`rated`: often rated items as columns, the others as a list),
+    densely, or as pays for this data."""
     compute: Compute = "float32"
     """Format of the factors of matrix products; all else is float32."""
     seed: int = 0

@@ -21,6 +21,7 @@ from jrec.models.embedding_mlp import EmbeddingMlp
 from jrec.models.products import Compute
 from jrec.train.devices import Devices, axis_of, placed
 from jrec.train.row_step import init_row_state, make_row_step
+from jrec.train.spread import rows_at
 from jrec.train.step import Batch, Step, TrainState, init_state, make_step
 
 
@@ -73,7 +74,7 @@ def training_pairs(
 
 def gather_pairs(data: dict[str, Any], positions: jax.Array, mask: jax.Array) -> Batch:
     """A batch: `user`, `film` int32 [B], `target` float32 [B], `mask` bool [B]."""
-    return {name: column[positions] for name, column in data.items()} | {"mask": mask}
+    return rows_at(data, positions) | {"mask": mask}
 
 
 def build_model(source: Source, ratings: Ratings) -> EmbeddingMlp:

@@ -25,6 +25,7 @@ from jrec.models.products import Compute
 from jrec.models.profiled_fusion import ProfiledFusion, Towers, block_scores, profile_of
 from jrec.train.devices import Devices, alike, axis_of, first_batch, placed
 from jrec.train.rating_batches import feature_tables
+from jrec.train.spread import rows_at
 from jrec.train.step import Batch, init_state, make_step
 
 _LARGEST_MATRIX = 2_000_000_000
@@ -135,11 +136,12 @@ def film_blocks(
 def gather_films(data: dict[str, Any], film: jax.Array, mask: jax.Array) -> Batch:
     """A block of films int32 [B] with what is known of their ratings by all N users."""
     features = {name: table[film] for name, table in data["tables"]["film"].items()}
+    stars, known = rows_at((data["stars"], data["known"]), film)
     return {
         "film": {"film": film} | features,
         "user": data["tables"]["user"],
-        "stars": data["stars"][film].astype(jnp.float32) / 2,
-        "known": data["known"][film] & mask[:, None],
+        "stars": stars.astype(jnp.float32) / 2,
+        "known": known & mask[:, None],
         "mean": data["mean"],
         "film_bias": data["film_bias"][film],
     }

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments import autoencoder_system
 from experiments.autoencoder_system import (
     build_optimizer,
     build_step,
@@ -134,6 +135,13 @@ def parts_of(batch, room):
     return in_parts(given, places_of(room)[1], len(batch["user"]), room)
 
 
+def nothing(model, *rest):
+    """A loss that counts nothing, in place of either form's."""
+    params = rest[-3]
+    zero = sum(leaf.sum() * 0 for leaf in jax.tree.leaves(params))
+    return zero, zero, jnp.zeros((len(rest[-2]["user"]), ITEMS))
+
+
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("often", [[0, 3, 4, 8, 10], [5], list(range(ITEMS))])
 @pytest.mark.parametrize("noise", [0.0, 0.3])
@@ -244,7 +252,11 @@ def test_a_batch_that_does_not_fit_its_room_is_computed_densely():
 
 
 @pytest.mark.parametrize("room", [room_of([0, 3, 4, 8, 10]), room_of([0, 3], 64, 4)])
-def test_devices_take_the_step_that_one_takes(room):
+def test_devices_take_the_step_that_one_takes(room, monkeypatch):
+    # What does not fit the whole batch's room is computed densely: told from the other form by its outcome.
+    fits = len(room.often) == 5
+    wrong = "loss_of_rectangle" if fits else "loss_of_parts"
+    monkeypatch.setattr(autoencoder_system, wrong, nothing)
     users = np.array([2, 5, 1, 0, 8, 3, 4, 6], np.int32)
     optimizer, data = optax.sgd(0.1), device_rows(toy_rows())
     states = []
@@ -258,6 +270,7 @@ def test_devices_take_the_step_that_one_takes(room):
         state, sums, _ = chunk(state, replicated(data, devices), order, 0, 1)
         states.append(jax.device_get((state.params, sums)))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), *states)
+    assert float(states[0][1]["count"]) == np.diff(toy_rows().offsets)[users].sum()
 
 
 def test_room_holds_nearly_all_batches_and_little_more():
@@ -288,16 +301,30 @@ def test_room_holds_nearly_all_batches_and_little_more():
     cost = len(room.often) * 64 + SELDOM_COST * room.seldom
     by_count = np.argsort(-known.sum(0))
     for often in (len(room.often) // 2, 2 * len(room.often)):
-        rest = slots_for_batches(known[:, by_count[often:]].sum(1), 64)
+        rest = slots_for_batches(known[:, by_count[often:]].sum(1), 64, 400)
         assert often * 64 + SELDOM_COST * rest > 0.95 * cost
 
 
 def test_slots_hold_the_likely_batch_and_never_more_than_the_largest():
     counts = np.random.default_rng(0).integers(1, 400, 5000)
-    slots = slots_for_batches(counts, 128)
+    slots = slots_for_batches(counts, 128, 5000)
     assert slots % 128 == 0 and 128 * counts.mean() < slots < 2 * 128 * counts.mean()
-    assert slots_for_batches(np.array([3, 2]), 128) == 128
-    assert slots_for_batches(np.array([200, 1, 2, 3]), 2) == 256
+    assert slots_for_batches(np.array([3, 2]), 2, 2) == 128
+    assert slots_for_batches(np.array([200, 1, 2, 3]), 2, 4) == 256
+
+
+def test_a_batch_of_more_users_than_room_is_estimated_from():
+    generator = np.random.default_rng(0)
+    counts = generator.integers(1, 9, 6000)
+    item = np.concatenate([generator.permutation(50)[:count] for count in counts])
+    rows = RatingRows(np.cumsum([0, *counts]), item.astype(np.uint16), np.ones(len(item), np.uint8))
+    for batch_size in (4500, 6000, 9000):
+        room = room_for_batches(rows, 50, batch_size)
+        seldom = np.isin(item, room.often, invert=True)
+        for _ in range(5):
+            users = generator.permutation(6000)[:batch_size]
+            inside = np.repeat(np.isin(np.arange(6000), users), counts)
+            assert inside.sum() <= room.slots and seldom[inside].sum() <= room.seldom
 
 
 # Re-feeding, on a linear model that NumPy follows by hand: f(x) = x A.

@@ -56,6 +56,16 @@ def test_gradients_of_turned_factors(shape):
             np.testing.assert_allclose(ours.T if back else ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+def test_gradients_of_numpy_arrays_outside_jit():
+    x, y = np.ones((3, 4), np.float32), np.full((4, 2), 2, np.float32)
+
+    def loss(x, y):
+        return product(x, y, "bfloat16").sum()
+
+    np.testing.assert_array_equal(jax.grad(loss)(jnp.asarray(x), y), np.full((3, 4), 4))
+    np.testing.assert_array_equal(jax.grad(loss, 1)(x, jnp.asarray(y)), np.full((4, 2), 3))
+
+
 def test_leading_axes_and_dense_layers():
     x, y = normal(2, 3, 4, 7), normal(2, 3, 7, 5)
     np.testing.assert_allclose(

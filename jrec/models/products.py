@@ -77,7 +77,7 @@ def _turned(x: jax.Array) -> jax.Array:
     """x.T, on a CPU copied: XLA's products there are twice as fast in bfloat16 only of factors row by row."""
     if jax.default_backend() != "cpu":
         return x.T
-    return with_layout_constraint(x.T, Layout((0, 1)))
+    return with_layout_constraint(jnp.asarray(x).T, Layout((0, 1)))
 
 
 def _dot(x: jax.Array, y: jax.Array) -> jax.Array:

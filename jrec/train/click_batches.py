@@ -142,18 +142,18 @@ def make_segment_gather(length: int) -> Gather:
         place_BL = segments["start"][:, None] + jnp.arange(length)[None]
         inside_BL = place_BL < segments["end"][:, None]
         target_BL = jnp.clip(place_BL, 0, len(data["item"]) - 1)
+        found = rows_at({name: data[name] for name in ("item", "age", "begins")}, target_BL)
         # The click before the target; before a user's first stands the unknown click.
-        item_BL = jnp.where(
-            data["begins"][target_BL], UNKNOWN, data["item"][jnp.maximum(target_BL - 1, 0)]
-        )
+        item_BL = data["item"][jnp.maximum(target_BL - 1, 0)]
+        item_BL = jnp.where(found["begins"], UNKNOWN, item_BL)
         item_BL = jnp.where(inside_BL, item_BL, PADDING)
         return _features(data, segments["user"], item_BL) | {
             "item": item_BL,
             "mask": inside_BL,
-            "target": jnp.where(inside_BL, data["item"][target_BL], PADDING),
+            "target": jnp.where(inside_BL, found["item"], PADDING),
             "counted": inside_BL & mask[:, None],
             # What fills the row up may be later than all training.
-            "age": jnp.where(inside_BL, data["age"][target_BL], 0),
+            "age": jnp.where(inside_BL, found["age"], 0),
             "user": segments["user"],
         }
 

@@ -91,13 +91,13 @@ def gather_impressions(data: Data, positions: jax.Array, mask: jax.Array) -> Dat
     Args:
         positions: int32 [B], places in `data["rows"]`. mask: bool [B], which of them count.
     """
-    row_B = data["rows"][positions]
-    places = {"user": data["user"][row_B], "item": data["item"][row_B], "row": row_B}
-    ids = {}
-    for of, place_B in places.items():
-        ids |= rows_at(data["ids"][of], place_B)
     names = ("numbers", "known", "clicked", "completed", "weight")
-    return {"ids": ids, "mask": mask} | {name: data[name][row_B] for name in names}
+    own = {name: data[name] for name in ("user", "item", *names)} | {"ids": data["ids"]["row"]}
+    own = rows_at(own, data["rows"][positions])
+    ids = own["ids"]
+    for of in ("user", "item"):
+        ids |= rows_at(data["ids"][of], own[of])
+    return {"ids": ids, "mask": mask} | {name: own[name] for name in names}
 
 
 def make_predict(

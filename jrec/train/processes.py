@@ -159,9 +159,10 @@ def by_first(act: Callable[[], str | None]) -> str:
             fault = sentence_of(error)
             if fault is None:
                 raise
-    said = ("=" + answer if fault is None else "!" + fault).encode()[:_ANSWER_BYTES]
-    padded = np.frombuffer(said.ljust(_ANSWER_BYTES), np.uint8)
-    heard = bytes(multihost_utils.broadcast_one_to_all(padded)).decode(errors="ignore").rstrip()
+    said = ("=" + answer if fault is None else "!" + fault).encode(errors="surrogateescape")
+    padded = np.frombuffer(said[:_ANSWER_BYTES].ljust(_ANSWER_BYTES, b"\0"), np.uint8)
+    heard = bytes(multihost_utils.broadcast_one_to_all(padded)).rstrip(b"\0")
+    heard = heard.decode(errors="surrogateescape")
     if heard.startswith("!"):
         raise _Told(heard[1:])
     return heard[1:]
@@ -173,6 +174,8 @@ def shared_folder(run_dir: Path) -> Path:
     Of one that was killed `jrec.files.clear_leftovers` knows the name.
     """
     folder = run_dir / f".shared.{os.getpid()}"
+    if run_dir.is_file():
+        raise InputError(f"{run_dir} is a file; give --run-dir a folder.")
     if not _shared:
         _shared.extend([folder, *(parent for parent in folder.parents if not parent.exists())])
         shutil.rmtree(folder, ignore_errors=True)  # another process's of this number
@@ -221,6 +224,8 @@ def stop_together() -> Iterator[None]:
             raise
         if (sentence := sentence_of(error)) is not None:
             _leave(sentence)
+        if isinstance(error, KeyboardInterrupt):  # before or after training, which saves and stops
+            _leave("Stopped, as asked.")
         if isinstance(error, jax.errors.JaxRuntimeError):
             _leave(_LOST)
         sys.excepthook(type(error), error, error.__traceback__)

@@ -9,6 +9,7 @@ import numpy as np
 from jrec.data.ragged import pad
 from jrec.data.ratings import Ratings
 from jrec.train.devices import Devices, placed, replicated
+from jrec.train.spread import rows_at
 
 
 def feature_tables(ratings: Ratings) -> dict[str, dict[str, np.ndarray]]:
@@ -61,5 +62,6 @@ def gather_ratings(data: dict[str, Any], positions: jax.Array, mask: jax.Array) 
         data: from `device_ratings`. positions: int32 [B], valid everywhere. mask: bool [B], what to
         count.
     """
-    user, film = features(data["tables"], data["user"][positions], data["film"][positions])
-    return {"user": user, "film": film, "rating": data["rating"][positions], "mask": mask}
+    found = rows_at({name: data[name] for name in ("user", "film", "rating")}, positions)
+    user, film = features(data["tables"], found["user"], found["film"])
+    return {"user": user, "film": film, "rating": found["rating"], "mask": mask}

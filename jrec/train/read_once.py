@@ -7,7 +7,7 @@ from typing import TypeVar
 import jax
 
 from jrec.data.mapped import read_mapped, write_mapped
-from jrec.train.processes import by_first, shared_folder
+from jrec.train.processes import by_first, shared_folder, wait_for_all
 
 T = TypeVar("T")
 
@@ -32,4 +32,6 @@ def read_once(load: Callable[[], T], run_dir: Path | None) -> T:
         write_mapped(value, place)
         return str(place.relative_to(run_dir))
 
-    return read_mapped(run_dir / by_first(write))
+    value = read_mapped(run_dir / by_first(write))
+    wait_for_all("read once")  # one that cannot see the folder ends the run before it begins
+    return value

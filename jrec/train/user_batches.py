@@ -10,7 +10,7 @@ import numpy as np
 from jrec.data.rating_parts import RatingRows
 from jrec.errors import InputError
 from jrec.train.devices import Devices, placed, replicated
-from jrec.train.spread import turns_of_all
+from jrec.train.spread import rows_at, turns_of_all
 
 
 class RatingList(NamedTuple):
@@ -68,8 +68,8 @@ def rating_list(
     row_P = jnp.minimum(row_P, len(user_B) - 1)
     place_P = (start_B - end_B + count_B)[row_P] + slot_P
     place_P = jnp.where(inside_P, place_P, len(data["item"]) - 1)
-    item_P = data["item"][place_P].astype(jnp.int32)
-    rating_P = data["rating"][place_P].astype(jnp.float32)
+    item_P, rating_P = rows_at((data["item"], data["rating"]), place_P)
+    item_P, rating_P = item_P.astype(jnp.int32), rating_P.astype(jnp.float32)
     return RatingList(item_P, row_P, rating_P, inside_P), end_B[-1]
 
 
@@ -171,10 +171,11 @@ SELDOM_COST = 45
 def room_for_batches(rows: RatingRows, items: int, batch_size: int) -> Room:
     """Room for nearly every random batch, with as many items in the rectangle as make it cheapest.
 
-    Popularity and what a batch may have are taken from 4,096 random users (drawn with seed 0).
+    Popularity and the ratings of the other items are those of 4,096 random users (drawn with seed 0).
     """
     offsets = np.asarray(rows.offsets)
     users = len(offsets) - 1
+    batch_size = min(batch_size, users)
     chosen = np.random.default_rng(0).permutation(users)[:4096]
     rated = [np.asarray(rows.item[offsets[u] : offsets[u + 1]]) for u in np.sort(chosen)]
     of_user = np.repeat(np.arange(len(rated)), [len(one) for one in rated])
@@ -185,19 +186,23 @@ def room_for_batches(rows: RatingRows, items: int, batch_size: int) -> Room:
     while often < items:
         often = min(max(often + 16, often * 9 // 8 // 16 * 16), items)
         counts = np.bincount(of_user[rank >= often], minlength=len(rated))
-        seldom = slots_for_batches(counts, batch_size)
+        seldom = slots_for_batches(counts, batch_size, users)
         best = min(best, (often * batch_size + SELDOM_COST * seldom, often, seldom))
     _, often, seldom = best
-    slots = slots_for_batches(np.diff(offsets), batch_size)
+    slots = slots_for_batches(np.diff(offsets), batch_size, users)
     return Room(slots, np.sort(by_popularity[:often]).astype(np.int32), seldom)
 
 
-def slots_for_batches(counts_N: np.ndarray, batch_size: int) -> int:
-    """Slots that hold the ratings of nearly any random batch of users; a multiple of 128.
+def slots_for_batches(counts_N: np.ndarray, batch_size: int, users: int) -> int:
+    """Slots that hold the ratings of nearly any random batch; a multiple of 128.
 
-    The mean of a batch's ratings and 3.5 standard deviations, at most the largest users' total.
+    The mean of a batch's ratings and 3.5 standard deviations; at most the largest users' total, where all
+    are known.
+
+    Args:
+        counts_N: ratings of all users, or of some. batch_size: users of a batch. users: all there are.
     """
-    batch_size = min(batch_size, len(counts_N))
-    most = int(np.partition(counts_N, len(counts_N) - batch_size)[-batch_size:].sum())
-    likely = batch_size * counts_N.mean() + 3.5 * batch_size**0.5 * counts_N.std()
-    return -(-max(min(most, int(likely) + 1), 1) // 128) * 128
+    slots = int(batch_size * counts_N.mean() + 3.5 * batch_size**0.5 * counts_N.std()) + 1
+    if len(counts_N) == users:
+        slots = min(slots, int(np.sort(counts_N)[-batch_size:].sum()))
+    return -(-max(slots, 1) // 128) * 128
