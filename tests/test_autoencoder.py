@@ -251,7 +251,7 @@ def test_a_batch_that_does_not_fit_its_room_is_computed_densely():
         jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), state, states[0])
 
 
-@pytest.mark.parametrize("room", [room_of([0, 3, 4, 8, 10]), room_of([0, 3], 64, 4)])
+@pytest.mark.parametrize("room", [room_of([0, 3, 4, 8, 10]), room_of([0, 3], 64, 20)])
 def test_devices_take_the_step_that_one_takes(room, monkeypatch):
     # What does not fit the whole batch's room is computed densely: told from the other form by its outcome.
     fits = len(room.often) == 5
@@ -264,7 +264,7 @@ def test_devices_take_the_step_that_one_takes(room, monkeypatch):
         devices = first_devices(many)
         model, params = toy_model(dropout=0.5, input_noise=0.3, axis_name=axis_of(devices))
         step = build_step(model, optimizer, room, refeed=0)
-        chunk = make_chunk_on(devices, step, gather_users, len(users), len(users))
+        chunk = make_chunk_on(devices, step, gather_users, USERS, len(users))
         state = replicated(init_state(params, optimizer, jax.random.key(5)), devices)
         order = split_order(jnp.asarray(users), len(users), devices)
         state, sums, _ = chunk(state, replicated(data, devices), order, 0, 1)
