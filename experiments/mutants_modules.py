@@ -134,7 +134,6 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "np.zeros -> np.ones": "there is nothing in it",
         "1 -> 0 in (0, 1)": "there is nothing in it",
         "1 -> 2 in (0, 1)": "there is nothing in it",
-        "0 -> -1 in data['user'].shape[0]": "of one dimension",
         "positions < count -> positions <= count": "what is behind the last user is cut off",
         "jnp.where(mask, positions, 0) -> positions": "JAX reads the last row; " + _MASKED,
         "0 -> -1 in jnp.where(mask, positions, 0)": _MASKED,
