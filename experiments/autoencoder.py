@@ -70,7 +70,6 @@ from jrec.train.read_once import read_once
 from jrec.train.step import TrainState, init_state
 from jrec.train.stream import epoch_order
 from jrec.train.user_batches import (
-    Room,
     device_rows,
     gather_users,
     room_for_batches,
@@ -140,11 +139,7 @@ def train_on(devices: Devices, settings: Train) -> None:
         fields, user_bias, rest = read_once(lambda: centred(parts.train, items), settings.run_dir)
         centre, rows = Centre(**fields), RatingRows(rows.offsets, rows.item, rest)
     data = device_rows(rows, devices)
-    room = Room(
-        *read_once(
-            lambda: tuple(room_for_batches(rows, items, settings.batch_size)), settings.run_dir
-        )
-    )
+    room = room_for_batches(rows, items, settings.batch_size)
     pays = parts_pay(items, settings.batch_size, room) and jax.default_backend() == "cpu"
     dense = settings.form == "dense" or (settings.form == "auto" and not pays)
     model = Autoencoder(

@@ -16,6 +16,7 @@ from experiments.candidates_baselines import (
 )
 from jrec.data.click_examples import Examples
 from jrec.data.clicks import Clicks
+from jrec.data.ragged import Ragged, pad
 from jrec.data.vocabulary import FIRST
 from jrec.evaluate.next_item import make_next_item_evaluator, make_recommender
 from jrec.evaluate.per_user import write_per_user
@@ -46,10 +47,11 @@ def evaluation_data(
         user = examples.user[rows]
         if not remove_seen:
             return {"user": user.astype(np.int32)}
-        begin_E1 = clicks.offsets[user][:, None]
-        mask = np.arange(widest) < examples.end[rows][:, None] - begin_E1
-        places = np.where(mask, begin_E1 + np.arange(widest), 0)
-        seen = np.where(mask, clicks.item[places], 0)
+        begin = clicks.offsets[user]
+        lengths = examples.end[rows] - begin
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.repeat(begin - offsets[:-1], lengths) + np.arange(offsets[-1])
+        seen, mask = pad(Ragged(clicks.item[places], offsets), lengths=[widest])
         return {"user": user.astype(np.int32), "seen": seen, "seen_mask": mask}
 
     ready |= placed(rows_of, len(examples), devices)

@@ -92,9 +92,8 @@ def ratings_by_film(ratings: Ratings, train: np.ndarray) -> dict[str, Any]:
     halves = 2 * rating
     small = (halves == np.rint(halves)) & (halves >= 0) & (halves <= 255)
     biases = fit_biases(user, film, rating, users, films)
-    order = np.argsort(
-        film, kind="stable"
-    )  # of a pair that repeats the later rating stays the later
+    # Stable: of a pair that repeats the later rating stays the later.
+    order = np.argsort(film, kind="stable")
     return {
         "offsets": np.concatenate([[0], np.cumsum(np.bincount(film, minlength=films))]),
         "user": user[order],

@@ -316,11 +316,12 @@ def test_slots_hold_the_likely_batch_and_never_more_than_the_largest():
 def test_a_batch_of_more_users_than_room_is_estimated_from():
     generator = np.random.default_rng(0)
     counts = generator.integers(1, 9, 6000)
-    item = np.concatenate([generator.permutation(50)[:count] for count in counts])
-    rows = RatingRows(np.cumsum([0, *counts]), item.astype(np.uint16), np.ones(len(item), np.uint8))
+    item = (30_000 * generator.random(counts.sum()) ** 4).astype(np.uint16)
+    rows = RatingRows(np.cumsum([0, *counts]), item, np.ones(len(item), np.uint8))
     for batch_size in (4500, 6000, 9000):
-        room = room_for_batches(rows, 50, batch_size)
+        room = room_for_batches(rows, 30_000, batch_size)
         seldom = np.isin(item, room.often, invert=True)
+        assert seldom.mean() > 0.1, "the list has something to hold"
         for _ in range(5):
             users = generator.permutation(6000)[:batch_size]
             inside = np.repeat(np.isin(np.arange(6000), users), counts)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -17,7 +18,9 @@ from experiments import autoencoder, candidates, embedding_mlp, fusion, ranking
 from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
 from jrec.data.click_writer import write_click_log
-from jrec.errors import run_command
+from jrec.errors import InputError, run_command
+from jrec.train import processes
+from jrec.train.read_once import read_once
 from tests.conftest import toy_ratings
 
 RATINGS = (
@@ -287,7 +290,9 @@ import os, resource
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 from experiments import fusion
-from jrec.errors import run_command
+from jrec.errors import InputError, run_command
+from jrec.train import processes
+from jrec.train.read_once import read_once
 run_command(fusion.main)
 """
 
@@ -311,6 +316,49 @@ def test_what_one_process_cannot_read_or_write_stops_all_with_its_sentence(fault
         assert f"error: {sentence}" in lines and lines.count("error: ") == 1, said
         assert "Traceback" not in lines and "***" not in lines, said
     assert [path.name for path in tmp_path.iterdir()] == ["ratings"]
+
+
+@pytest.fixture
+def first(monkeypatch):
+    """The first of two processes, as far as it speaks to the other."""
+    monkeypatch.setattr(processes.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(processes.multihost_utils, "broadcast_one_to_all", lambda said: said)
+
+
+def test_what_the_first_process_says_arrives_in_every_byte(first):
+    place = "runs/\udcff/\u00e9 .shared "  # a path may hold bytes that are no text
+    assert processes.by_first(lambda: place) == place
+    assert processes.by_first(lambda: None) == ""
+
+    def fails(said):
+        raise InputError(said)
+
+    for said, heard in (
+        (f"{place} does not exist", f"{place} does not exist"),
+        ("x" * 9999, "x" * 4095),
+    ):
+        with pytest.raises(InputError) as fault:
+            processes.by_first(lambda said=said: fails(said))
+        assert str(fault.value) == heard
+
+
+def test_a_run_directory_that_is_a_file_is_refused_before_anything_is_shared(first, tmp_path):
+    path = tmp_path / "run"
+    path.write_text("")
+    with pytest.raises(InputError, match="is a file; give --run-dir a folder"):
+        read_once(lambda: 1, path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_ctrl_c_while_a_process_reads_is_a_sentence(first, monkeypatch, capsys):
+    def leave(status):
+        raise SystemExit(status)
+
+    monkeypatch.setattr(processes.os, "_exit", leave)
+    monkeypatch.setattr(processes, "_leaving", threading.Lock())
+    with pytest.raises(SystemExit) as stop, processes.stop_together():
+        raise KeyboardInterrupt
+    assert stop.value.code == 1 and capsys.readouterr().err == "error: Stopped, as asked.\n"
 
 
 def test_a_killed_process_stops_the_other_and_another_number_of_devices_goes_on(alone, tmp_path):

@@ -137,15 +137,13 @@ def in_parts(
     Args:
         place_M: int32 [M], an item's place in `room.often`; U where it has none. batch_size: B.
     """
-    often, slots = len(room.often), jnp.arange(len(given.item))
+    often, slots = len(room.often), len(given.item)
     column_P = place_M[given.item]
     often_P = given.mask & (column_P < often)
     cell_P = jnp.where(often_P, given.row * often + column_P, batch_size * often)
     ratings = jnp.zeros(batch_size * often).at[cell_P].set(given.rating, mode="drop")
     seldom_P = given.mask & (column_P >= often)
-    number_P = jnp.cumsum(seldom_P)
-    to_P = jnp.where(seldom_P, number_P - 1, room.seldom)
-    slot_T = jnp.full(room.seldom, len(slots)).at[to_P].set(slots, mode="drop")
+    (slot_T,) = jnp.nonzero(seldom_P, size=room.seldom, fill_value=slots)
 
     def moved(values: jax.Array, fill: int) -> jax.Array:
         return values.at[slot_T].get(mode="fill", fill_value=fill)
@@ -154,9 +152,9 @@ def in_parts(
         moved(given.item, len(place_M)),
         moved(given.row, batch_size),
         moved(given.rating, 0),
-        slot_T < len(slots),
+        slot_T < slots,
     )
-    return Parts(ratings.reshape(batch_size, often), cell_P, given.rating, seldom), number_P[-1]
+    return Parts(ratings.reshape(batch_size, often), cell_P, given.rating, seldom), seldom_P.sum()
 
 
 def gather_users(data: Any, positions: jax.Array, mask: jax.Array) -> dict[str, Any]:
