@@ -41,7 +41,6 @@ from jrec.models.sequences import (
     SelfAttention,
     running_max,
     running_mean,
-    whole_max,
     whole_mean,
 )
 from jrec.sampling import frequency
@@ -94,7 +93,7 @@ def test_running_mean_and_max_read_no_later_position():
             )
 
 
-def test_whole_means_and_maxima_are_the_running_ones_at_the_end():
+def test_whole_means_are_the_running_ones_at_the_end():
     generator = np.random.default_rng(0)
     values = jnp.asarray(generator.normal(size=(3, 5, 2)) - 3, jnp.float32)
     mask = jnp.asarray([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0] * 5], bool)
@@ -102,11 +101,10 @@ def test_whole_means_and_maxima_are_the_running_ones_at_the_end():
         np.testing.assert_allclose(
             whole_mean(values, counted), running_mean(values, counted)[:, -1], rtol=1e-6
         )
-    np.testing.assert_array_equal(whole_max(values, mask), running_max(values, mask)[:, -1])
 
 
 def test_the_lstm_is_its_equations():
-    x = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(np.float32)
     model = Lstm(5)
     params = jax.jit(model.init)(jax.random.key(0), x)
     out = jax.jit(model.apply)(params, x)
@@ -118,34 +116,49 @@ def test_the_lstm_is_its_equations():
 
     h, c = np.zeros((2, 5)), np.zeros((2, 5))
     for t in range(4):
-        i, f, o, g = np.split(x[:, t] @ p["kernel"] + h @ p["recurrent"] + p["bias"], 4, -1)
+        i, f, o, g = np.split(x[t] @ p["kernel"] + h @ p["recurrent"] + p["bias"], 4, -1)
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
         h = sigmoid(o) * np.tanh(c)
-        np.testing.assert_allclose(out[:, t], h, atol=1e-5)
+        np.testing.assert_allclose(out[t], h, atol=1e-5)
 
 
-def test_the_lstms_gradient_is_that_of_a_plain_loop():
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 3)), jnp.float32)
+@pytest.mark.parametrize("of", ["outputs", "maximum"])
+def test_the_lstms_gradient_is_that_of_a_plain_loop(of):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3, 3)), jnp.float32)
+    mask = jnp.asarray([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0] * 5], bool)
     model = Lstm(4)
     params = jax.jit(model.init)(jax.random.key(0), x)
-    weight = jnp.asarray(np.random.default_rng(1).normal(size=(2, 5, 4)), jnp.float32)
+    shape = (5, 3, 4) if of == "outputs" else (3, 4)
+    weight = jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
 
     def plain(params, x):
-        p, h, c, out = params["params"], jnp.zeros((2, 4)), jnp.zeros((2, 4)), []
+        p, h, c, out = params["params"], jnp.zeros((3, 4)), jnp.zeros((3, 4)), []
         for t in range(5):
-            gates = x[:, t] @ p["kernel"] + h @ p["recurrent"] + p["bias"][None]
+            gates = x[t] @ p["kernel"] + h @ p["recurrent"] + p["bias"][None]
             i, f, o, g = jnp.split(gates, 4, -1)
             c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
             h = jax.nn.sigmoid(o) * jnp.tanh(c)
             out.append(h)
-        return (jnp.stack(out, 1) * weight).sum()
+        if of == "outputs":
+            return (jnp.stack(out) * weight).sum()
+        return (running_max(jnp.stack(out, 1), mask)[:, -1] * weight).sum()
 
     def scanned(params, x):
-        return (model.apply(params, x) * weight).sum()
+        return (model.apply(params, x, None if of == "outputs" else mask.T) * weight).sum()
 
-    found, expected = (jax.jit(jax.grad(f, argnums=(0, 1)))(params, x) for f in (scanned, plain))
+    found, expected = (
+        jax.jit(jax.value_and_grad(f, argnums=(0, 1)))(params, x) for f in (scanned, plain)
+    )
     for one, two in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_the_lstms_maximum_does_not_hide_a_nan():
+    x = jnp.ones((4, 2, 3)).at[1, 0].set(jnp.nan)
+    model, mask = Lstm(4), jnp.ones((4, 2), bool)
+    params = jax.jit(model.init)(jax.random.key(0), x)
+    most = jax.jit(model.apply)(params, x, mask)
+    assert jnp.isnan(most[0]).all() and jnp.isfinite(most[1]).all()
 
 
 def test_attention_is_causal_and_knows_order():

@@ -16,7 +16,6 @@ from jrec.models.sequences import (
     SelfAttention,
     running_max,
     running_mean,
-    whole_max,
     whole_mean,
 )
 
@@ -149,22 +148,30 @@ class CandidateNetwork(nn.Module):
 
     def _states(self, batch: Mapping[str, Any], train: bool, last: bool = False) -> jax.Array:
         """The encoder's states [B, L, H], or those after the whole history, [B, H]."""
+        if self.encoder in ("lstm", "lstm-max"):
+            return self._lstm_states(batch, train, last)
         items_BLE = self.items(batch["item"], batch["mask"])
         if self.encoder == "attention":  # tables start small; a sum of parts wants unit size
             items_BLE = items_BLE * self.item_width**0.5
         items_BLE = self.drop(items_BLE, deterministic=not train)
         if self.encoder == "mean":
             return (whole_mean if last else running_mean)(items_BLE, batch["mask"])
-        if self.encoder == "attention":
-            states_BLH = self.attention(items_BLE, batch["mask"], train)
-        else:
-            states_BLH = self.lstm(items_BLE)
-        if self.encoder == "lstm-max":
-            return (whole_max if last else running_max)(states_BLH, batch["mask"])
-        if not last:
-            return states_BLH
-        last_B = jnp.maximum(batch["mask"].sum(1) - 1, 0)
-        return jnp.take_along_axis(states_BLH, last_B[:, None, None], 1)[:, 0]
+        states_BLH = self.attention(items_BLE, batch["mask"], train)
+        return _last_of(states_BLH, batch["mask"]) if last else states_BLH
+
+    def _lstm_states(self, batch: Mapping[str, Any], train: bool, last: bool) -> jax.Array:
+        mask_BL = batch["mask"]
+        # Looked up in the order that the LSTM reads: nothing that is as long as the history is turned.
+        items_LBE = self.items(batch["item"].T, mask_BL.T)
+        if train and self.dropout:  # drawn as for the other encoders
+            items_BLE = jnp.swapaxes(items_LBE, 0, 1)
+            items_LBE = jnp.swapaxes(self.drop(items_BLE, deterministic=False), 0, 1)
+        if last and self.encoder == "lstm-max":
+            return self.lstm(items_LBE, mask_BL.T)
+        states_BLH = jnp.swapaxes(self.lstm(items_LBE), 0, 1)
+        if last:
+            return _last_of(states_BLH, mask_BL)
+        return states_BLH if self.encoder == "lstm" else running_max(states_BLH, mask_BL)
 
     def _history_features(self, batch: Mapping[str, Any], last: bool = False) -> list[jax.Array]:
         """Means over the values of all items read so far [B, L, E], or of the whole history [B, E]."""
@@ -213,6 +220,12 @@ class CandidateNetwork(nn.Module):
         for layer in self.tower_layers:
             values = jax.nn.relu(layer(values))
         return values
+
+
+def _last_of(states_BLH: jax.Array, mask_BL: jax.Array) -> jax.Array:
+    """[B, H] of the last position that counts, the first one where none does."""
+    last_B = jnp.maximum(mask_BL.sum(1) - 1, 0)
+    return jnp.take_along_axis(states_BLH, last_B[:, None, None], 1)[:, 0]
 
 
 def _age_parts(age_days: jax.Array) -> jax.Array:
