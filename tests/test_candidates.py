@@ -36,8 +36,8 @@ from jrec.data.click_examples import (
 from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
 from jrec.models.candidates import CandidateNetwork
+from jrec.models.lstm import Lstm
 from jrec.models.sequences import (
-    Lstm,
     SelfAttention,
     running_max,
     running_mean,

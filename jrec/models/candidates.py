@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from jrec.embeddings import Embed
 from jrec.models.layers import Dropout
+from jrec.models.lstm import Lstm
 from jrec.models.products import Compute, dot_general_in
 from jrec.models.sequences import (
-    Lstm,
     SelfAttention,
     running_max,
     running_mean,

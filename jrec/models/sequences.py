@@ -1,13 +1,11 @@
 """What reads a history from its oldest click on: the state at each position has seen no later one."""
 
-from functools import partial
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jrec.models.layers import Dropout
-from jrec.models.products import Compute, dot_general_in, product, products
+from jrec.models.products import Compute, dot_general_in, products
 
 
 def running_mean(values_BLE: jax.Array, count_BL: jax.Array) -> jax.Array:
@@ -36,159 +34,6 @@ def whole_mean(values_BLE: jax.Array, count_BL: jax.Array) -> jax.Array:
     """`running_mean` at the last position, without the others: float [B, E]."""
     total_BE = jnp.where((count_BL > 0)[..., None], values_BLE, 0).sum(1)
     return total_BE / jnp.maximum(count_BL.sum(1), 1)[:, None]
-
-
-class Lstm(nn.Module):
-    """An LSTM (Hochreiter and Schmidhuber 1997, with forget gates), outputs at every position.
-
-    Positions come first, the order in which it reads: turning arrays of that length costs a CPU much.
-
-    i, f, o = sigmoid, g = tanh of x W + h U + b;  c' = f c + i g;  h' = o tanh(c').
-    """
-
-    width: int
-    compute: Compute = "float32"
-
-    @nn.compact
-    def __call__(self, inputs_LBE: jax.Array, mask_LB: jax.Array | None = None) -> jax.Array:
-        """float [L, B, E] -> [L, B, H]; with a mask the maximum of what it counts, [B, H], 0 where nothing.
-
-        Of positions that share a maximum the first one has its gradient.
-        """
-        size, width = inputs_LBE.shape[-1], self.width
-        kernel_EG = self.param("kernel", nn.initializers.xavier_uniform(), (size, 4 * width))
-        recurrent_HG = self.param("recurrent", nn.initializers.orthogonal(), (width, 4 * width))
-        bias_G = self.param("bias", _forget_first, (4 * width,))
-        # One product a position of both: a product over all positions ahead writes an array of 4 H numbers
-        # for each, which costs more than it saves.
-        kernel_JG = jnp.concatenate([kernel_EG, recurrent_HG])
-        if mask_LB is None:
-            return _recur(inputs_LBE, kernel_JG, bias_G[None], self.compute)
-        return _recur_maximum(inputs_LBE, mask_LB, kernel_JG, bias_G[None], self.compute)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _recur(
-    inputs_LBE: jax.Array, kernel_JG: jax.Array, bias_1G: jax.Array, compute: Compute
-) -> jax.Array:
-    """The LSTM's outputs [L, B, H] from x, W above U (J = E + H) and b.
-
-    Its gradient is written out: the derivative of a scan would compute gates again, and keep more.
-    """
-    return _recur_forward(inputs_LBE, kernel_JG, bias_1G, compute)[0]
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _recur_maximum(
-    inputs_LBE: jax.Array,
-    mask_LB: jax.Array,
-    kernel_JG: jax.Array,
-    bias_1G: jax.Array,
-    compute: Compute,
-) -> jax.Array:
-    """The maximum [B, H] over the positions that count, without an array of all positions' gradients."""
-    return _recur_maximum_forward(inputs_LBE, mask_LB, kernel_JG, bias_1G, compute)[0]
-
-
-def _recur_forward(inputs_LBE, kernel_JG, bias_1G, compute):
-    width = kernel_JG.shape[1] // 4
-
-    def step(carry, input_BE):
-        hidden_BH, cell_BH = carry
-        joined_BJ = jnp.concatenate([input_BE, hidden_BH], -1)
-        parts = jnp.split(product(joined_BJ, kernel_JG, compute) + bias_1G, 4, -1)
-        # Of one form, sigmoid(x) = (1 + tanh(x / 2)) / 2, and kept apart: the backward pass goes over
-        # arrays that lie in one piece more than twice as fast as over columns of a wider one.
-        i, f, o = (0.5 * jnp.tanh(0.5 * part) + 0.5 for part in parts[:3])
-        g = jnp.tanh(parts[3])
-        cell_BH = f * cell_BH + i * g
-        hidden_BH = o * jnp.tanh(cell_BH)
-        return (hidden_BH, cell_BH), (hidden_BH, cell_BH, i, f, o, g)
-
-    zeros_BH = jnp.zeros((inputs_LBE.shape[1], width), inputs_LBE.dtype)
-    _, kept = jax.lax.scan(step, (zeros_BH, zeros_BH), inputs_LBE)
-    return kept[0], (inputs_LBE, kernel_JG, kept)
-
-
-def _recur_backward(compute, residuals, gradient_LBH):
-    return _gradients(compute, residuals, lambda t: gradient_LBH[t])
-
-
-def _recur_maximum_forward(inputs_LBE, mask_LB, kernel_JG, bias_1G, compute):
-    hidden_LBH, residuals = _recur_forward(inputs_LBE, kernel_JG, bias_1G, compute)
-
-    def look(carry, given):
-        best_BH, place_BH = carry
-        t, mask_B, hidden_BH = given
-        # A NaN, which all later positions share, goes on: a run must see it.
-        better_BH = ~(hidden_BH <= best_BH) & mask_B[:, None]
-        best_BH = jnp.where(better_BH, hidden_BH, best_BH)
-        return (best_BH, jnp.where(better_BH, t, place_BH)), None
-
-    nothing = jnp.full_like(hidden_LBH[0], -jnp.inf), jnp.full(hidden_LBH.shape[1:], -1)
-    given = (jnp.arange(len(mask_LB)), mask_LB, hidden_LBH)
-    (best_BH, place_BH), _ = jax.lax.scan(look, nothing, given)
-    return jnp.where(place_BH >= 0, best_BH, 0), (residuals, place_BH)
-
-
-def _recur_maximum_backward(compute, residuals, gradient_BH):
-    residuals, place_BH = residuals
-    d_inputs, d_kernel, d_bias = _gradients(
-        compute, residuals, lambda t: jnp.where(place_BH == t, gradient_BH, 0)
-    )
-    return d_inputs, None, d_kernel, d_bias
-
-
-def _gradients(compute, residuals, gradient_at):
-    """Of inputs, kernels and biases, from `gradient_at(t)` [B, H] of the output at each position."""
-    inputs_LBE, kernel_JG, (hidden_LBH, cell_LBH, i_LBH, f_LBH, o_LBH, g_LBH) = residuals
-    length, _, size = inputs_LBE.shape
-
-    def to_cell(d_hidden_BH, cell_BH, o_BH):
-        return d_hidden_BH * o_BH * (1 - jnp.tanh(cell_BH) ** 2)
-
-    def step(carry, t):
-        # d_ are gradients: of the position's states, whole, and of the parameters by all positions after
-        # it. What the position before is owed is added here, so that a step's first operations, which
-        # all read it, find it computed.
-        d_hidden_BH, d_cell_BH, d_kernel_JG, d_bias_1G = carry
-        i, f, o, g = i_LBH[t], f_LBH[t], o_LBH[t], g_LBH[t]
-        before = jnp.maximum(t - 1, 0)
-        hidden_before_BH = jnp.where(t > 0, hidden_LBH[before], 0)
-        cell_before_BH = jnp.where(t > 0, cell_LBH[before], 0)
-        d_gates = (
-            d_cell_BH * g * i * (1 - i),
-            d_cell_BH * cell_before_BH * f * (1 - f),
-            d_hidden_BH * hidden_LBH[t] * (1 - o),
-            d_cell_BH * i * (1 - g**2),
-        )
-        d_gates_BG = jnp.concatenate(d_gates, -1)
-        # A product a position keeps all positions' gradients out of memory; measured on a CPU alone.
-        joined_BJ = jnp.concatenate([inputs_LBE[t], hidden_before_BH], -1)
-        d_kernel_JG = d_kernel_JG + product(joined_BJ.T, d_gates_BG, compute)
-        d_bias_1G = d_bias_1G + d_gates_BG.sum(0, keepdims=True)
-        d_joined_BJ = product(d_gates_BG, kernel_JG.T, compute)
-        d_hidden_BH = d_joined_BJ[:, size:] + gradient_at(before)
-        d_cell_BH = d_cell_BH * f + to_cell(d_hidden_BH, cell_LBH[before], o_LBH[before])
-        carry = (d_hidden_BH, d_cell_BH, d_kernel_JG, d_bias_1G)
-        return carry, d_joined_BJ[:, :size]
-
-    last_BH = gradient_at(length - 1)
-    start = (last_BH, to_cell(last_BH, cell_LBH[-1], o_LBH[-1]))
-    start += (jnp.zeros_like(kernel_JG), jnp.zeros_like(kernel_JG[:1]))
-    backwards = jax.lax.scan(step, start, jnp.arange(length), reverse=True)
-    (*_, d_kernel_JG, d_bias_1G), d_inputs_LBE = backwards
-    return d_inputs_LBE, d_kernel_JG, d_bias_1G
-
-
-_recur.defvjp(_recur_forward, _recur_backward)
-_recur_maximum.defvjp(_recur_maximum_forward, _recur_maximum_backward)
-
-
-def _forget_first(key: jax.Array, shape: tuple[int, ...], dtype: type = jnp.float32) -> jax.Array:
-    """Zeros, but 1 for the forget gates, so that a new LSTM remembers (Jozefowicz et al. 2015)."""
-    width = shape[0] // 4
-    return jnp.zeros(shape, dtype).at[width : 2 * width].set(1)
 
 
 class SelfAttention(nn.Module):
