@@ -159,6 +159,10 @@ def test_the_lstms_maximum_does_not_hide_a_nan():
     params = jax.jit(model.init)(jax.random.key(0), x)
     most = jax.jit(model.apply)(params, x, mask)
     assert jnp.isnan(most[0]).all() and jnp.isfinite(most[1]).all()
+    states = jnp.swapaxes(jax.jit(model.apply)(params, x), 0, 1)
+    running = running_max(states, mask.T)
+    assert jnp.isfinite(running[0, 0]).all() and jnp.isnan(running[0, 1:]).all()
+    assert jnp.isfinite(running[1]).all()
 
 
 def test_attention_is_causal_and_knows_order():

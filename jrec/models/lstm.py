@@ -10,7 +10,7 @@ from jrec.models.products import Compute, product
 
 
 class Lstm(nn.Module):
-    """An LSTM (Hochreiter and Schmidhuber 1997, with forget gates), outputs at every position.
+    """An LSTM (Hochreiter and Schmidhuber 1997, with forget gates): its outputs, or their maximum.
 
     Positions come first, the order in which it reads: turning arrays of that length costs a CPU much.
 

@@ -27,7 +27,7 @@ def running_max(values_BLE: jax.Array, mask_BL: jax.Array) -> jax.Array:
     """
     lowest = jnp.finfo(values_BLE.dtype).min
     best_BLE = jax.lax.cummax(jnp.where(mask_BL[..., None], values_BLE, lowest), 1)
-    return jnp.where(best_BLE > lowest, best_BLE, 0)
+    return jnp.where(jnp.cumsum(mask_BL, 1)[..., None] > 0, best_BLE, 0)  # by the mask: a NaN shows
 
 
 def whole_mean(values_BLE: jax.Array, count_BL: jax.Array) -> jax.Array:
