@@ -153,6 +153,17 @@ def test_the_lstms_gradient_is_that_of_a_plain_loop(of):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
 
 
+def test_the_lstms_maximum_is_the_running_one_at_the_end():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 4, 3)), jnp.float32)
+    mask = jnp.asarray([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0, 1, 0, 1, 0], [0] * 5], bool)
+    model = Lstm(4)
+    params = jax.jit(model.init)(jax.random.key(0), x)
+    states = jnp.swapaxes(model.apply(params, x), 0, 1)
+    expected = running_max(states, mask)[:, -1]
+    assert (expected < 0).any() and (expected > 0).any()
+    np.testing.assert_array_equal(model.apply(params, x, mask.T), expected)
+
+
 def test_the_lstms_maximum_does_not_hide_a_nan():
     x = jnp.ones((4, 2, 3)).at[1, 0].set(jnp.nan)
     model, mask = Lstm(4), jnp.ones((4, 2), bool)
