@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jrec.computed_once import computed_once
 from jrec.embeddings import add_rows, gather_rows, in_eights
 from jrec.row_optimizers import RowOptimizer
 
@@ -70,9 +71,8 @@ def update_table(
     if updated_whole(len(table_VD), len(ids_N), state):
         return _update_whole(optimizer, table_VD, state, ids_N, gradient_ND, step)
     owner_V, ids_U, gradient_UD = sum_duplicates(state["owner"], ids_N, gradient_ND)
-    # Slots without a row read some row, and are dropped when written. The barrier: or XLA finds each
-    # position's row again for every element that it copies.
-    ids_U, inside_U = jax.lax.optimization_barrier((ids_U, jnp.minimum(ids_U, len(table_VD) - 1)))
+    # Slots without a row read some row, and are dropped when written.
+    ids_U, inside_U = computed_once((ids_U, jnp.minimum(ids_U, len(table_VD) - 1)), step >= 0)
     rule_U = jax.tree.map(lambda leaf: gather_rows(leaf, inside_U), state["rule"])
     rows_UD = gather_rows(table_VD, inside_U)
     rule_U = optimizer.accumulate(rows_UD, rule_U, gradient_UD, step)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jrec.computed_once import computed_once
 from jrec.data.click_examples import ClickSplit, Examples
 from jrec.data.clicks import Bag, Categorical, Clicks, Column, Continuous
 from jrec.data.ragged import pad
@@ -118,7 +119,7 @@ def make_window_gather(length: int) -> Gather:
         item_BL = data["item"][jnp.clip(place_BL, 0, len(data["item"]) - 1)]
         item_BL = jnp.where(is_lead_BL, UNKNOWN, jnp.where(inside_BL, item_BL, PADDING))
         batch = _features(data, examples["user"], item_BL)
-        return batch | {
+        batch |= {
             "item": item_BL,
             "mask": inside_BL,
             "target": data["item"][examples["target"]],
@@ -126,6 +127,7 @@ def make_window_gather(length: int) -> Gather:
             "age": examples["age"],
             "user": examples["user"],
         }
+        return computed_once(batch, positions[0] >= 0)
 
     return gather
 

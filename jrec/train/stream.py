@@ -63,9 +63,18 @@ def mixed_order(key: jax.Array, epoch: int, count: int, batch_size: int) -> jax.
     return jnp.concatenate([order.astype(jnp.int32), jnp.full(missing, count, jnp.int32)])
 
 
+CPU_OPTIONS = {
+    "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+    "xla_cpu_prefer_vector_width": 512,
+}
+"""How XLA compiles steps for a CPU: in an order that keeps less in memory at once, with the widest vectors."""
+
+
 def make_chunk(step: Step, gather: Gather, count: int, batch_size: int) -> Callable:
     """`many_steps`, jitted for one device. The state is donated."""
-    return jax.jit(many_steps(step, gather, count, batch_size), donate_argnums=0)
+    options = CPU_OPTIONS if jax.default_backend() == "cpu" else None
+    steps = many_steps(step, gather, count, batch_size)
+    return jax.jit(steps, donate_argnums=0, compiler_options=options)
 
 
 def many_steps(step: Step, gather: Gather, count: int, batch_size: int) -> Callable:
