@@ -8,10 +8,13 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-# Two Linen collections, written and read in this file alone: the ids that each lookup read, and zeros
-# that are added to the rows it read, so that the gradient of these zeros is the rows' gradient.
-READ_IDS = "read_ids"
+# Two Linen collections, written and read in this file alone: the ids and rows that each lookup read, and
+# zeros that are added to these rows, so that the gradient of the zeros is the rows' gradient.
+READ = "read"
 ROW_SHIFTS = "row_shifts"
+
+TERMS = 64
+"""Rows of a bag up to which a CPU adds them term by term: else XLA writes all of them down first."""
 
 Lookup = tuple[str, ...]
 """(table's name, module path..., `lookup_K`): one call of one `Embed`."""
@@ -27,8 +30,8 @@ class Embed(nn.Module):
     Attributes:
         rows: V. width: D.
         embedding_init: of the float32 [V, D] parameter `embedding`.
-        pooling: over the last axis of the ids: None, `sum`, or `mean` (of what the mask counts; zero
-            where it counts nothing).
+        pooling: over the last axis of the ids, where a call names none: None, `sum`, or `mean` (of what the
+            mask counts; zero where it counts nothing).
     """
 
     rows: int
@@ -37,52 +40,83 @@ class Embed(nn.Module):
     pooling: str | None = None
 
     @nn.compact
-    def __call__(self, ids: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, ids: jax.Array, mask: jax.Array | None = None, pooling: str | None = None
+    ) -> jax.Array:
         """Looks rows up.
 
         Args:
             ids: integers [...] from 0 to V - 1; others read NaN, a loud mistake, unless masked.
             mask: bool, the ids' shape; what it leaves out reads zeros and never moves a row.
+            pooling: of this call.
 
         Returns:
             float32 [..., D] of the ids' shape, less its last axis where pooled.
 
         Raises ValueError for an unknown pooling or a mask of another shape.
         """
-        if self.pooling not in (None, "sum", "mean"):
-            raise ValueError(f"pooling must be None, 'sum' or 'mean', but is {self.pooling!r}.")
+        pooling = pooling or self.pooling
+        if pooling not in (None, "sum", "mean"):
+            raise ValueError(f"pooling must be None, 'sum' or 'mean', but is {pooling!r}.")
         if mask is not None and mask.shape != ids.shape:
             raise ValueError(f"The mask's shape {mask.shape} is not the ids' {ids.shape}.")
         table_VD = self.param(
             "embedding", self.embedding_init, (self.rows, self.width), jnp.float32
         )
-        values = self._look_up(table_VD, ids, mask)
-        if mask is not None:
-            values = jnp.where(mask[..., None], values, 0)
-        if self.pooling is None:
+        values = self._look_up(table_VD, ids, mask, pooling is not None)
+        if pooling != "mean":
             return values
-        if self.pooling == "sum":
-            return values.sum(-2)
         count = ids.shape[-1] if mask is None else mask.sum(-1)[..., None]
-        return values.sum(-2) / jnp.maximum(count, 1)
+        return values / jnp.maximum(count, 1)
 
-    def _look_up(self, table_VD: jax.Array, ids: jax.Array, mask: jax.Array | None) -> jax.Array:
+    def _look_up(
+        self, table_VD: jax.Array, ids: jax.Array, mask: jax.Array | None, pooled: bool
+    ) -> jax.Array:
+        find = _sums if pooled else _rows
         if self.is_initializing():  # else `init` would return the two collections, too
-            return gather_rows(table_VD, ids)
+            return find(table_VD, ids, mask)
         # Calls are numbered by what they have written: a Linen module keeps no count of its own.
         number = 0
-        while self.has_variable(READ_IDS, f"lookup_{number}"):
+        while self.has_variable(READ, f"lookup_{number}"):
             number += 1
         lookup = f"lookup_{number}"
         counted = (ids >= 0) & (ids < self.rows)
         counted = counted if mask is None else counted & mask
         # One number says both which row it is and whether it counts: there is no row V.
-        read = jnp.where(counted, ids, self.rows).astype(jnp.int32)
-        self.sow(READ_IDS, lookup, read, reduce_fn=lambda _, new: new, init_fn=lambda: None)
+        counted_ids = jnp.where(counted, ids, self.rows).astype(jnp.int32)
+        values = find(jax.lax.stop_gradient(table_VD), ids, mask)
+        read = counted_ids, (None if pooled else values)
+        self.sow(READ, lookup, read, reduce_fn=lambda _, new: new, init_fn=tuple)
         if not (self.has_variable(ROW_SHIFTS, lookup) or self.is_mutable_collection(ROW_SHIFTS)):
-            return gather_rows(table_VD, ids)
-        values = gather_rows(jax.lax.stop_gradient(table_VD), ids)
+            return find(table_VD, ids, mask)
+        if pooled:  # one shift of all rows of a bag, which have one gradient
+            return self.perturb(lookup, values[..., None, :], ROW_SHIFTS)[..., 0, :]
+        # A shift of a row that the mask leaves out has a gradient; its id counts nowhere.
         return self.perturb(lookup, values, ROW_SHIFTS)
+
+
+def _rows(table_VD: jax.Array, ids: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Rows float32 [..., D]: NaN where an id is no row's, 0 where the mask leaves it out."""
+    if mask is None:
+        return gather_rows(table_VD, ids)
+    # One choice a row: a look-up with NaN for other ids, and zeros put over it, takes a CPU three times as long.
+    counted = mask & (ids >= 0) & (ids < len(table_VD))
+    parts = in_eights(table_VD).at[jnp.where(counted, ids, 0)].get(mode="promise_in_bounds")
+    after = tuple(range(ids.ndim, parts.ndim))
+    instead = jnp.expand_dims(jnp.where(mask, jnp.nan, 0.0), after)
+    rows = jnp.where(jnp.expand_dims(counted, after), parts, instead)
+    return rows.reshape(*ids.shape, table_VD.shape[1])
+
+
+def _sums(table_VD: jax.Array, ids: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Sums float32 [..., D] of `_rows` over the ids' last axis."""
+    size = ids.shape[-1]
+    if jax.default_backend() != "cpu" or not 0 < size <= TERMS:
+        return _rows(table_VD, ids, mask).sum(-2)
+    total = _rows(table_VD, ids[..., 0], None if mask is None else mask[..., 0])
+    for k in range(1, size):
+        total = total + _rows(table_VD, ids[..., k], None if mask is None else mask[..., k])
+    return total
 
 
 def gather_rows(table: jax.Array, ids: jax.Array, fill_value: float | None = None) -> jax.Array:
@@ -117,14 +151,16 @@ def in_eights(values: jax.Array) -> jax.Array:
 class RowReads:
     """Lends a loss an `apply` that notes which rows it reads; one for each call of the loss.
 
-    It lives while one loss is traced: `reads.apply` is passed to the loss, and `reads.ids` taken out
+    It lives while one loss is traced: `reads.apply` is passed to the loss, and `reads.read` taken out
     of the same trace. So a loss must call `apply` outside `lax.scan`, `jax.checkpoint` and the like
     (inside a model, Linen's lifted `nn.remat` works as it is, and `nn.scan` with both collections in
     its `variable_axes`).
 
     Attributes:
-        ids: for each call of `apply`, {lookup: int32 ids, V where nothing counts}.
-        shifts: for each call, {lookup: zeros of the shape of the rows read}, where none were given.
+        read: for each call of `apply`, {lookup: (int32 ids, V where nothing counts; the rows [..., D] at them,
+            or None where they were pooled)}.
+        shifts: for each call, {lookup: zeros of the shape of the rows read, or [..., 1, D] where they were
+            pooled}, where none were given.
     """
 
     def __init__(
@@ -135,7 +171,7 @@ class RowReads:
         """Takes the tables by name, the very arrays that the loss is given, and shifts once known."""
         self._names = {id(table): name for name, table in tables.items()}
         self._given = shifts
-        self.ids: list[dict[Lookup, jax.Array]] = []
+        self.read: list[dict[Lookup, tuple[jax.Array, jax.Array | None]]] = []
         self.shifts: list[dict[Lookup, jax.Array]] = []
 
     def apply(
@@ -160,14 +196,14 @@ class RowReads:
             if id(leaf) in self._names
         }
         if self._given is None:
-            ours = [READ_IDS, ROW_SHIFTS]
+            ours = [READ, ROW_SHIFTS]
         else:
-            ours = [READ_IDS]
-            shifts = {lookup[1:]: value for lookup, value in self._given[len(self.ids)].items()}
+            ours = [READ]
+            shifts = {lookup[1:]: value for lookup, value in self._given[len(self.read)].items()}
             # Linen's `perturb` acts where it finds its zeros: only tables taken by rows have some.
             variables = {**variables, **({ROW_SHIFTS: unflatten_dict(shifts)} if shifts else {})}
         result, written = model.apply(variables, *args, mutable=[*theirs, *ours], **kwargs)
-        for collection, kept in ((READ_IDS, self.ids), (ROW_SHIFTS, self.shifts)):
+        for collection, kept in ((READ, self.read), (ROW_SHIFTS, self.shifts)):
             flat = flatten_dict(written.pop(collection, {}))
             kept.append({(names[p[:-1]], *p): v for p, v in flat.items() if p[:-1] in names})
         return result if mutable is False else (result, written)

@@ -48,6 +48,7 @@ def update_table(
     ids_N: jax.Array,
     gradient_ND: jax.Array,
     step: jax.Array,
+    rows_ND: jax.Array | None = None,
 ) -> tuple[jax.Array, TableState]:
     """The table after one step; the same, whichever of three ways is the fastest for its size.
 
@@ -61,6 +62,8 @@ def update_table(
         ids_N: int32 [N], with duplicates; V where nothing counts.
         gradient_ND: float32 [N, D], of the rows read at each position.
         step: int32 scalar, steps taken before.
+        rows_ND: float32, the table's rows at the ids that count, where the caller has them: so a large
+            table is not read a second time.
 
     Returns:
         The table and its state. With both donated they are written in place.
@@ -74,7 +77,7 @@ def update_table(
     # Slots without a row read some row, and are dropped when written.
     ids_U, inside_U = computed_once((ids_U, jnp.minimum(ids_U, len(table_VD) - 1)), step >= 0)
     rule_U = jax.tree.map(lambda leaf: gather_rows(leaf, inside_U), state["rule"])
-    rows_UD = gather_rows(table_VD, inside_U)
+    rows_UD = gather_rows(table_VD, inside_U) if rows_ND is None else rows_ND
     rule_U = optimizer.accumulate(rows_UD, rule_U, gradient_UD, step)
     rows_UD = optimizer.move(rows_UD, rule_U, gradient_UD, step)
 

@@ -187,12 +187,13 @@ class CandidateNetwork(nn.Module):
             ids, mask = feature if column.kind == "bag" else (feature[..., None], None)
             counted = jnp.broadcast_to(batch["mask"][..., None], ids.shape)
             counted = counted if mask is None else counted & mask
-            values = self._table(column.vocabulary)(ids, counted)
+            table = self._table(column.vocabulary)
             if last:
-                number_B1 = jnp.maximum(counted.sum((1, 2)), 1)[:, None]
-                parts.append(values.sum((1, 2)) / number_B1)
+                flat = (len(ids), -1)
+                parts.append(table(ids.reshape(flat), counted.reshape(flat), pooling="mean"))
             else:
-                parts.append(running_mean(values.sum(2), counted.sum(2)))
+                sums_BLE = table(ids, counted, pooling="sum")
+                parts.append(running_mean(sums_BLE, counted.sum(2)))
         return parts
 
     def _user_features(self, batch: Mapping[str, Any]) -> list[jax.Array]:
@@ -206,9 +207,7 @@ class CandidateNetwork(nn.Module):
                 parts.append(jnp.stack([jnp.where(known_B, values_B, 0), known_B], -1))
             elif column.kind == "bag":
                 ids_BF, mask_BF = feature
-                number_B1 = jnp.maximum(mask_BF.sum(-1, keepdims=True), 1)
-                sums_BE = self._table(column.vocabulary)(ids_BF, mask_BF).sum(1)
-                parts.append(sums_BE / number_B1)
+                parts.append(self._table(column.vocabulary)(ids_BF, mask_BF, pooling="mean"))
             else:
                 parts.append(self._table(column.vocabulary)(feature))
         return parts

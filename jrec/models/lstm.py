@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jrec.models.products import Compute, product
+from jrec.models.products import Compute, product, turned
 
 
 class Lstm(nn.Module):
@@ -61,24 +61,31 @@ def _recur_maximum(
     return _recur_maximum_forward(inputs_LBE, mask_LB, kernel_JG, bias_1G, compute)[0]
 
 
+def _next(states, input_BE, kernel_JG, bias_1G, compute):
+    """A position's states (hidden, cell) from those before, and what their gradient needs."""
+    hidden_BH, cell_BH = states
+    joined_BJ = jnp.concatenate([input_BE, hidden_BH], -1)
+    parts = jnp.split(product(joined_BJ, kernel_JG, compute) + bias_1G, 4, -1)
+    # Of one form, sigmoid(x) = (1 + tanh(x / 2)) / 2, and kept apart: the backward pass goes over
+    # arrays that lie in one piece more than twice as fast as over columns of a wider one.
+    i, f, o = (0.5 * jnp.tanh(0.5 * part) + 0.5 for part in parts[:3])
+    g = jnp.tanh(parts[3])
+    cell_BH = f * cell_BH + i * g
+    return (o * jnp.tanh(cell_BH), cell_BH), (cell_BH, i, f, o, g)
+
+
+def _zeros(inputs_LBE, kernel_JG):
+    return jnp.zeros((inputs_LBE.shape[1], kernel_JG.shape[1] // 4), inputs_LBE.dtype)
+
+
 def _recur_forward(inputs_LBE, kernel_JG, bias_1G, compute):
-    width = kernel_JG.shape[1] // 4
+    def step(states, input_BE):
+        states, kept = _next(states, input_BE, kernel_JG, bias_1G, compute)
+        return states, (states[0], kept)
 
-    def step(carry, input_BE):
-        hidden_BH, cell_BH = carry
-        joined_BJ = jnp.concatenate([input_BE, hidden_BH], -1)
-        parts = jnp.split(product(joined_BJ, kernel_JG, compute) + bias_1G, 4, -1)
-        # Of one form, sigmoid(x) = (1 + tanh(x / 2)) / 2, and kept apart: the backward pass goes over
-        # arrays that lie in one piece more than twice as fast as over columns of a wider one.
-        i, f, o = (0.5 * jnp.tanh(0.5 * part) + 0.5 for part in parts[:3])
-        g = jnp.tanh(parts[3])
-        cell_BH = f * cell_BH + i * g
-        hidden_BH = o * jnp.tanh(cell_BH)
-        return (hidden_BH, cell_BH), (hidden_BH, cell_BH, i, f, o, g)
-
-    zeros_BH = jnp.zeros((inputs_LBE.shape[1], width), inputs_LBE.dtype)
-    _, kept = jax.lax.scan(step, (zeros_BH, zeros_BH), inputs_LBE)
-    return kept[0], (inputs_LBE, kernel_JG, kept)
+    zeros_BH = _zeros(inputs_LBE, kernel_JG)
+    _, (hidden_LBH, kept) = jax.lax.scan(step, (zeros_BH, zeros_BH), inputs_LBE)
+    return hidden_LBH, (inputs_LBE, kernel_JG, kept)
 
 
 def _recur_backward(compute, residuals, gradient_LBH):
@@ -86,20 +93,21 @@ def _recur_backward(compute, residuals, gradient_LBH):
 
 
 def _recur_maximum_forward(inputs_LBE, mask_LB, kernel_JG, bias_1G, compute):
-    hidden_LBH, residuals = _recur_forward(inputs_LBE, kernel_JG, bias_1G, compute)
-
-    def look(carry, given):
-        best_BH, place_BH = carry
-        t, mask_B, hidden_BH = given
+    def step(carry, given):
+        states, best_BH, place_BH = carry
+        t, input_BE, mask_B = given
+        states, kept = _next(states, input_BE, kernel_JG, bias_1G, compute)
         # A NaN, which all later positions share, goes on: a run must see it.
-        better_BH = ~(hidden_BH <= best_BH) & mask_B[:, None]
-        best_BH = jnp.where(better_BH, hidden_BH, best_BH)
-        return (best_BH, jnp.where(better_BH, t, place_BH)), None
+        better_BH = ~(states[0] <= best_BH) & mask_B[:, None]
+        best_BH = jnp.where(better_BH, states[0], best_BH)
+        return (states, best_BH, jnp.where(better_BH, t, place_BH)), kept
 
-    nothing = jnp.full_like(hidden_LBH[0], -jnp.inf), jnp.full(hidden_LBH.shape[1:], -1)
-    given = (jnp.arange(len(mask_LB)), mask_LB, hidden_LBH)
-    (best_BH, place_BH), _ = jax.lax.scan(look, nothing, given)
-    return jnp.where(place_BH >= 0, best_BH, 0), (residuals, place_BH)
+    zeros_BH = _zeros(inputs_LBE, kernel_JG)
+    nothing_BH = jnp.full_like(zeros_BH, -jnp.inf), jnp.full(zeros_BH.shape, -1)
+    given = (jnp.arange(len(mask_LB)), inputs_LBE, mask_LB)
+    (_, best_BH, place_BH), kept = jax.lax.scan(step, ((zeros_BH, zeros_BH), *nothing_BH), given)
+    residuals = (inputs_LBE, kernel_JG, kept), place_BH
+    return jnp.where(place_BH >= 0, best_BH, 0), residuals
 
 
 def _recur_maximum_backward(compute, residuals, gradient_BH):
@@ -112,40 +120,41 @@ def _recur_maximum_backward(compute, residuals, gradient_BH):
 
 def _gradients(compute, residuals, gradient_at):
     """Of inputs, kernels and biases, from `gradient_at(t)` [B, H] of the output at each position."""
-    inputs_LBE, kernel_JG, (hidden_LBH, cell_LBH, i_LBH, f_LBH, o_LBH, g_LBH) = residuals
+    inputs_LBE, kernel_JG, (cell_LBH, i_LBH, f_LBH, o_LBH, g_LBH) = residuals
     length, _, size = inputs_LBE.shape
 
-    def to_cell(d_hidden_BH, cell_BH, o_BH):
-        return d_hidden_BH * o_BH * (1 - jnp.tanh(cell_BH) ** 2)
+    def to_cell(d_hidden_BH, o_BH, tanh_BH):
+        return d_hidden_BH * o_BH * (1 - tanh_BH**2)
 
     def step(carry, t):
         # d_ are gradients: of the position's states, whole, and of the parameters by all positions after
         # it. What the position before is owed is added here, so that a step's first operations, which
-        # all read it, find it computed.
-        d_hidden_BH, d_cell_BH, d_kernel_JG, d_bias_1G = carry
+        # all read it, find it computed. Its output is found again from its cell: cheaper than kept.
+        hidden_BH, d_hidden_BH, d_cell_BH, d_kernel_JG, d_bias_1G = carry
         i, f, o, g = i_LBH[t], f_LBH[t], o_LBH[t], g_LBH[t]
         before = jnp.maximum(t - 1, 0)
-        hidden_before_BH = jnp.where(t > 0, hidden_LBH[before], 0)
+        tanh_before_BH = jnp.tanh(cell_LBH[before])
+        hidden_before_BH = jnp.where(t > 0, o_LBH[before] * tanh_before_BH, 0)
         cell_before_BH = jnp.where(t > 0, cell_LBH[before], 0)
         d_gates = (
             d_cell_BH * g * i * (1 - i),
             d_cell_BH * cell_before_BH * f * (1 - f),
-            d_hidden_BH * hidden_LBH[t] * (1 - o),
+            d_hidden_BH * hidden_BH * (1 - o),
             d_cell_BH * i * (1 - g**2),
         )
         d_gates_BG = jnp.concatenate(d_gates, -1)
         # A product a position keeps all positions' gradients out of memory; measured on a CPU alone.
         joined_BJ = jnp.concatenate([inputs_LBE[t], hidden_before_BH], -1)
-        d_kernel_JG = d_kernel_JG + product(joined_BJ.T, d_gates_BG, compute)
+        d_kernel_JG = d_kernel_JG + product(turned(joined_BJ), d_gates_BG, compute)
         d_bias_1G = d_bias_1G + d_gates_BG.sum(0, keepdims=True)
         d_joined_BJ = product(d_gates_BG, kernel_JG.T, compute)
         d_hidden_BH = d_joined_BJ[:, size:] + gradient_at(before)
-        d_cell_BH = d_cell_BH * f + to_cell(d_hidden_BH, cell_LBH[before], o_LBH[before])
-        carry = (d_hidden_BH, d_cell_BH, d_kernel_JG, d_bias_1G)
+        d_cell_BH = d_cell_BH * f + to_cell(d_hidden_BH, o_LBH[before], tanh_before_BH)
+        carry = (hidden_before_BH, d_hidden_BH, d_cell_BH, d_kernel_JG, d_bias_1G)
         return carry, d_joined_BJ[:, :size]
 
-    last_BH = gradient_at(length - 1)
-    start = (last_BH, to_cell(last_BH, cell_LBH[-1], o_LBH[-1]))
+    tanh_BH, d_hidden_BH = jnp.tanh(cell_LBH[-1]), gradient_at(length - 1)
+    start = (o_LBH[-1] * tanh_BH, d_hidden_BH, to_cell(d_hidden_BH, o_LBH[-1], tanh_BH))
     start += (jnp.zeros_like(kernel_JG), jnp.zeros_like(kernel_JG[:1]))
     backwards = jax.lax.scan(step, start, jnp.arange(length), reverse=True)
     (*_, d_kernel_JG, d_bias_1G), d_inputs_LBE = backwards

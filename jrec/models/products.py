@@ -52,6 +52,17 @@ def dot_general_in(compute: Compute) -> Callable[..., jax.Array]:
     return dot_general
 
 
+def turned(x: jax.Array) -> jax.Array:
+    """x.T [C, N] of [N, C], on a CPU copied row by row.
+
+    XLA's products there are fast only of factors that lie row by row: twice in bfloat16, and by a third where
+    the first factor of float32 would be read by columns, as a kernel's gradient reads it.
+    """
+    if jax.default_backend() != "cpu":
+        return x.T
+    return with_layout_constraint(jnp.asarray(x).T, Layout((0, 1)))
+
+
 @jax.custom_vjp
 def _rounded(x_NC: jax.Array, y_CF: jax.Array) -> jax.Array:
     return _forward(x_NC, y_CF)[0]
@@ -67,17 +78,10 @@ def _backward(
 ) -> tuple[jax.Array, jax.Array]:
     x_NC, y_CF = kept
     gradient_NF = gradient_NF.astype(jnp.bfloat16)
-    by_x, by_y = _dot(gradient_NF, _turned(y_CF)), _dot(_turned(x_NC), gradient_NF)
+    by_x, by_y = _dot(gradient_NF, turned(y_CF)), _dot(turned(x_NC), gradient_NF)
     # XLA would turn a product that is turned after it into one of turned factors, whatever their layout,
     # and then not know how to compute it.
     return jax.lax.optimization_barrier((by_x, by_y))
-
-
-def _turned(x: jax.Array) -> jax.Array:
-    """x.T, on a CPU copied: XLA's products there are twice as fast in bfloat16 only of factors row by row."""
-    if jax.default_backend() != "cpu":
-        return x.T
-    return with_layout_constraint(jnp.asarray(x).T, Layout((0, 1)))
 
 
 def _dot(x: jax.Array, y: jax.Array) -> jax.Array:

@@ -79,12 +79,12 @@ def make_row_step(
             watched = {name: _watch(table, alarm) for name, table in chosen.items()}
             reads = RowReads(watched, shifts)
             loss_sum, count = loss(_put_tables(watched, rest), batch, key, apply=reads.apply)
-            return loss_sum, (count, reads.ids, reads.shifts)
+            return loss_sum, (count, reads.read, reads.shifts)
 
         alarm = jnp.zeros(())
         shapes = jax.eval_shape(lambda: read_loss(rest, None, alarm)[1][2])
         shifts = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-        (loss_sum, (count, ids, _)), (gradient, row_gradient, _) = jax.value_and_grad(
+        (loss_sum, (count, read, _)), (gradient, row_gradient, _) = jax.value_and_grad(
             read_loss, argnums=(0, 1, 2), has_aux=True
         )(rest, shifts, alarm)
         loss_sum, count, gradient = summed((loss_sum, count, gradient), axis_name)
@@ -96,11 +96,20 @@ def make_row_step(
         rest = optax.apply_updates(rest, updates)
         new_tables, table_state = dict(chosen), dict(state.opt_state["tables"])
         for name, table in chosen.items():
-            read = _joined(name, ids, mean(row_gradient))
-            if read is None:
+            found = _joined(name, read, mean(row_gradient))
+            if found is None:
                 continue
+            ids_N, rows_ND, gradient_ND = found
+            ids_N, gradient_ND = gathered((ids_N, gradient_ND), axis_name)
             new_tables[name], table_state[name] = update_table(
-                row_optimizer, table, table_state[name], *gathered(read, axis_name), state.step
+                row_optimizer,
+                table,
+                table_state[name],
+                ids_N,
+                gradient_ND,
+                state.step,
+                # Of several devices each reads its own copy again: less than to send rows.
+                rows_ND if axis_name is None else None,
             )
         opt_state = {"rest": rest_state, "tables": table_state}
         state = TrainState(state.step + 1, state.key, _put_tables(new_tables, rest), opt_state)
@@ -110,15 +119,24 @@ def make_row_step(
 
 
 def _joined(
-    name: str, ids: list[dict[Lookup, jax.Array]], gradient: list[dict[Lookup, jax.Array]]
-) -> tuple[jax.Array, jax.Array] | None:
-    """Ids [N] and row gradients [N, D] of all lookups of one table, one after the other."""
+    name: str,
+    read: list[dict[Lookup, tuple[jax.Array, jax.Array | None]]],
+    gradient: list[dict[Lookup, jax.Array]],
+) -> tuple[jax.Array, jax.Array | None, jax.Array] | None:
+    """Ids [N], rows (or None) and row gradients [N, D] of all lookups of one table, one after the other."""
     lookups = [(n, key) for n, call in enumerate(gradient) for key in call if key[0] == name]
     if not lookups:
         return None
-    width = gradient[lookups[0][0]][lookups[0][1]].shape[-1]
-    ids_N = jnp.concatenate([ids[n][key].reshape(-1) for n, key in lookups])
-    return ids_N, jnp.concatenate([gradient[n][key].reshape(-1, width) for n, key in lookups])
+
+    def joined(found: list[jax.Array]) -> jax.Array:
+        return jnp.concatenate([values.reshape(-1, values.shape[-1]) for values in found])
+
+    found = [(*read[n][key], gradient[n][key]) for n, key in lookups]
+    ids_N = jnp.concatenate([ids.reshape(-1) for ids, _, _ in found])
+    rows = [rows for _, rows, _ in found if rows is not None]
+    # The rows of a bag have one gradient.
+    moves = [jnp.broadcast_to(g, (*ids.shape, g.shape[-1])) for ids, _, g in found]
+    return ids_N, joined(rows) if len(rows) == len(found) else None, joined(moves)
 
 
 @jax.custom_vjp
