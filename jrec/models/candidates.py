@@ -189,7 +189,7 @@ class CandidateNetwork(nn.Module):
             counted = counted if mask is None else counted & mask
             table = self._table(column.vocabulary)
             if last:
-                flat = (len(ids), -1)
+                flat = (ids.shape[0], -1)  # a program written down has a batch of any size
                 parts.append(table(ids.reshape(flat), counted.reshape(flat), pooling="mean"))
             else:
                 sums_BLE = table(ids, counted, pooling="sum")
