@@ -1,6 +1,7 @@
 """Embedding tables whose gradient is taken with respect to the rows read, never the table."""
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 import flax.linen as nn
@@ -99,7 +100,7 @@ def _rows(table_VD: jax.Array, ids: jax.Array, mask: jax.Array | None) -> jax.Ar
     """Rows float32 [..., D]: NaN where an id is no row's, 0 where the mask leaves it out."""
     if mask is None:
         return gather_rows(table_VD, ids)
-    # One choice a row: a look-up with NaN for other ids, and zeros put over it, takes a CPU three times as long.
+    # One choice a row: a look-up with NaN for other ids, and zeros put over it, takes a CPU longer.
     counted = mask & (ids >= 0) & (ids < len(table_VD))
     parts = in_eights(table_VD).at[jnp.where(counted, ids, 0)].get(mode="promise_in_bounds")
     after = tuple(range(ids.ndim, parts.ndim))
@@ -113,10 +114,10 @@ def _sums(table_VD: jax.Array, ids: jax.Array, mask: jax.Array | None) -> jax.Ar
     size = ids.shape[-1]
     if jax.default_backend() != "cpu" or not 0 < size <= TERMS:
         return _rows(table_VD, ids, mask).sum(-2)
-    total = _rows(table_VD, ids[..., 0], None if mask is None else mask[..., 0])
-    for k in range(1, size):
-        total = total + _rows(table_VD, ids[..., k], None if mask is None else mask[..., k])
-    return total
+    return reduce(
+        jnp.add,
+        (_rows(table_VD, ids[..., k], None if mask is None else mask[..., k]) for k in range(size)),
+    )
 
 
 def gather_rows(table: jax.Array, ids: jax.Array, fill_value: float | None = None) -> jax.Array:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from experiments import fusion_source as fusion
 from jrec import row_optimizers, row_updates
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
-from jrec.embeddings import Embed, add_rows, gather_rows
+from jrec.embeddings import TERMS, Embed, add_rows, gather_rows
 from jrec.losses import squared_error
 from jrec.row_updates import init_table, sum_duplicates, update_table
 from jrec.train.checkpoints import Checkpoints
@@ -404,6 +404,68 @@ def test_fusion_trains_to_the_same_parameters_either_way():
         ends.append(state)
     assert int(ends[1].step) == 20 and ends[1].opt_state["tables"]
     assert_close(ends[0].params, ends[1].params)
+
+
+@pytest.mark.parametrize("size", [1, 3, TERMS + 1])
+@pytest.mark.parametrize("pooling", ["sum", "mean"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_bag_is_its_rows_in_any_length(size, pooling, masked):
+    """Short ones are added term by term; the gradient of all rows of a bag is one."""
+    generator = np.random.default_rng(size)
+    table = generator.normal(size=(V, D)).astype(np.float32)
+    ids = generator.integers(0, V, (B, size)).astype(np.int32)
+    mask = generator.random((B, size)) < 0.7 if masked else np.ones((B, size), bool)
+    mask[0] = not masked  # with a mask, a bag of nothing
+    ids[0] = np.where(mask[0], ids[0], V + 5)
+    weight = generator.normal(size=(B, D)).astype(np.float32)
+
+    def pooled(params, batch, key, apply=nn.Module.apply):
+        given = (jnp.asarray(ids), jnp.asarray(mask) if masked else None)
+        bags = apply(Embed(V, D), params, *given, pooling=pooling)
+        return (bags * weight).sum(), jnp.float32(1)
+
+    count = np.maximum(mask.sum(1), 1)[:, None] if pooling == "mean" else 1
+    expected = np.where(mask[..., None], table[np.minimum(ids, V - 1)], 0).sum(1) / count
+    params, rule = {"params": {"embedding": jnp.asarray(table)}}, row_optimizers.sgd(1.0)
+    value, _ = jax.jit(pooled, static_argnums=(1, 2))(params, None, None)
+    np.testing.assert_allclose(value, (expected * weight).sum(), rtol=1e-4, atol=1e-4)
+
+    moved = table.copy()
+    for row, place in zip(ids[mask], np.nonzero(mask)[0], strict=True):
+        moved[row] -= weight[place] / (count[place] if pooling == "mean" else 1)
+    state = init_row_state(params, optax.sgd(1.0), rule, jax.random.key(0))
+    state, _ = jax.jit(make_row_step(pooled, optax.sgd(1.0), rule))(state, None)
+    np.testing.assert_allclose(state.params["params"]["embedding"], moved, rtol=1e-4, atol=1e-4)
+
+
+def test_a_look_up_of_no_row_is_loud_unless_masked():
+    ids, mask = jnp.array([[V, 1], [-1, 2], [3, V]]), jnp.array([[1, 1], [0, 1], [1, 1]], bool)
+    params = jax.jit(Embed(V, D).init)(jax.random.key(0), ids)
+    for pooling in (None, "sum", "mean"):
+        rows = np.isnan(Embed(V, D).apply(params, ids, mask, pooling=pooling)).any(-1)
+        np.testing.assert_array_equal(
+            rows, [[1, 0], [0, 0], [0, 1]] if pooling is None else [1, 0, 1]
+        )
+
+
+def test_a_large_table_is_read_once(monkeypatch):
+    """The update is given the rows that the loss read, and no other than these."""
+    monkeypatch.setattr(row_updates, "WHOLE_TABLE_ROWS", 0)
+    given = []
+
+    def noted(*arguments):
+        given.append((arguments[1].shape, arguments[3], arguments[6]))
+        return update_table(*arguments)
+
+    monkeypatch.setattr("jrec.train.row_step.update_table", noted)
+    state, batch = row_state(row_optimizers.adagrad(0.1)), examples()
+    make_row_step(loss, optax.sgd(0.1), row_optimizers.adagrad(0.1))(state, batch)
+    tables = {shape: (np.asarray(ids), rows) for shape, ids, rows in given}
+    ids, rows = tables[V, D]
+    read = ids < V
+    assert 0 < read.sum() < len(ids)
+    np.testing.assert_array_equal(np.asarray(rows)[read], items()[ids[read]])
+    assert tables[6, D][1] is None, "of bags only sums are kept"
 
 
 def test_embed_is_flax_embed_with_masks_and_pools():

@@ -55,8 +55,8 @@ def dot_general_in(compute: Compute) -> Callable[..., jax.Array]:
 def turned(x: jax.Array) -> jax.Array:
     """x.T [C, N] of [N, C], on a CPU copied row by row.
 
-    XLA's products there are fast only of factors that lie row by row: twice in bfloat16, and by a third where
-    the first factor of float32 would be read by columns, as a kernel's gradient reads it.
+    XLA's products there are fast only of factors that lie row by row: in bfloat16 of both, in float32 of the
+    first, which a kernel's gradient would read by columns (figures stand in BUILD_NOTES.md).
     """
     if jax.default_backend() != "cpu":
         return x.T
