@@ -15,7 +15,7 @@ READ = "read"
 ROW_SHIFTS = "row_shifts"
 
 TERMS = 64
-"""Rows of a bag up to which a CPU adds them term by term: else XLA writes all of them down first."""
+"""Ids of a bag up to which a CPU takes them term by term: else XLA writes all their rows down first."""
 
 Lookup = tuple[str, ...]
 """(table's name, module path..., `lookup_K`): one call of one `Embed`."""
@@ -112,7 +112,7 @@ def _rows(table_VD: jax.Array, ids: jax.Array, mask: jax.Array | None) -> jax.Ar
 def _sums(table_VD: jax.Array, ids: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Sums float32 [..., D] of `_rows` over the ids' last axis."""
     size = ids.shape[-1]
-    if jax.default_backend() != "cpu" or not 0 < size <= TERMS:
+    if not by_terms(size):
         return _rows(table_VD, ids, mask).sum(-2)
     return reduce(
         jnp.add,
@@ -130,12 +130,31 @@ def gather_rows(table: jax.Array, ids: jax.Array, fill_value: float | None = Non
     return rows.reshape(*ids.shape, *table.shape[1:])
 
 
-def add_rows(table: jax.Array, ids_N: jax.Array, rows_ND: jax.Array) -> jax.Array:
-    """The table [V, D] with rows added to its own by id; an id that is no row's adds nothing."""
-    sums = (
-        in_eights(table).at[ids_N].add(in_eights(rows_ND), mode="drop", wrap_negative_indices=False)
-    )
+def add_rows(table: jax.Array, ids: jax.Array, rows_ND: jax.Array) -> jax.Array:
+    """The table [V, D] with rows added to its own by ids [N], or by bags of ids [N, F], each by all of a bag.
+
+    An id that is no row's adds nothing.
+    """
+    if ids.ndim == 2:
+        if by_terms(ids.shape[1]):
+            return reduce(lambda sums, ids_N: add_rows(sums, ids_N, rows_ND), ids.T, table)
+        return add_rows(table, *one_by_one(ids, rows_ND))
+    parts = in_eights(table).at[ids]
+    sums = parts.add(in_eights(rows_ND), mode="drop", wrap_negative_indices=False)
     return sums.reshape(table.shape)
+
+
+def one_by_one(ids: jax.Array, rows_ND: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Ids [N] and rows as they are; bags [N, F] as ids [N F] and as many rows."""
+    if ids.ndim == 1:
+        return ids, rows_ND
+    rows_NFD = jnp.broadcast_to(rows_ND[:, None], (*ids.shape, rows_ND.shape[1]))
+    return ids.reshape(-1), rows_NFD.reshape(-1, rows_ND.shape[1])
+
+
+def by_terms(size: int) -> bool:
+    """Whether rows of bags of a size are read, or added to, one of each bag after the other."""
+    return jax.default_backend() == "cpu" and 0 < size <= TERMS
 
 
 def in_eights(values: jax.Array) -> jax.Array:

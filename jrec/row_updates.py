@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jrec.computed_once import computed_once
-from jrec.embeddings import add_rows, gather_rows, in_eights
+from jrec.embeddings import add_rows, gather_rows, in_eights, one_by_one
 from jrec.row_optimizers import RowOptimizer
 
 TableState = dict[str, dict[str, jax.Array] | jax.Array]
@@ -45,7 +45,7 @@ def update_table(
     optimizer: RowOptimizer,
     table_VD: jax.Array,
     state: TableState,
-    ids_N: jax.Array,
+    ids: jax.Array,
     gradient_ND: jax.Array,
     step: jax.Array,
     rows_ND: jax.Array | None = None,
@@ -59,8 +59,8 @@ def update_table(
 
     Args:
         table_VD: float32 [V, D]. state: from `init_table`.
-        ids_N: int32 [N], with duplicates; V where nothing counts.
-        gradient_ND: float32 [N, D], of the rows read at each position.
+        ids: int32 [N], with duplicates; V where nothing counts. Or bags [N, F].
+        gradient_ND: float32 [N, D], of the row read at each position, or of each of a bag's rows.
         step: int32 scalar, steps taken before.
         rows_ND: float32, the table's rows at the ids that count, where the caller has them: so a large
             table is not read a second time.
@@ -70,9 +70,10 @@ def update_table(
     """
     if optimizer.linear is not None:
         move_ND = -optimizer.linear(step) * gradient_ND
-        return add_rows(table_VD, ids_N, move_ND), state
-    if updated_whole(len(table_VD), len(ids_N), state):
-        return _update_whole(optimizer, table_VD, state, ids_N, gradient_ND, step)
+        return add_rows(table_VD, ids, move_ND), state
+    if updated_whole(len(table_VD), ids.size, state):
+        return _update_whole(optimizer, table_VD, state, ids, gradient_ND, step)
+    ids_N, gradient_ND = one_by_one(ids, gradient_ND)
     owner_V, ids_U, gradient_UD = sum_duplicates(state["owner"], ids_N, gradient_ND)
     # Slots without a row read some row, and are dropped when written.
     ids_U, inside_U = computed_once((ids_U, jnp.minimum(ids_U, len(table_VD) - 1)), step >= 0)
@@ -154,11 +155,11 @@ def _update_whole(
     optimizer: RowOptimizer,
     table_VD: jax.Array,
     state: TableState,
-    ids_N: jax.Array,
+    ids: jax.Array,
     gradient_ND: jax.Array,
     step: jax.Array,
 ) -> tuple[jax.Array, TableState]:
-    sum_VD = add_rows(jnp.zeros_like(table_VD), ids_N, gradient_ND)
+    sum_VD = add_rows(jnp.zeros_like(table_VD), ids, gradient_ND)
     if optimizer.idle:  # what was not touched stays by itself
 
         def choose(new: jax.Array, old: jax.Array) -> jax.Array:
@@ -167,7 +168,7 @@ def _update_whole(
     else:
         # Kept apart, or XLA puts the search for touched rows into the loop of each array that it chooses.
         sum_VD = jax.lax.optimization_barrier(sum_VD)
-        touched_V = jax.lax.optimization_barrier(_touched_rows(sum_VD, ids_N))
+        touched_V = jax.lax.optimization_barrier(_touched_rows(sum_VD, ids.reshape(-1)))
 
         def choose(new: jax.Array, old: jax.Array) -> jax.Array:
             return jnp.where(touched_V[:, None] if new.ndim == 2 else touched_V, new, old)

@@ -35,6 +35,7 @@ from jrec.data.click_examples import (
 )
 from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
+from jrec.models import lstm
 from jrec.models.candidates import CandidateNetwork
 from jrec.models.lstm import Lstm
 from jrec.models.sequences import (
@@ -103,7 +104,14 @@ def test_whole_means_are_the_running_ones_at_the_end():
         )
 
 
-def test_the_lstm_is_its_equations():
+@pytest.fixture(params=["few", "many"])
+def gates(request, monkeypatch):
+    """The LSTM's two orders of its products."""
+    if request.param == "many":
+        monkeypatch.setattr(lstm, "FEW_GATES", 0)
+
+
+def test_the_lstm_is_its_equations(gates):
     x = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(np.float32)
     model = Lstm(5)
     params = jax.jit(model.init)(jax.random.key(0), x)
@@ -123,7 +131,7 @@ def test_the_lstm_is_its_equations():
 
 
 @pytest.mark.parametrize("of", ["outputs", "maximum"])
-def test_the_lstms_gradient_is_that_of_a_plain_loop(of):
+def test_the_lstms_gradient_is_that_of_a_plain_loop(gates, of):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3, 3)), jnp.float32)
     mask = jnp.asarray([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0] * 5], bool)
     model = Lstm(4)
@@ -153,7 +161,7 @@ def test_the_lstms_gradient_is_that_of_a_plain_loop(of):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
 
 
-def test_the_lstms_maximum_is_the_running_one_at_the_end():
+def test_the_lstms_maximum_is_the_running_one_at_the_end(gates):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 4, 3)), jnp.float32)
     mask = jnp.asarray([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0, 1, 0, 1, 0], [0] * 5], bool)
     model = Lstm(4)
@@ -164,7 +172,7 @@ def test_the_lstms_maximum_is_the_running_one_at_the_end():
     np.testing.assert_array_equal(model.apply(params, x, mask.T), expected)
 
 
-def test_the_lstms_maximum_does_not_hide_a_nan():
+def test_the_lstms_maximum_does_not_hide_a_nan(gates):
     x = jnp.ones((4, 2, 3)).at[1, 0].set(jnp.nan)
     model, mask = Lstm(4), jnp.ones((4, 2), bool)
     params = jax.jit(model.init)(jax.random.key(0), x)
@@ -174,6 +182,21 @@ def test_the_lstms_maximum_does_not_hide_a_nan():
     running = running_max(states, mask.T)
     assert jnp.isfinite(running[0, 0]).all() and jnp.isnan(running[0, 1:]).all()
     assert jnp.isfinite(running[1]).all()
+
+
+def test_the_lstm_writes_all_gates_down_where_they_are_few(monkeypatch):
+    """[5, 3, 16] of them ahead of the loop, and as many gradients; else never an array of that size."""
+    x, mask, model = jnp.ones((5, 3, 2)), jnp.ones((5, 3), bool), Lstm(4)
+    params = jax.jit(model.init)(jax.random.key(0), x)
+    for numbers, written in ((5 * 3 * 16, True), (5 * 3 * 16 - 1, False)):
+        monkeypatch.setattr(lstm, "FEW_GATES", numbers)
+        for given in ((x,), (x, mask)):
+
+            def total(params, given=given):
+                return model.apply(params, *given).sum()
+
+            for f in (total, jax.grad(total)):
+                assert ("f32[5,3,16]" in str(jax.make_jaxpr(f)(params))) == written
 
 
 def test_attention_is_causal_and_knows_order():

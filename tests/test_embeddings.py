@@ -255,6 +255,39 @@ def test_rows_are_read_and_added_by_id_in_any_width(width, ids):
     np.testing.assert_array_equal(gather_rows(jnp.asarray(table), ids, 7.0), read)
 
 
+@pytest.mark.parametrize("size", [0, 1, 3, TERMS, TERMS + 1])
+def test_rows_are_added_by_bags_of_ids(size):
+    """A bag adds its one row by each of its ids; duplicates add up, in a bag and among bags."""
+    generator = np.random.default_rng(size)
+    table = generator.normal(size=(V, 8)).astype(np.float32)
+    ids = generator.integers(-1, V + 2, (B, size)).astype(np.int32)
+    rows = generator.normal(size=(B, 8)).astype(np.float32)
+    sums = table.copy()
+    for bag, place in np.argwhere((ids >= 0) & (ids < V)):
+        sums[ids[bag, place]] += rows[bag]
+    found = jax.jit(add_rows)(jnp.asarray(table), jnp.asarray(ids), rows)
+    np.testing.assert_allclose(found, sums, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("whole_rows", [0, 2])
+@pytest.mark.parametrize(
+    "rule", [row_optimizers.sgd(0.1), row_optimizers.adagrad(0.1), row_optimizers.adam(0.1)]
+)
+def test_bags_move_rows_as_their_ids_one_by_one(monkeypatch, rule, whole_rows):
+    monkeypatch.setattr(row_updates, "WHOLE_TABLE_ROWS", whole_rows)
+    generator = np.random.default_rng(0)
+    table, gradient = items(), jnp.asarray(generator.normal(size=(4, D)), jnp.float32)
+    bags = jnp.array([[1, 2, V], [2, 2, 3], [V, V, V], [V - 1, 1, 0]], jnp.int32)
+    rows = jnp.repeat(gradient, 3, axis=0)
+    one, other = (
+        update_table(rule, jnp.asarray(table), init_table(rule, table), *given, jnp.int32(0))
+        for given in ((bags, gradient), (bags.reshape(-1), rows))
+    )
+    assert (np.asarray(one[0]) != table).any(1).sum() == 5
+    assert_close(one[0], other[0])
+    assert_close(one[1]["rule"], other[1]["rule"])
+
+
 def test_row_gradients_are_the_finite_differences():
     """A step of SGD with rate `count` moves a row by its gradient's sum."""
     batch = examples()
@@ -466,6 +499,7 @@ def test_a_large_table_is_read_once(monkeypatch):
     assert 0 < read.sum() < len(ids)
     np.testing.assert_array_equal(np.asarray(rows)[read], items()[ids[read]])
     assert tables[6, D][1] is None, "of bags only sums are kept"
+    assert tables[6, D][0].ndim == 2, "their rows share a gradient"
 
 
 def test_embed_is_flax_embed_with_masks_and_pools():

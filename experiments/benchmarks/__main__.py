@@ -37,7 +37,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         *("embedding_mlp", *_SELF, "--ratings", "4000000", "--steps", "300", "--repeats", "5"),
     ),
     "autoencoder": ("autoencoder", "--cases", "ml-1m", "--steps", "10", "--repeats", "5"),
-    "candidates": ("candidates", "--items", "10000", "100000", "--steps", "10", "--repeats", "5"),
+    "candidates": (
+        *("candidates", "--items", "10000", "100000", "--examples", "2500", "--repeats", "7"),
+    ),
     "ranking-evaluation": ("ranking_evaluation", "--repeats", "5"),
     "ranking-training": ("ranking_training", "--repeats", "5"),
     "two-stages": ("two_stages", "--items", "10000", "100000"),

@@ -8,6 +8,9 @@ import jax.numpy as jnp
 
 from jrec.models.products import Compute, product, turned
 
+FEW_GATES = 1 << 20
+"""Gates of all positions (L B 4 H) up to which products that need not follow one another are taken at once."""
+
 
 class Lstm(nn.Module):
     """An LSTM (Hochreiter and Schmidhuber 1997, with forget gates): its outputs, or their maximum.
@@ -30,8 +33,6 @@ class Lstm(nn.Module):
         kernel_EG = self.param("kernel", nn.initializers.xavier_uniform(), (size, 4 * width))
         recurrent_HG = self.param("recurrent", nn.initializers.orthogonal(), (width, 4 * width))
         bias_G = self.param("bias", _forget_first, (4 * width,))
-        # One product a position of both: a product over all positions ahead writes an array of 4 H numbers
-        # for each, which costs more than it saves.
         kernel_JG = jnp.concatenate([kernel_EG, recurrent_HG])
         if mask_LB is None:
             return _recur(inputs_LBE, kernel_JG, bias_G[None], self.compute)
@@ -61,11 +62,34 @@ def _recur_maximum(
     return _recur_maximum_forward(inputs_LBE, mask_LB, kernel_JG, bias_1G, compute)[0]
 
 
-def _next(states, input_BE, kernel_JG, bias_1G, compute):
-    """A position's states (hidden, cell) from those before, and what their gradient needs."""
-    hidden_BH, cell_BH = states
-    joined_BJ = jnp.concatenate([input_BE, hidden_BH], -1)
-    parts = jnp.split(product(joined_BJ, kernel_JG, compute) + bias_1G, 4, -1)
+def _few(inputs_LBE, kernel_JG):
+    """Whether arrays of all positions' gates stay in a processor's caches.
+
+    Then a position is left with the product of its state alone. Of more, one product of inputs and
+    state together costs less than to write such arrays (BUILD_NOTES.md has the figures, a CPU's).
+    """
+    return inputs_LBE.shape[0] * inputs_LBE.shape[1] * kernel_JG.shape[1] <= FEW_GATES
+
+
+def _gates(inputs_LBE, kernel_JG, bias_1G, compute):
+    """What a position is given, [L, B, ...], and the function of it and the state before: its gates [B, G]."""
+    size = inputs_LBE.shape[-1]
+
+    def added(ahead_BG, hidden_BH):
+        return ahead_BG + product(hidden_BH, kernel_JG[size:], compute) + bias_1G
+
+    def joined(input_BE, hidden_BH):
+        joined_BJ = jnp.concatenate([input_BE, hidden_BH], -1)
+        return product(joined_BJ, kernel_JG, compute) + bias_1G
+
+    if _few(inputs_LBE, kernel_JG):
+        return product(inputs_LBE, kernel_JG[:size], compute), added
+    return inputs_LBE, joined
+
+
+def _next(cell_BH, gates_BG):
+    """A position's states (hidden, cell) from its gates, and what their gradient needs."""
+    parts = jnp.split(gates_BG, 4, -1)
     # Of one form, sigmoid(x) = (1 + tanh(x / 2)) / 2, and kept apart: the backward pass goes over
     # arrays that lie in one piece more than twice as fast as over columns of a wider one.
     i, f, o = (0.5 * jnp.tanh(0.5 * part) + 0.5 for part in parts[:3])
@@ -79,12 +103,15 @@ def _zeros(inputs_LBE, kernel_JG):
 
 
 def _recur_forward(inputs_LBE, kernel_JG, bias_1G, compute):
-    def step(states, input_BE):
-        states, kept = _next(states, input_BE, kernel_JG, bias_1G, compute)
+    given_LB, gates = _gates(inputs_LBE, kernel_JG, bias_1G, compute)
+
+    def step(states, given_B):
+        hidden_BH, cell_BH = states
+        states, kept = _next(cell_BH, gates(given_B, hidden_BH))
         return states, (states[0], kept)
 
     zeros_BH = _zeros(inputs_LBE, kernel_JG)
-    _, (hidden_LBH, kept) = jax.lax.scan(step, (zeros_BH, zeros_BH), inputs_LBE)
+    _, (hidden_LBH, kept) = jax.lax.scan(step, (zeros_BH, zeros_BH), given_LB)
     return hidden_LBH, (inputs_LBE, kernel_JG, kept)
 
 
@@ -93,10 +120,12 @@ def _recur_backward(compute, residuals, gradient_LBH):
 
 
 def _recur_maximum_forward(inputs_LBE, mask_LB, kernel_JG, bias_1G, compute):
+    given_LB, gates = _gates(inputs_LBE, kernel_JG, bias_1G, compute)
+
     def step(carry, given):
-        states, best_BH, place_BH = carry
-        t, input_BE, mask_B = given
-        states, kept = _next(states, input_BE, kernel_JG, bias_1G, compute)
+        (hidden_BH, cell_BH), best_BH, place_BH = carry
+        t, given_B, mask_B = given
+        states, kept = _next(cell_BH, gates(given_B, hidden_BH))
         # A NaN, which all later positions share, goes on: a run must see it.
         better_BH = ~(states[0] <= best_BH) & mask_B[:, None]
         best_BH = jnp.where(better_BH, states[0], best_BH)
@@ -104,7 +133,7 @@ def _recur_maximum_forward(inputs_LBE, mask_LB, kernel_JG, bias_1G, compute):
 
     zeros_BH = _zeros(inputs_LBE, kernel_JG)
     nothing_BH = jnp.full_like(zeros_BH, -jnp.inf), jnp.full(zeros_BH.shape, -1)
-    given = (jnp.arange(len(mask_LB)), inputs_LBE, mask_LB)
+    given = (jnp.arange(len(mask_LB)), given_LB, mask_LB)
     (_, best_BH, place_BH), kept = jax.lax.scan(step, ((zeros_BH, zeros_BH), *nothing_BH), given)
     residuals = (inputs_LBE, kernel_JG, kept), place_BH
     return jnp.where(place_BH >= 0, best_BH, 0), residuals
@@ -122,15 +151,22 @@ def _gradients(compute, residuals, gradient_at):
     """Of inputs, kernels and biases, from `gradient_at(t)` [B, H] of the output at each position."""
     inputs_LBE, kernel_JG, (cell_LBH, i_LBH, f_LBH, o_LBH, g_LBH) = residuals
     length, _, size = inputs_LBE.shape
+    few = _few(inputs_LBE, kernel_JG)
 
     def to_cell(d_hidden_BH, o_BH, tanh_BH):
         return d_hidden_BH * o_BH * (1 - tanh_BH**2)
+
+    def of_parameters(inputs, hidden, d_gates):
+        """Of kernels [J, G] and biases [1, G], by [..., E], [..., H] and [..., G]."""
+        joined, d_gates_NG = jnp.concatenate([inputs, hidden], -1), _flat(d_gates)
+        by_kernel_JG = product(turned(_flat(joined)), d_gates_NG, compute)
+        return by_kernel_JG, d_gates_NG.sum(0, keepdims=True)
 
     def step(carry, t):
         # d_ are gradients: of the position's states, whole, and of the parameters by all positions after
         # it. What the position before is owed is added here, so that a step's first operations, which
         # all read it, find it computed. Its output is found again from its cell: cheaper than kept.
-        hidden_BH, d_hidden_BH, d_cell_BH, d_kernel_JG, d_bias_1G = carry
+        hidden_BH, d_hidden_BH, d_cell_BH, d_parameters = carry
         i, f, o, g = i_LBH[t], f_LBH[t], o_LBH[t], g_LBH[t]
         before = jnp.maximum(t - 1, 0)
         tanh_before_BH = jnp.tanh(cell_LBH[before])
@@ -143,22 +179,33 @@ def _gradients(compute, residuals, gradient_at):
             d_cell_BH * i * (1 - g**2),
         )
         d_gates_BG = jnp.concatenate(d_gates, -1)
-        # A product a position keeps all positions' gradients out of memory; measured on a CPU alone.
-        joined_BJ = jnp.concatenate([inputs_LBE[t], hidden_before_BH], -1)
-        d_kernel_JG = d_kernel_JG + product(turned(joined_BJ), d_gates_BG, compute)
-        d_bias_1G = d_bias_1G + d_gates_BG.sum(0, keepdims=True)
-        d_joined_BJ = product(d_gates_BG, kernel_JG.T, compute)
-        d_hidden_BH = d_joined_BJ[:, size:] + gradient_at(before)
+        if few:
+            d_before_BH = product(d_gates_BG, kernel_JG[size:].T, compute)
+            for_later = hidden_before_BH, d_gates_BG
+        else:
+            more = of_parameters(inputs_LBE[t], hidden_before_BH, d_gates_BG)
+            d_parameters = jax.tree.map(jnp.add, d_parameters, more)
+            d_joined_BJ = product(d_gates_BG, kernel_JG.T, compute)
+            d_before_BH, for_later = d_joined_BJ[:, size:], d_joined_BJ[:, :size]
+        d_hidden_BH = d_before_BH + gradient_at(before)
         d_cell_BH = d_cell_BH * f + to_cell(d_hidden_BH, o_LBH[before], tanh_before_BH)
-        carry = (hidden_before_BH, d_hidden_BH, d_cell_BH, d_kernel_JG, d_bias_1G)
-        return carry, d_joined_BJ[:, :size]
+        return (hidden_before_BH, d_hidden_BH, d_cell_BH, d_parameters), for_later
 
     tanh_BH, d_hidden_BH = jnp.tanh(cell_LBH[-1]), gradient_at(length - 1)
     start = (o_LBH[-1] * tanh_BH, d_hidden_BH, to_cell(d_hidden_BH, o_LBH[-1], tanh_BH))
-    start += (jnp.zeros_like(kernel_JG), jnp.zeros_like(kernel_JG[:1]))
+    start += (None if few else (jnp.zeros_like(kernel_JG), jnp.zeros_like(kernel_JG[:1])),)
     backwards = jax.lax.scan(step, start, jnp.arange(length), reverse=True)
-    (*_, d_kernel_JG, d_bias_1G), d_inputs_LBE = backwards
-    return d_inputs_LBE, d_kernel_JG, d_bias_1G
+    (*_, d_parameters), d_inputs_LBE = backwards
+    if few:
+        hidden_before_LBH, d_gates_LBG = backwards[1]
+        d_parameters = of_parameters(inputs_LBE, hidden_before_LBH, d_gates_LBG)
+        d_inputs_LBE = product(d_gates_LBG, kernel_JG[:size].T, compute)
+    return d_inputs_LBE, *d_parameters
+
+
+def _flat(values):
+    """[..., C] as [N, C]."""
+    return values.reshape(-1, values.shape[-1])
 
 
 _recur.defvjp(_recur_forward, _recur_backward)
