@@ -269,9 +269,15 @@ def test_rows_are_added_by_bags_of_ids(size):
     np.testing.assert_allclose(found, sums, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("whole_rows", [0, 2])
+@pytest.mark.parametrize("whole_rows", [0, 100])
 @pytest.mark.parametrize(
-    "rule", [row_optimizers.sgd(0.1), row_optimizers.adagrad(0.1), row_optimizers.adam(0.1)]
+    "rule",
+    [
+        row_optimizers.sgd(0.1),
+        row_optimizers.adagrad(0.1),
+        row_optimizers.rowwise_adagrad(0.1),
+        row_optimizers.adam(0.1),
+    ],
 )
 def test_bags_move_rows_as_their_ids_one_by_one(monkeypatch, rule, whole_rows):
     monkeypatch.setattr(row_updates, "WHOLE_TABLE_ROWS", whole_rows)
@@ -439,7 +445,7 @@ def test_fusion_trains_to_the_same_parameters_either_way():
     assert_close(ends[0].params, ends[1].params)
 
 
-@pytest.mark.parametrize("size", [1, 3, TERMS + 1])
+@pytest.mark.parametrize("size", [0, 1, 3, TERMS + 1])
 @pytest.mark.parametrize("pooling", ["sum", "mean"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_bag_is_its_rows_in_any_length(size, pooling, masked):

@@ -66,9 +66,13 @@ def _few(inputs_LBE, kernel_JG):
     """Whether arrays of all positions' gates stay in a processor's caches.
 
     Then a position is left with the product of its state alone. Of more, one product of inputs and
-    state together costs less than to write such arrays (BUILD_NOTES.md has the figures, a CPU's).
+    state together costs less than to write such arrays (BUILD_NOTES.md has a CPU's figures; elsewhere
+    the two were not timed).
     """
-    return inputs_LBE.shape[0] * inputs_LBE.shape[1] * kernel_JG.shape[1] <= FEW_GATES
+    numbers = inputs_LBE.shape[0] * inputs_LBE.shape[1] * kernel_JG.shape[1]
+    return (
+        isinstance(numbers, int) and numbers <= FEW_GATES
+    )  # an exported program's batch is of any size
 
 
 def _gates(inputs_LBE, kernel_JG, bias_1G, compute):

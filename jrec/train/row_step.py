@@ -136,7 +136,8 @@ def _joined(
 
     found = [(*read[n][key], gradient[n][key]) for n, key in lookups]
     rows = [rows for _, rows, _ in found if rows is not None]
-    if not rows and len({ids.shape[-1] for ids, _, _ in found}) == 1:
+    sizes = {ids.shape[-1] for ids, _, _ in found}
+    if not rows and len(sizes) == 1 and sizes != {0}:
         return joined([ids for ids, _, _ in found]), None, joined([g for _, _, g in found])
     ids_N = jnp.concatenate([ids.reshape(-1) for ids, _, _ in found])
     moves = [jnp.broadcast_to(g, (*ids.shape, g.shape[-1])) for ids, _, g in found]
