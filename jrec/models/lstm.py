@@ -70,9 +70,8 @@ def _few(inputs_LBE, kernel_JG):
     the two were not timed).
     """
     numbers = inputs_LBE.shape[0] * inputs_LBE.shape[1] * kernel_JG.shape[1]
-    return (
-        isinstance(numbers, int) and numbers <= FEW_GATES
-    )  # an exported program's batch is of any size
+    # A program that is written down has a batch of any size.
+    return isinstance(numbers, int) and numbers <= FEW_GATES
 
 
 def _gates(inputs_LBE, kernel_JG, bias_1G, compute):
