@@ -197,13 +197,12 @@ def _gradients(compute, residuals, gradient_at):
     tanh_BH, d_hidden_BH = jnp.tanh(cell_LBH[-1]), gradient_at(length - 1)
     start = (o_LBH[-1] * tanh_BH, d_hidden_BH, to_cell(d_hidden_BH, o_LBH[-1], tanh_BH))
     start += (None if few else (jnp.zeros_like(kernel_JG), jnp.zeros_like(kernel_JG[:1])),)
-    backwards = jax.lax.scan(step, start, jnp.arange(length), reverse=True)
-    (*_, d_parameters), d_inputs_LBE = backwards
-    if few:
-        hidden_before_LBH, d_gates_LBG = backwards[1]
-        d_parameters = of_parameters(inputs_LBE, hidden_before_LBH, d_gates_LBG)
-        d_inputs_LBE = product(d_gates_LBG, kernel_JG[:size].T, compute)
-    return d_inputs_LBE, *d_parameters
+    end, for_later = jax.lax.scan(step, start, jnp.arange(length), reverse=True)
+    if not few:
+        return for_later, *end[-1]
+    hidden_before_LBH, d_gates_LBG = for_later
+    d_inputs_LBE = product(d_gates_LBG, kernel_JG[:size].T, compute)
+    return d_inputs_LBE, *of_parameters(inputs_LBE, hidden_before_LBH, d_gates_LBG)
 
 
 def _flat(values):
