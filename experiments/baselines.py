@@ -23,19 +23,24 @@ from experiments.next_item_baselines import (
     SEQUENCE_DATASETS,
     NextItemMethod,
     NextItemSettings,
-    evaluate,
+    below_popularity,
+    content_of,
     fit_next_item_baseline,
-    load_events,
+    held_out_ranks,
+    load_sequences,
 )
 from experiments.rating_baselines import (
     Predict,
     RatingMethod,
     RatingSettings,
     fit_rating_baseline,
+    not_better_than_mean,
     settings_used,
 )
 from experiments.rating_report import show_ratings, write_rating_errors
+from jrec.baselines.implicit_als import ImplicitALS
 from jrec.command_line import parse_command
+from jrec.data.click_examples import held_out_examples, leave_one_out
 from jrec.data.own_csv import CsvClicks, CsvRatings
 from jrec.data.ratings import Ratings
 from jrec.data.sources import DATASETS, load_ratings
@@ -43,7 +48,9 @@ from jrec.data.splits import SplitName, split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError, run_command
 from jrec.evaluate.per_user import write_per_user
+from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
 from jrec.files import replacing, write_json
+from jrec.finite import check_finite
 from jrec.report import environment, markdown_table, open_run_directory
 
 
@@ -85,7 +92,8 @@ class Rate:
 class Rank:
     """Find each user's last item in the whole catalogue, what was seen before removed.
 
-    Fitted twice: to all but the last two items of each user for validation, to all but the last for test.
+    Fitted once, to all but the last two items of each user; users of under 3 are fitted to alone. A user's
+    scores read the history before the target, on test the validation item too, as a network's do.
     """
 
     method: NextItemMethod = "popularity"
@@ -122,7 +130,7 @@ def check(settings: Rate | Rank, used: tuple[str, ...]) -> None:
             raise InputError(f"--{flag} must be 0 or more (and below 2^31), but is {value}.")
     for group in used:
         for name, value in dataclasses.asdict(getattr(settings.settings, group)).items():
-            if isinstance(value, str):
+            if value is None or isinstance(value, str):
                 continue
             above = name in _ABOVE_ZERO or f"{group}.{name}" in _ABOVE_ZERO
             lowest = 1 if name in _WHOLE else 0
@@ -160,10 +168,18 @@ def rate(command: Rate) -> None:
         for error, value in rating_errors(predict, ratings, positions, command.clip).items()
     }
     results |= {"split": command.split, "split_seed": command.split_seed}
+    remedy = "check the ratings and the settings of the method"
+    errors = [results["test_rmse"], results["test_mae"]]
+    check_finite(f"Test errors of {command.method} are", remedy, errors)
     write_rating_errors(
         run_dir, ratings, split.test, predict_stars(predict, ratings, split.test, command.clip)
     )
-    finish(run_dir, command, kept, results, model, seconds, console)
+    warnings = []
+    if command.method != "global-mean":
+        _, mean = fit_rating_baseline("global-mean", command.settings, ratings, split.train, 0)
+        by_mean = rating_errors(mean, ratings, split.test, command.clip)
+        warnings = not_better_than_mean(command.method, results["test_rmse"], by_mean["rmse"])
+    finish(run_dir, command, kept, results, warnings, model, seconds, console)
 
 
 def predict_stars(
@@ -190,36 +206,44 @@ def rank(command: Rank) -> None:
     used = (group,) if hasattr(command.settings, group) else ()
     check(command, used)
     console = Console()
-    events = load_events(
+    clicks = load_sequences(
         command.dataset, command.data_dir, command.synthetic, command.split_seed, command.csv
     )
-    if command.method == "content" and not events.content:
+    if command.method == "content" and not content_of(clicks):
         raise InputError(f"--dataset {command.dataset} has no content; take another method.")
-    run_dir, kept = open_run(command, "rank", used, events.source)
-    split = events.split
+    split = leave_one_out(clicks)
+    run_dir, kept = open_run(command, "rank", used, clicks.source)
     console.print(
-        f"{events.name}: {len(events.user):,} events from {events.source.kind} "
-        f"{events.source.location}; {len(split.test):,} users with a held-out item",
+        f"{clicks.name}: {len(clicks):,} events from {clicks.source.kind} "
+        f"{clicks.source.location}; {len(split.test):,} users with a held-out item",
         highlight=False,
         soft_wrap=True,
     )
+    start = time.perf_counter()
+    model, score = fit_next_item_baseline(
+        command.method, command.settings, clicks, split.train, command.seed
+    )
+    seconds = time.perf_counter() - start
     results = {}
-    before_last = np.union1d(split.train, split.valid)
-    for name, train, held in (
-        ("valid", split.train, split.valid),
-        ("test", before_last, split.test),
-    ):
-        start = time.perf_counter()
-        model, score = fit_next_item_baseline(
-            command.method, command.settings, events, train, command.seed
-        )
-        seconds = time.perf_counter() - start
-        found = evaluate(score, events, train, held)
-        results |= {f"{name}_{metric}": float(value.mean()) for metric, value in found.items()}
-    # Users are numbered from 0 as the candidate experiment numbers them, so that the two compare.
-    number = np.searchsorted(np.unique(events.user), events.user[split.test])
-    write_per_user(run_dir, number, found)
-    finish(run_dir, command, kept, results, model, seconds, console)
+    if isinstance(model, ImplicitALS):
+        results["unobserved_weight"] = model.unobserved_weight
+    held_out = {part: held_out_examples(clicks, split, part) for part in ("valid", "test")}
+    for part, examples in held_out.items():
+        found = ranked(held_out_ranks(score, clicks, examples))
+        results |= {f"{part}_{name}": value for name, value in mean_metrics(found).items()}
+    write_per_user(run_dir, held_out["test"].user, found)
+    _, popular = fit_next_item_baseline("popularity", command.settings, clicks, split.train)
+    by_popularity = ranked(held_out_ranks(popular, clicks, held_out["test"]))
+    warnings = below_popularity(
+        {"popularity": mean_metrics(by_popularity), command.method: mean_metrics(found)}
+    )
+    finish(run_dir, command, kept, results, warnings, model, seconds, console)
+
+
+def ranked(ranks: np.ndarray) -> dict[str, np.ndarray]:
+    """Hit rate and NDCG at 10 of each held-out item, from its rank."""
+    found = ranking_metrics(ranks[:, None], np.ones((len(ranks), 1), bool))
+    return {name: found[name] for name in ("hr@10", "ndcg@10")}
 
 
 def open_run(
@@ -242,11 +266,12 @@ def finish(
     command: Rate | Rank,
     kept: dict[str, Any],
     results: dict[str, Any],
+    warnings: list[str],
     model: Any,
     seconds: float,
     console: Console,
 ) -> None:
-    """Writes `results.json`, `environment.json` and `report.md`, and prints the results."""
+    """Writes `results.json`, `environment.json` and `report.md`, and prints the results and warnings."""
     line = shlex.join(["python", "-m", "experiments.baselines", *sys.argv[1:]])
     results = {"method": command.method, **results}
     results |= {"seconds": seconds, "parameters": count_numbers(model), "seed": command.seed}
@@ -255,6 +280,7 @@ def finish(
         [
             f"# {command.method} on {command.dataset}",
             f"Command: `{line}`",
+            *(f"Warning: {sentence}" for sentence in warnings),
             "## Results",
             markdown_table(["what", "value"], list(results.items())),
             "## Settings",
@@ -266,10 +292,12 @@ def finish(
     with replacing(run_dir / "report.md") as temporary:
         temporary.write_text(report + "\n", encoding="utf-8")
     write_json(run_dir / "environment.json", table)
-    write_json(run_dir / "results.json", results | {"command": line})
+    write_json(run_dir / "results.json", results | {"warnings": warnings, "command": line})
     for name, value in results.items():
         shown = f"{value:.4f}" if isinstance(value, float) else value
         console.print(f"{name}: {shown}", highlight=False)
+    for sentence in warnings:
+        console.print(f"warning: {sentence}", highlight=False, soft_wrap=True, markup=False)
     console.print(f"run directory: {run_dir}", highlight=False, soft_wrap=True)
 
 

@@ -1,11 +1,18 @@
-"""What candidates are compared with: popularity, item neighbours, and a made-up log's own optimum."""
+"""What candidates are compared with: popularity, item neighbours, and a made-up log's own optimum.
+
+The first two are `experiments.baselines rank`'s, by the same functions: on the same clicks both give one number.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import sparse
 
-from jrec.baselines.neighbours import fit_item_neighbours
+from experiments.next_item_baselines import (
+    NextItemSettings,
+    fit_next_item_baseline,
+    held_out_ranks,
+)
+from jrec.baselines.popularity import Popularity, score_popularity
 from jrec.data.click_examples import ClickSplit, Examples
 from jrec.data.click_maker import make_clicks
 from jrec.data.click_optimum import planted_optimum
@@ -14,10 +21,8 @@ from jrec.data.clicks import Clicks
 from jrec.data.vocabulary import FIRST
 from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
 
-NEIGHBOURS = 10  # chosen on the validation items of ml-1m-sas, without shrinkage
 MOST_ITEMS = 50_000
 """Item neighbours are left out of larger catalogues: they take time with its square."""
-_BLOCK = 512
 
 
 def empty_histories(clicks: Clicks, examples: Examples) -> np.ndarray:
@@ -33,16 +38,10 @@ def popularity_ranks(
     Args:
         counts: [V], training clicks of each item row.
     """
-    counts = counts.astype(np.int64)
-    by_count = np.sort(counts[FIRST:])
-    target = clicks.item[examples.target]
-    ahead = len(by_count) - np.searchsorted(by_count, counts[target]) - 1  # itself left out
-    if remove_seen:
-        for k, user in enumerate(examples.user):
-            seen = np.unique(clicks.item[clicks.offsets[user] : examples.end[k]])
-            seen = seen[seen != target[k]]
-            ahead[k] -= (counts[seen] >= counts[target[k]]).sum()
-    return ahead + 1
+    model = Popularity(counts)
+    return held_out_ranks(
+        lambda history, user: score_popularity(model, len(user)), clicks, examples, remove_seen
+    )
 
 
 def popular_lists(
@@ -65,29 +64,9 @@ def popular_lists(
 def item_neighbour_ranks(
     clicks: Clicks, split: ClickSplit, examples: Examples, remove_seen: bool
 ) -> np.ndarray:
-    """int64 [E], each target's rank by item neighbours; ties stand before the target.
-
-    Similarities are of training clicks; a score adds those to everything that the user had clicked.
-    """
-    rows = clicks.vocabularies["item"].rows
-    user = clicks.user_of_event[split.train]
-    model = fit_item_neighbours(
-        user, clicks.item[split.train], clicks.users, rows, NEIGHBOURS, shrinkage=0.0
-    )
-    target = clicks.item[examples.target]
-    ranks = []
-    for first in range(0, len(examples), _BLOCK):
-        part = slice(first, first + _BLOCK)
-        seen_BV = _histories(clicks, examples, part, rows)
-        score_BV = (seen_BV @ model.similarity).toarray()
-        number_B = np.arange(len(score_BV))
-        ahead_BV = score_BV >= score_BV[number_B, target[part]][:, None]
-        ahead_BV[:, :FIRST] = False
-        if remove_seen:
-            ahead_BV[seen_BV.nonzero()] = False
-        ahead_BV[number_B, target[part]] = False
-        ranks.append(1 + ahead_BV.sum(1))
-    return np.concatenate(ranks)
+    """int64 [E], each target's rank by item neighbours with the settings of `baselines rank`."""
+    _, score = fit_next_item_baseline("item-neighbours", NextItemSettings(), clicks, split.train)
+    return held_out_ranks(score, clicks, examples, remove_seen)
 
 
 def rank_metrics(ranks: np.ndarray, ks: Sequence[int]) -> dict[str, float]:
@@ -126,17 +105,3 @@ def reference_metrics(
             numbers = best[name]  # one item is held out: its recall is its hit rate
             found[title] = numbers | {f"recall@{k}": numbers[f"hr@{k}"] for k in ks}
     return found
-
-
-def _histories(clicks: Clicks, examples: Examples, part: slice, rows: int) -> sparse.csr_array:
-    """float32 [B, V], 1 for what an example's user had clicked."""
-    begin, end = clicks.offsets[examples.user[part]], examples.end[part]
-    lengths = end - begin
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    place = np.repeat(begin - offsets[:-1], lengths) + np.arange(offsets[-1])
-    row = np.repeat(np.arange(len(lengths)), lengths)
-    ones = np.ones(len(place), np.float32)
-    history = sparse.coo_array((ones, (row, clicks.item[place])), shape=(len(lengths), rows))
-    history = history.tocsr()  # adds repeats up
-    history.data[:] = 1
-    return history

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from experiments.next_item_baselines import below_popularity
 from jrec.data.click_examples import ClickSplit
 from jrec.data.clicks import Clicks
 from jrec.data.vocabulary import FIRST
@@ -46,7 +47,9 @@ def finish_candidates_run(
         [title, *(numbers.get(name, math.nan) for name in SHOWN)]
         for title, numbers in references.items()
     ]
-    rows.append(["candidates", *(results[f"test_{name}"] for name in SHOWN)])
+    own = {name: results[f"test_{name}"] for name in SHOWN}
+    rows.append(["candidates", *own.values()])
+    warnings = below_popularity(references | {"candidates": own})
     seen = "removed" if settings["remove_seen"] else "kept"
     title = f"test, whole catalogue, seen items {seen}"
     table = Table(title, *SHOWN)
@@ -54,6 +57,8 @@ def finish_candidates_run(
     for row in shown:
         table.add_row(*row)
     console.print(table)
+    for sentence in warnings:
+        console.print(f"warning: {sentence}", highlight=False, soft_wrap=True, markup=False)
     if results["test_empty_histories"]:
         console.print(
             f"{results['test_empty_histories']:,} test clicks are their users' first: those users got "
@@ -73,6 +78,7 @@ def finish_candidates_run(
             f"# candidates on {clicks.name}",
             f"Command: `{command}`",
             markdown_table([title, *SHOWN], shown),
+            *(f"Warning: {sentence}" for sentence in warnings),
             "![validation by epoch](curves.png)",
             "## Results",
             markdown_table(["what", "value"], [[k, v] for k, v in results.items()]),
@@ -87,7 +93,8 @@ def finish_candidates_run(
     with replacing(run_dir / "report.md") as temporary:
         temporary.write_text(report + "\n", encoding="utf-8")
     write_json(run_dir / "environment.json", environment)
-    whole = results | {"references": references, "command": command, "run_settings": settings}
+    whole = results | {"references": references, "warnings": warnings}
+    whole |= {"command": command, "run_settings": settings}
     write_json(run_dir / "results.json", whole)
     speed = results["examples_per_second"]
     pace = f"; {speed:,.0f} examples/s from the second epoch on" if speed else ""

@@ -1,6 +1,11 @@
-"""Baselines of the next item: their data, their settings, how each is fitted and evaluated."""
+"""Baselines of the next item: their data, their settings, how each is fitted and evaluated.
 
-from collections.abc import Callable
+A baseline is fitted to the training part alone, like a network, and reads the history before the target,
+like a network: on test that is everything before the test item, the validation item included. A network's
+report (`experiments.candidates`) has its baselines from here, so that both commands give one number.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -8,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import sparse
 
-from jrec.baselines.content import content_vectors, fit_content, score_content
+from jrec.baselines.content import content_vectors, score_content
 from jrec.baselines.ease import fit_ease, score_ease
 from jrec.baselines.implicit_als import fit_implicit_als, score_implicit_als
 from jrec.baselines.interactions import interaction_matrix
@@ -19,53 +24,34 @@ from jrec.baselines.neighbours import (
     score_user_neighbours,
 )
 from jrec.baselines.popularity import fit_popularity, score_popularity
-from jrec.data.click_sources import read_pairs
+from jrec.data.click_examples import Examples
+from jrec.data.click_sources import clicks_of_ratings, read_pairs
 from jrec.data.clicks import Clicks
 from jrec.data.own_csv import CsvClicks, read_clicks_csv
 from jrec.data.ragged import Ragged
-from jrec.data.ratings import Source
 from jrec.data.sources import DATASETS, load_ratings
-from jrec.data.splits import Split, split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError
+from jrec.evaluate.ranks import ranks_of_scores
 
 SEQUENCE_DATASETS = (*DATASETS, "ml-1m-sas")
 NextItemMethod = Literal[
     "popularity", "user-neighbours", "item-neighbours", "content", "ease", "implicit-als"
 ]
-Score = Callable[[np.ndarray], np.ndarray]
-"""user rows [B] -> scores [B, items]."""
+Score = Callable[[sparse.csr_array, np.ndarray], np.ndarray]
+"""(binary histories [B, items], users [B] whose they are) -> scores [B, items]."""
+_SCORES = 1 << 25  # that exist at one time
 
 
-@dataclass(frozen=True)
-class Events:
-    """Who met what, and which event of each user is held out.
-
-    Attributes:
-        user, item: int32 [n], table rows. users, items: numbers of table rows.
-        split: each user's last event is test, the one before it validation.
-        content: Ragged of `items` rows for each kind of content; empty where nothing is known.
-    """
-
-    name: str
-    source: Source
-    user: np.ndarray
-    item: np.ndarray
-    users: int
-    items: int
-    split: Split
-    content: list[Ragged]
-
-
-def load_events(
+def load_sequences(
     name: str,
     data_dir: Path | None,
     size: SyntheticSize,
     seed: int,
     csv: CsvClicks | None = None,
-) -> Events:
-    """All ratings of a data set as events, in time order of each user.
+) -> Clicks:
+    """All ratings of a data set as clicks, in time order of each user.
 
     Args:
         name: one of `SEQUENCE_DATASETS`; `ml-1m-sas` is a file of `user item` lines, each user's in
@@ -75,25 +61,15 @@ def load_events(
         if data_dir is None:
             raise InputError(f"--dataset {name} is not fetched; give its file with --data-dir.")
         if name == "csv":
-            return _last_held_out(read_clicks_csv(data_dir, csv or CsvClicks()))
-        return _last_held_out(read_pairs(name, data_dir))
-    ratings = load_ratings(name, data_dir, size, seed)
-    split = split_ratings(ratings, "leave-one-out")
-    users, items = (ratings.vocabularies[key].rows for key in ("user", "film"))
-    content = [ratings.film_features[key] for key in ("genres", "title")]
-    return Events(name, ratings.source, ratings.user, ratings.film, users, items, split, content)
+            return read_clicks_csv(data_dir, csv or CsvClicks())
+        return read_pairs(name, data_dir)
+    return clicks_of_ratings(load_ratings(name, data_dir, size, seed))
 
 
-def _last_held_out(clicks: Clicks) -> Events:
-    """Clicks as events; users of one or two stay in train."""
-    user = clicks.user_of_event
-    count = np.diff(clicks.offsets)[user]
-    left = clicks.offsets[1:][user] - np.arange(len(user))  # 1 for a user's last event
-    held = np.where(count < 3, 0, np.where(left > 2, 0, left))
-    split = Split(*(np.flatnonzero(held == part) for part in (0, 2, 1)))
-    users, items = (clicks.vocabularies[key].rows for key in ("user", "item"))
-    user = clicks.user_row[user]
-    return Events(clicks.name, clicks.source, user, clicks.item, users, items, split, [])
+def content_of(clicks: Clicks) -> list[Ragged]:
+    """Genres and title words of each item row; empty where nothing is known."""
+    names = [name for name in ("genres", "title") if name in clicks.item_features]
+    return [clicks.item_features[name].rows for name in names]
 
 
 @dataclass
@@ -130,8 +106,8 @@ class AlsSettings:
     """Of the vectors."""
     sweeps: int = 10
     """Each solves all users, then all items."""
-    unobserved_weight: float = 1.0
-    """Of a pair that was not met; one that was has 1 more."""
+    unobserved_weight: float | None = None
+    """Of a pair that was not met; one that was has 1 more. Left out: 25 times the density, at most 1."""
     regularisation: float = 0.003
     """Of the vectors."""
     exponent: float = 1.0
@@ -152,35 +128,39 @@ class NextItemSettings:
 
 
 def fit_next_item_baseline(
-    method: NextItemMethod, settings: NextItemSettings, events: Events, train: np.ndarray, seed: int
+    method: NextItemMethod,
+    settings: NextItemSettings,
+    clicks: Clicks,
+    train: np.ndarray,
+    seed: int = 0,
 ) -> tuple[Any, Score]:
     """A fitted baseline.
 
     Args:
-        train: positions of the events to fit to. seed: of implicit ALS.
+        train: positions of the clicks to fit to. seed: of implicit ALS.
 
     Returns:
-        The model (a dataclass of arrays), and its scores.
+        The model (a dataclass of arrays, or an array), and its scores.
     """
-    data = (events.user[train], events.item[train], events.users, events.items)
+    user, item = clicks.user_of_event[train], clicks.item[train]
+    data = (user, item, clicks.users, clicks.vocabularies["item"].rows)
     if method == "popularity":
-        model = fit_popularity(*data)
-        return model, lambda user_B: score_popularity(model, user_B)
+        model = fit_popularity(item, data[-1])
+        return model, lambda history, user: score_popularity(model, len(user))
     if method == "item-neighbours":
         chosen = settings.item_neighbours
         model = fit_item_neighbours(*data, chosen.neighbours, chosen.shrinkage)
-        return model, lambda user_B: score_item_neighbours(model, user_B)
+        return model, lambda history, user: score_item_neighbours(model, history)
     if method == "user-neighbours":
         chosen = settings.user_neighbours
         model = fit_user_neighbours(*data, chosen.neighbours, chosen.shrinkage)
-        return model, lambda user_B: score_user_neighbours(model, user_B)
+        return model, lambda history, user: score_user_neighbours(model, history, user)
     if method == "content":
-        vectors = content_vectors(events.content, [1.0, settings.content.title_weight])
-        model = fit_content(*data, vectors)
-        return model, lambda user_B: score_content(model, user_B)
+        vectors = content_vectors(content_of(clicks), [1.0, settings.content.title_weight])
+        return vectors, lambda history, user: score_content(vectors, history)
     if method == "ease":
         model = fit_ease(*data, settings.ease.regularisation)
-        return model, lambda user_B: score_ease(model, user_B)
+        return model, lambda history, user: score_ease(model, history)
     chosen = settings.implicit_als
     model = fit_implicit_als(
         *data,
@@ -192,36 +172,53 @@ def fit_next_item_baseline(
         chosen.solver_steps,
         seed,
     )
-    return model, lambda user_B: score_implicit_als(model, user_B)
+    return model, lambda history, user: score_implicit_als(model, history)
 
 
-def evaluate(
-    score: Score, events: Events, seen: np.ndarray, held: np.ndarray, K: int = 10
-) -> dict[str, np.ndarray]:
-    """Hit rate and NDCG of each held-out item among the whole catalogue, less what was seen.
-
-    The rank of a target is 1 + the number of other items that do not score below it (ties count against
-    it), so constant scores find nothing.
+def held_out_ranks(
+    score: Score, clicks: Clicks, examples: Examples, remove_seen: bool = True
+) -> np.ndarray:
+    """int64 [E], each target's rank in the whole catalogue, by the rules of `target_ranks`.
 
     Args:
-        seen, held: positions of events; of each user in `held` one.
+        examples: targets and what was clicked before each, which the score reads.
+        remove_seen: leave that out of the ranking.
     """
-    history = interaction_matrix(events.user[seen], events.item[seen], events.users, events.items)
-    rank = np.concatenate(
-        [
-            _ranks(score(events.user[block]), events.item[block], history[events.user[block]])
-            for block in np.split(held, range(512, len(held), 512))
-        ]
-    )
-    found = rank <= K
-    gain = np.where(found, 1 / np.log2(1 + rank), 0)
-    return {f"hr@{K}": found.astype(np.float64), f"ndcg@{K}": gain}
+    rows = clicks.vocabularies["item"].rows
+    recommendable = np.arange(rows) >= FIRST
+    size = min(max(_SCORES // rows, 1), 512)
+    ranks = [np.zeros(0, np.int64)]
+    for first in range(0, len(examples), size):
+        part = slice(first, first + size)
+        user, target = examples.user[part], clicks.item[examples.target[part]]
+        history = _histories(clicks, user, examples.end[part])
+        seen = history if remove_seen else None
+        ranks.append(ranks_of_scores(score(history, user), target, seen, recommendable))
+    return np.concatenate(ranks)
 
 
-def _ranks(score_BM: np.ndarray, target_B: np.ndarray, seen_BM: sparse.csr_array) -> np.ndarray:
-    target_score_B = score_BM[np.arange(len(target_B)), target_B]
-    ahead_BM = score_BM >= target_score_B[:, None]
-    ahead_BM[:, :FIRST] = False  # padding and unknown are no items
-    ahead_BM[seen_BM.nonzero()] = False
-    ahead_BM[np.arange(len(target_B)), target_B] = False
-    return 1 + ahead_BM.sum(1)
+def _histories(clicks: Clicks, user: np.ndarray, end: np.ndarray) -> sparse.csr_array:
+    """float32 [B, V], 1 for what each of the users had clicked before position `end`."""
+    begin = clicks.offsets[user]
+    lengths = end - begin
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    place = np.repeat(begin - offsets[:-1], lengths) + np.arange(offsets[-1])
+    row = np.repeat(np.arange(len(user)), lengths)
+    return interaction_matrix(row, clicks.item[place], len(user), clicks.vocabularies["item"].rows)
+
+
+def below_popularity(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """A sentence for each row of one protocol whose NDCG@10 is below popularity's.
+
+    Args:
+        metrics: by name of the row; `popularity` is one of them, else nothing is compared.
+    """
+    if "popularity" not in metrics:
+        return []
+    least = metrics["popularity"]["ndcg@10"]
+    return [
+        f"{name} has test NDCG@10 {values['ndcg@10']:.4f}, below popularity's {least:.4f} on the same "
+        f"held-out items."
+        for name, values in metrics.items()
+        if values["ndcg@10"] < least
+    ]

@@ -73,8 +73,8 @@ TASKS: dict[str, Task] = {
     "next-item": Task(
         "the next item",
         "Test: each user's last item, ranked in the whole catalogue, items seen before removed, ties "
-        "against the model. Validation: the item before it; baselines are then fitted to it too, "
-        "networks are not.",
+        "against the model. Validation: the item before it. Baselines and networks are fitted to what "
+        "was before both, and on test read the validation item in the history.",
         ("test_ndcg@10", "test_hr@10"),
         False,
         "ndcg@10",

@@ -15,6 +15,7 @@ from jrec.data.quantiles import Quantiles
 from jrec.data.ragged import pad
 from jrec.data.vocabulary import FIRST, UNKNOWN
 from jrec.evaluate.ranking_metrics import NOT_LISTED, ranking_metrics
+from jrec.evaluate.ranks import ranks_of_scores
 from jrec.models.ranking import IdColumn, RankingNetwork
 from jrec.retrieval.nominate import SOURCES, Nominated
 from jrec.two_stages import Request, StageSizes, candidate_batch
@@ -144,7 +145,7 @@ def make_gather(keys: tuple[str, ...], sizes: StageSizes) -> Any:
 
 
 def list_metrics(lists: Lists, score_QC: np.ndarray) -> dict[str, np.ndarray]:
-    """float64 [Q] by metric, of the candidates in the order of a score; ties count against it.
+    """float64 [Q] by metric, of the candidates in the order of a score, as `ranks_of_scores` has it.
 
     Targets that no source named have no rank. NaN for lists without a target.
     """
@@ -153,9 +154,10 @@ def list_metrics(lists: Lists, score_QC: np.ndarray) -> dict[str, np.ndarray]:
     rank = np.full((len(lists), longest), NOT_LISTED, np.int64)
     counted = np.arange(longest) < lists.targets.lengths[:, None]
     for q in np.flatnonzero(lists.completed.any(1)):
-        hit = np.flatnonzero(lists.completed[q] & (score[q] > -np.inf))
-        places = (score[q][None] >= score[q, hit][:, None]).sum(1)
-        rank[q, : len(hit)] = places
+        named = score[q] != -np.inf
+        hit = np.flatnonzero(lists.completed[q] & named)
+        score_TC = np.broadcast_to(score[q], (len(hit), len(named)))
+        rank[q, : len(hit)] = ranks_of_scores(score_TC, hit, recommendable_M=named)
     return ranking_metrics(rank, counted, KS)
 
 

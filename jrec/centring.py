@@ -6,6 +6,7 @@ import numpy as np
 
 from jrec.baselines.biases import fit_biases
 from jrec.data.rating_parts import RatingRows
+from jrec.finite import check_finite
 
 _USERS_AT_ONCE = 1 << 14
 
@@ -47,4 +48,6 @@ def fit_centre(rows: RatingRows, items: int, regularisation: float = 5.0) -> Cen
     counts = np.diff(rows.offsets)
     users = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     biases = fit_biases(users, rows.item, rows.rating, len(counts), items, regularisation)
-    return Centre(biases.mean, biases.film.astype(np.float32), regularisation)
+    item = biases.film.astype(np.float32)
+    check_finite("The items' biases are", "check the ratings", item)
+    return Centre(biases.mean, item, regularisation)

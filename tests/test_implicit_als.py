@@ -13,7 +13,9 @@ from jrec.baselines.implicit_als import (
     initial_vectors,
     pack_histories,
     score_implicit_als,
+    weight_by_density,
 )
+from jrec.baselines.interactions import interaction_matrix
 from jrec.errors import InputError
 
 N, M, D = 19, 15, 4
@@ -114,9 +116,7 @@ def test_rows_without_interactions_are_zero_and_change_nothing():
     start = initial_vectors(user, item, N, M, D, 0)
     for table, rows in zip(start, (user, item), strict=True):
         np.testing.assert_array_equal(np.asarray(table).any(1), np.isin(range(len(table)), rows))
-    scores = score_implicit_als(small, np.array([3, N - 1]))
-    np.testing.assert_allclose(scores[0], small.item @ small.user[3], rtol=1e-5, atol=1e-7)
-    assert not scores[1].any()
+    assert not score_implicit_als(small, interaction_matrix(user, item, N, M)[[N - 1]]).any()
     twice = fit_implicit_als(np.tile(user, 2), np.tile(item, 2), N, M, **settings)
     np.testing.assert_array_equal(small.user, twice.user)
 
@@ -181,6 +181,40 @@ def test_one_compilation_serves_all_sweeps_and_solved_rows_stay():
     twice = counted(once, other, packed)
     assert len(traces) == 1
     np.testing.assert_allclose(twice, once, atol=1e-6)  # no 0 / 0 where nothing is left to solve
+
+
+def test_a_history_is_folded_in_by_the_half_sweeps_own_equations():
+    """Also one that training has not seen, and where training's own vectors are still on their way."""
+    user, item = made_up()
+    a, regularisation, exponent = WEIGHTS
+    model = fit_implicit_als(user, item, N, M, D, 2, a, regularisation, exponent)
+    user, item = np.append(user, [3, N - 1]), np.append(item, [M - 3, 5])
+    history = interaction_matrix(user, item, N, M)
+    user, item = np.repeat(np.arange(N), np.diff(history.indptr)), history.indices
+    assert model.item.any(1).sum() == len(np.unique(item))  # so that the others are the same
+    expected = normal_equations(model.item, user, item, N, *WEIGHTS) @ model.item.T
+    np.testing.assert_allclose(score_implicit_als(model, history), expected, atol=1e-5)
+
+
+def test_training_histories_fold_in_to_trainings_vectors():
+    user, item = made_up()
+    model = fit_implicit_als(user, item, N, M, D, 300, *WEIGHTS)
+    found = score_implicit_als(model, interaction_matrix(user, item, N, M))
+    np.testing.assert_allclose(found, model.user @ model.item.T, atol=2e-3)
+
+
+def test_the_weight_of_what_was_not_met_follows_the_density():
+    user = np.repeat(np.arange(100), 2)
+    item = np.arange(200) % 150
+    assert weight_by_density(user, item) == pytest.approx(25 * 200 / (100 * 150))
+    assert weight_by_density(*made_up()) == 1
+    model = fit_implicit_als(user, item, 120, 160, D, 1)
+    assert model.unobserved_weight == weight_by_density(user, item)
+
+
+def test_vectors_that_are_not_finite_name_the_settings():
+    with pytest.raises(InputError, match=r"ALS are not finite; change --implicit-als\.exponent"):
+        fit_implicit_als(*made_up(), N, M, D, 2, exponent=40.0)
 
 
 def test_settings_that_make_no_sense_are_refused():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from jrec.baselines.content import content_vectors, fit_content, score_content
+from jrec.baselines.content import content_vectors, score_content
 from jrec.baselines.ease import fit_ease, score_ease
 from jrec.baselines.interactions import interaction_matrix
 from jrec.baselines.neighbours import (
@@ -39,10 +39,14 @@ def test_interactions_count_once():
     np.testing.assert_array_equal(interaction_matrix(user, item, N, M).toarray(), table(user, item))
 
 
-def test_popularity_counts_users():
-    user, item = made_up()
-    scores = score_popularity(fit_popularity(user, item, N, M), np.array([0, 5]))
-    np.testing.assert_array_equal(scores, np.tile(table(user, item).sum(0), (2, 1)))
+def histories(user, item):
+    return interaction_matrix(user, item, N, M)
+
+
+def test_popularity_counts_clicks():
+    _, item = made_up()
+    scores = score_popularity(fit_popularity(item, M), 2)
+    np.testing.assert_array_equal(scores, np.tile(np.bincount(item, minlength=M), (2, 1)))
 
 
 @pytest.mark.parametrize("whole", [512, 3])
@@ -59,7 +63,7 @@ def test_ease_is_the_least_squares_solution_of_each_column(whole, monkeypatch):
         np.testing.assert_allclose(model.weights[others, target], solution, atol=1e-6)
     assert (model.weights.diagonal() == 0).all() and model.weights.dtype == np.float32
     np.testing.assert_allclose(
-        score_ease(model, np.array([3, 4])), X[3:5] @ model.weights, atol=1e-6
+        score_ease(model, histories(user, item)[3:5]), X[3:5] @ model.weights, atol=1e-6
     )
 
 
@@ -109,10 +113,11 @@ def test_all_neighbours_are_those_of_a_loop(shrinkage, monkeypatch):
     X, rows = table(user, item), np.array([2, 5, 0, N - 1, 7])
     by_item = fit_item_neighbours(user, item, N, M, 1000, shrinkage)
     expected = X[rows] @ cosines(X.T, shrinkage)
-    np.testing.assert_allclose(score_item_neighbours(by_item, rows), expected, atol=1e-5)
+    history = histories(user, item)[rows]
+    np.testing.assert_allclose(score_item_neighbours(by_item, history), expected, atol=1e-5)
     by_user = fit_user_neighbours(user, item, N, M, 1000, shrinkage)
     expected = cosines(X, shrinkage)[rows] @ X
-    np.testing.assert_allclose(score_user_neighbours(by_user, rows), expected, atol=1e-5)
+    np.testing.assert_allclose(score_user_neighbours(by_user, history, rows), expected, atol=1e-5)
     assert expected.any()
 
 
@@ -157,7 +162,7 @@ def test_the_nearest_neighbours_are_kept():
     np.testing.assert_allclose(model.similarity.toarray(), similarity, atol=1e-6)
     # By user, the roles exchanged: 12 users of 300 items.
     model = fit_user_neighbours(item, user, 12, 300, neighbours=3, shrinkage=1.0)
-    found = score_user_neighbours(model, np.arange(12))
+    found = score_user_neighbours(model, model.history, np.arange(12))
     np.testing.assert_allclose(found, similarity @ X.T, atol=1e-5)
 
 
@@ -165,7 +170,7 @@ def test_content_adds_cosines():
     user, item = made_up()
     words = Ragged.from_lists([[], [], *[[2 + i % 4, 2 + i % 3] for i in range(M - 2)]])
     vectors = content_vectors([words], [1.0])
-    scores = score_content(fit_content(user, item, N, M, vectors), np.array([4, N - 1]))
+    scores = score_content(vectors, histories(user, item)[[4, N - 1]])
     dense = vectors.toarray()
     np.testing.assert_allclose(scores[0], table(user, item)[4] @ dense @ dense.T, atol=1e-5)
     assert not scores[1].any()
@@ -173,13 +178,44 @@ def test_content_adds_cosines():
 
 def test_scores_do_not_depend_on_who_is_asked_with():
     user, item = made_up()
+    history, some = histories(user, item), np.array([9, 2])
     for fit, score in [
-        (fit_item_neighbours, score_item_neighbours),
-        (fit_user_neighbours, score_user_neighbours),
-        (fit_ease, score_ease),
-        (fit_popularity, score_popularity),
+        (fit_item_neighbours, lambda model, users: score_item_neighbours(model, history[users])),
+        (
+            fit_user_neighbours,
+            lambda model, users: score_user_neighbours(model, history[users], users),
+        ),
+        (fit_ease, lambda model, users: score_ease(model, history[users])),
     ]:
         model = fit(user, item, N, M)
         everybody = score(model, np.arange(N))
         assert everybody.shape == (N, M) and np.isfinite(everybody).all()
-        np.testing.assert_allclose(score(model, np.array([9, 2])), everybody[[9, 2]], atol=1e-6)
+        np.testing.assert_allclose(score(model, some), everybody[some], atol=1e-6)
+
+
+def test_a_longer_history_than_trainings_is_read():
+    """User 4 meets item 11 after training: the scores are of both, the fit is not."""
+    user, item = made_up()
+    longer = histories(np.append(user, 4), np.append(item, 11))[[4]]
+    model = fit_user_neighbours(user, item, N, M, 1000, 0.0)
+    X, row = table(user, item), longer.toarray()[0]
+    common = X @ row
+    cosine = common / np.sqrt(np.maximum(X.sum(1) * row.sum(), 1))
+    cosine[4] = 0  # the user's own training row is no neighbour
+    found = score_user_neighbours(model, longer, np.array([4]))
+    np.testing.assert_allclose(found[0], cosine @ X, atol=1e-5)
+    weights = fit_ease(user, item, N, M, 2.0)
+    expected = row @ weights.weights
+    np.testing.assert_allclose(score_ease(weights, longer)[0], expected, atol=1e-6)
+
+
+def test_fits_that_are_not_finite_name_the_setting():
+    with pytest.raises(
+        InputError, match=r"EASE's weights are not finite; raise --ease\.regularisation"
+    ):
+        fit_ease(*made_up(), N, M, regularisation=5e-324)
+    for fit in (fit_item_neighbours, fit_user_neighbours):
+        with pytest.raises(InputError, match=r"neighbours\.shrinkage must be 0 or more, but is -2"):
+            fit(*made_up(), N, M, shrinkage=-2.0)
+    with pytest.raises(InputError, match="must be 0 or more, but are"):
+        content_vectors([Ragged.from_lists([[1], [2]])], [1e300])

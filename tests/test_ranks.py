@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
+from scipy import sparse
 
 from jrec.evaluate.next_item import make_next_item_evaluator, make_recommender
 from jrec.evaluate.ranking_metrics import ranking_metrics, ranks_in_lists
-from jrec.evaluate.ranks import pair_scores, target_ranks
+from jrec.evaluate.ranks import pair_scores, ranks_of_scores, target_ranks
 from jrec.evaluate.top_k import top_items
 
 pytestmark = pytest.mark.bits
@@ -84,6 +85,43 @@ def test_one_target_no_seen_items_and_a_catalogue_of_one():
         others = np.delete(scores[u], u)
         assert rank[u, 0] == 1 + (others >= scores[u, u]).sum()
     assert jit_ranks(user, item[:1], bias[:1], 0 * targets, mask)[0].tolist() == [[1]] * 4
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_ranks_of_given_scores_are_those_of_the_evaluator(dtype):
+    """Ties, seen and withdrawn items, targets that are none; of floats NaN and infinities, too."""
+    g = np.random.default_rng(3)
+    p = problem(3, users=40, targets=1)
+    score_BM = whole_numbers(g, 40, M)
+    if dtype is not np.int64:
+        largest = np.finfo(np.float32).max
+        odd = np.array([np.nan, np.inf, -np.inf, largest, -largest], np.float32)
+        score_BM = np.where(g.random((40, M)) < 0.2, g.choice(odd, (40, M)), score_BM)
+        score_BM[0], score_BM[1] = np.nan, 7  # nothing but NaN; nothing but ties
+    score_BM = score_BM.astype(dtype)
+    rows = np.repeat(np.arange(40), p["seen_mask_BL"].sum(1))
+    seen = sparse.csr_array(
+        (np.ones(len(rows)), (rows, p["seen_BL"][p["seen_mask_BL"]])), shape=(40, M)
+    )
+    found = ranks_of_scores(score_BM, p["targets_BT"][:, 0], seen, p["recommendable_M"])
+    zero, every = np.zeros((1, 1), np.float32), np.ones((1, 1), bool)
+    for u in range(40):
+        one = [p[name][u : u + 1] for name in ("targets_BT", "seen_BL", "seen_mask_BL")]
+        bias = score_BM[u].astype(np.float32)  # the score itself: all vectors are 0
+        rank, _ = jit_ranks(
+            zero, np.zeros((M, 1), np.float32), bias, one[0], every, *one[1:], p["recommendable_M"]
+        )
+        assert found[u] == rank[0, 0]
+    allowed = np.isin(p["targets_BT"][:, 0], np.flatnonzero(p["recommendable_M"]))
+    assert (found[~allowed] == M + 1).all() and 0 < allowed.sum() < 40
+    plain = ranks_of_scores(score_BM, np.zeros(40, int))
+    assert plain.min() >= 1 and plain.max() <= M
+
+
+def test_a_target_without_a_score_is_last():
+    score = np.array([[0.5, np.nan, 0.1, -np.inf]])
+    assert ranks_of_scores(score, np.array([1])) == 4
+    assert ranks_of_scores(score, np.array([0])) == 2
 
 
 def near_ties(seed, width=64, users=16, items=700):

@@ -3,11 +3,11 @@
     pip install implicit
     python -m experiments.benchmarks.baselines --data-dir ml-1m_sas.txt.gz [--repeats 3]
 
-The last item of each user is found in the whole catalogue, what was seen removed; all contestants are
-fitted to everything before it, with the settings that `experiments.baselines` has for the method, and take
-turns, round after round, in one process. Peers: `implicit` (its ALS, three steps of conjugate gradients,
-as it comes, from the same initial vectors and at the same objective; its cosine neighbours) and EASE
-as its paper prints it, in NumPy. Peers that are not installed are left out. Results, with the machine and
+The last item of each user is found in the whole catalogue, what was seen removed, as in `experiments.baselines
+rank`: all contestants are fitted to the training part, with the settings for the method there, read the history
+before the target, and take turns, round after round, in one process. Peers: `implicit` (its ALS, three steps of
+conjugate gradients, as it comes, from the same initial vectors and at the same objective; its cosine neighbours)
+and EASE as its paper prints it, in NumPy. Peers that are not installed are left out. Results, with the machine and
 its load, stand in BUILD_NOTES.md.
 """
 
@@ -26,11 +26,14 @@ import scipy
 import tyro
 from scipy import sparse
 
-from experiments.next_item_baselines import Events, Score, evaluate, load_events
+from experiments.baselines import ranked
+from experiments.next_item_baselines import Score, held_out_ranks, load_sequences
 from jrec.baselines.ease import fit_ease, score_ease
 from jrec.baselines.implicit_als import fit_implicit_als, initial_vectors, score_implicit_als
 from jrec.baselines.interactions import interaction_matrix
 from jrec.baselines.neighbours import fit_item_neighbours, score_item_neighbours
+from jrec.data.click_examples import Examples, held_out_examples, leave_one_out
+from jrec.data.clicks import Clicks
 from jrec.data.synthetic import SyntheticSize
 from jrec.errors import run_command
 from jrec.report import markdown_table
@@ -67,7 +70,7 @@ class Benchmark:
 
 
 Data = tuple[np.ndarray, np.ndarray, int, int]
-"""User and item rows of the events before the last, numbers of users and items."""
+"""User and item rows of the training clicks, numbers of users and items."""
 
 
 def ours_als(data: Data, width: int, sweeps: int, regularisation: float, exponent: float) -> Fit:
@@ -75,7 +78,7 @@ def ours_als(data: Data, width: int, sweeps: int, regularisation: float, exponen
 
     def fit() -> Score:
         model = fit_implicit_als(*data, width, sweeps, 1.0, regularisation, exponent)
-        return lambda user_B: score_implicit_als(model, user_B)
+        return lambda history, user: score_implicit_als(model, history)
 
     return fit
 
@@ -102,7 +105,11 @@ def peer_als(
             )
             model.user_factors, model.item_factors = (table.copy() for table in start)
             model.fit(matrix, show_progress=False)
-        return lambda user_B: model.user_factors[user_B] @ model.item_factors.T
+
+        def score(history: sparse.csr_array, user: np.ndarray) -> np.ndarray:
+            return model.recalculate_user(user, sparse.csr_matrix(history)) @ model.item_factors.T
+
+        return score
 
     return fit
 
@@ -112,7 +119,7 @@ def ours_ease(data: Data, regularisation: float) -> Fit:
 
     def fit() -> Score:
         model = fit_ease(*data, regularisation)
-        return lambda user_B: score_ease(model, user_B)
+        return lambda history, user: score_ease(model, history)
 
     return fit
 
@@ -128,7 +135,7 @@ def peer_ease(data: Data, regularisation: float) -> Fit:
         P = np.linalg.inv(G)
         B = P / (-np.diag(P))
         B[diagonal] = 0
-        return lambda user_B: X[user_B] @ B
+        return lambda history, user: history @ B
 
     return fit
 
@@ -138,7 +145,7 @@ def ours_neighbours(data: Data, neighbours: int) -> Fit:
 
     def fit() -> Score:
         model = fit_item_neighbours(*data, neighbours, 0.0)
-        return lambda user_B: score_item_neighbours(model, user_B)
+        return lambda history, user: score_item_neighbours(model, history)
 
     return fit
 
@@ -152,7 +159,7 @@ def peer_neighbours(data: Data, neighbours: int) -> Fit:
     def fit() -> Score:
         model = CosineRecommender(K=neighbours + 1)
         model.fit(matrix, show_progress=False)
-        return lambda user_B: (matrix[user_B] @ model.similarity).toarray()
+        return lambda history, user: (history @ sparse.csr_array(model.similarity)).toarray()
 
     return fit
 
@@ -179,7 +186,7 @@ def contestants(settings: Benchmark, data: Data) -> dict[tuple[str, str], Fit]:
 
 
 def measure(
-    fits: dict[tuple[str, str], Fit], events: Events, seen: np.ndarray, repeats: int
+    fits: dict[tuple[str, str], Fit], clicks: Clicks, examples: Examples, repeats: int
 ) -> list[list]:
     """A line of the table for each."""
     first: dict[tuple[str, str], float] = {}
@@ -194,7 +201,7 @@ def measure(
                 times[key].append(seconds)
             else:
                 first[key] = seconds
-                found = evaluate(score, events, seen, events.split.test)
+                found = ranked(held_out_ranks(score, clicks, examples))
                 quality[key] = {name: float(value.mean()) for name, value in found.items()}
     return [
         [
@@ -211,9 +218,10 @@ def measure(
 
 def main(settings: Benchmark) -> None:
     """Prints the versions and the table."""
-    events = load_events(settings.dataset, settings.data_dir, _LIKE_1M, 0)
-    seen = np.union1d(events.split.train, events.split.valid)
-    data = (events.user[seen], events.item[seen], events.users, events.items)
+    clicks = load_sequences(settings.dataset, settings.data_dir, _LIKE_1M, 0)
+    split = leave_one_out(clicks)
+    user, item = clicks.user_of_event[split.train], clicks.item[split.train]
+    data = (user, item, clicks.users, clicks.vocabularies["item"].rows)
     versions = f"python {platform.python_version()}, jax {jax.__version__}"
     versions += f", numpy {np.__version__}, scipy {scipy.__version__}"
     if importlib.util.find_spec("implicit") is None:
@@ -223,10 +231,11 @@ def main(settings: Benchmark) -> None:
 
         versions += f", implicit {implicit.__version__}"
     before = " ".join(f"{load:.1f}" for load in os.getloadavg())
-    rows = measure(contestants(settings, data), events, seen, settings.repeats)
+    examples = held_out_examples(clicks, split, "test")
+    rows = measure(contestants(settings, data), clicks, examples, settings.repeats)
     after = " ".join(f"{load:.1f}" for load in os.getloadavg())
     print(f"{versions}; {jax.devices()[0].device_kind}, {os.cpu_count()} cores")
-    print(f"load before {before}, after {after}; {len(seen):,} events of {events.name}")
+    print(f"load before {before}, after {after}; {len(user):,} events of {clicks.name}")
     header = ["method", "by", "seconds, median", "fastest", "first", "HR@10", "NDCG@10"]
     print(markdown_table(header, rows))
 

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jrec.errors import InputError
+from jrec.finite import check_finite
+
 _AT_ONCE = 1 << 22  # ratings whose temporary float64 arrays are in memory
 
 
@@ -42,8 +45,10 @@ def fit_biases(
     Args:
         user, film: int rows [n]. rating: [n], stars. users, films: table rows.
         regularisation: in ratings; None leaves both biases out (the global mean).
+
+    Raises InputError where there are no ratings, or what they give is not finite.
     """
-    mean = float(np.mean(rating, dtype=np.float64))
+    mean = _mean(rating)
     b_user, b_film = np.zeros(users), np.zeros(films)
     if regularisation is None:
         return Biases(mean, b_user, b_film)
@@ -59,11 +64,23 @@ def fit_biases(
     for _ in range(sweeps):
         b_film = _shrunk(rest_sums(film, films, user, b_user), film_counts, regularisation)
         b_user = _shrunk(rest_sums(user, users, film, b_film), user_counts, regularisation)
+    remedy = f"check the ratings and --biases.regularisation, which is {regularisation:g}"
+    check_finite("The biases are", remedy, b_user, b_film)
     return Biases(mean, b_user, b_film)
 
 
 def fit_means(rows: np.ndarray, rating: np.ndarray, count: int) -> tuple[float, np.ndarray]:
     """The global mean, and each row's difference from it (0 without ratings)."""
-    mean = float(np.mean(rating, dtype=np.float64))
+    mean = _mean(rating)
     sums, counts = np.bincount(rows, rating - mean, count), np.bincount(rows, minlength=count)
-    return mean, _shrunk(sums, counts, 0.0)
+    differences = _shrunk(sums, counts, 0.0)
+    check_finite("The means of rows are", "check the ratings", differences)
+    return mean, differences
+
+
+def _mean(rating: np.ndarray) -> float:
+    if len(rating) == 0:
+        raise InputError("There are no training ratings, so they have no mean; use another split.")
+    mean = float(np.mean(rating, dtype=np.float64))
+    check_finite("The mean rating is", "check the ratings", mean)
+    return mean

@@ -9,6 +9,8 @@ from scipy import sparse
 from jrec.baselines.biases import Biases, fit_biases
 from jrec.baselines.interactions import interaction_matrix
 from jrec.data.ragged import Ragged
+from jrec.errors import InputError
+from jrec.finite import check_finite
 
 _BLOCK = 1 << 16  # pairs predicted at one time
 
@@ -24,7 +26,11 @@ def content_vectors(groups: Sequence[Ragged], weights: Sequence[float]) -> spars
 
     Returns:
         float32 [items, F], F the values of all groups; a row without values is zero.
+
+    Raises InputError for a weight that is negative or not a float32.
     """
+    if not all(0 <= weight <= float(np.finfo(np.float32).max) for weight in weights):
+        raise InputError(f"Weights of content must be 0 or more, but are {list(weights)}.")
     parts = []
     for ragged, weight in zip(groups, weights, strict=True):
         items, values = len(ragged), int(ragged.values.max(initial=0)) + 1
@@ -36,32 +42,15 @@ def content_vectors(groups: Sequence[Ragged], weights: Sequence[float]) -> spars
     return _unit_rows(sparse.hstack(parts)).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Content:
-    """The score is w . u + b: u the sum of a user's items' vectors, w an item's vector, no b.
+def score_content(vectors: sparse.csr_array, history_BM: sparse.csr_array) -> np.ndarray:
+    """float32 [B, items] for binary histories [B, items]: sum of the cosines to the user's items.
 
-    Attributes:
-        profile: float32 [users, F]. item: float32 [items, F].
-    """
-
-    profile: sparse.csr_array
-    item: sparse.csr_array
-
-
-def fit_content(
-    user: np.ndarray, item: np.ndarray, users: int, items: int, vectors: sparse.csr_array
-) -> Content:
-    """Adds up the vectors of what each user met.
+    The score is w . u + b: u the sum of a user's items' vectors, w an item's vector, no b.
 
     Args:
-        user, item: int rows [n]. users, items: table rows. vectors: from `content_vectors`.
+        vectors: float32 [items, F], from `content_vectors`, which is all that there is to fit.
     """
-    return Content(interaction_matrix(user, item, users, items) @ vectors, vectors)
-
-
-def score_content(model: Content, user_B: np.ndarray) -> np.ndarray:
-    """float32 [B, items] for int user rows [B]: sum of the cosines to the user's items."""
-    return (model.profile[user_B] @ model.item.T).toarray()
+    return (history_BM @ vectors @ vectors.T).toarray()
 
 
 @dataclass(frozen=True)
@@ -106,7 +95,10 @@ def fit_rating_content(
     values = (rating - biases.predict(user, item)).astype(np.float32)
     residual = sparse.csr_array((values, (user, item)), shape=(users, items))
     profile = interaction_matrix(user, item, users, items) @ vectors
-    return RatingContent(biases, residual @ vectors, profile, vectors, damping)
+    sums = residual @ vectors
+    remedy = "check the ratings and --biases.regularisation"
+    check_finite("Content's sums of residuals are", remedy, sums, profile)
+    return RatingContent(biases, sums, profile, vectors, damping)
 
 
 def predict_rating_content(model: RatingContent, user: np.ndarray, item: np.ndarray) -> np.ndarray:

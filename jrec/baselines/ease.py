@@ -7,20 +7,18 @@ from scipy import sparse
 
 from jrec.baselines.interactions import interaction_matrix
 from jrec.errors import InputError
+from jrec.finite import check_finite
 
 _WHOLE = 512  # matrices of at most so many rows are inverted at once
 
 
 @dataclass(frozen=True)
 class Ease:
-    """The score is w . u + b: u a user's row of `history`, w a column of `weights`, no b.
+    """The score is w . u + b: u a user's binary history, w a column of `weights`, no b.
 
-    Attributes:
-        history: float32 [users, items], the binary interactions.
-        weights: float32 [items, items], zero diagonal.
+    weights: float32 [items, items], zero diagonal.
     """
 
-    history: sparse.csr_array
     weights: np.ndarray
 
 
@@ -39,22 +37,29 @@ def fit_ease(
         user, item: int rows [n]. users, items: table rows.
         regularisation: above 0, in interactions.
 
-    Raises InputError for a regularisation that is not above 0.
+    Raises InputError for a regularisation that is not above 0, or so small that a weight is not finite.
     """
     if not 0 < regularisation < np.inf:
         raise InputError(f"EASE's regularisation must be above 0, but is {regularisation}.")
     history = interaction_matrix(user, item, users, items)
     weights = (history.T @ history).toarray().astype(np.float64)
     weights[np.diag_indices(items)] += regularisation
-    invert(weights)
-    weights /= -weights.diagonal()
-    weights[np.diag_indices(items)] = 0
-    return Ease(history, weights.astype(np.float32))
+    with np.errstate(all="ignore"):  # what is not finite is told below, in one sentence
+        try:
+            invert(weights)
+        except np.linalg.LinAlgError:  # singular to rounding
+            weights[:] = np.nan
+        weights /= -weights.diagonal()
+        weights[np.diag_indices(items)] = 0
+        weights = weights.astype(np.float32)
+    remedy = f"raise --ease.regularisation, which is {regularisation:g}"
+    check_finite("EASE's weights are", remedy, weights)
+    return Ease(weights)
 
 
-def score_ease(model: Ease, user_B: np.ndarray) -> np.ndarray:
-    """float32 [B, items] for int user rows [B]; items that nobody met score 0."""
-    return model.history[user_B] @ model.weights
+def score_ease(model: Ease, history_BM: sparse.csr_array) -> np.ndarray:
+    """float32 [B, items] for binary histories [B, items]; items that nobody met score 0."""
+    return history_BM @ model.weights
 
 
 def invert(matrix: np.ndarray) -> None:

@@ -13,9 +13,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import sparse
 
 from jrec.baselines.interactions import interaction_matrix
 from jrec.errors import InputError
+from jrec.finite import check_finite
+
+_WEIGHT_OF_DENSITY = 25
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,16 @@ class ImplicitALS:
     """The score is w . u + b with b = 0.
 
     Attributes:
-        user: float32 [users, D]. item: float32 [items, D]. Rows without interactions are zero.
+        user: float32 [users, D], of the training interactions. item: float32 [items, D]. Rows without
+            interactions are zero.
+        unobserved_weight, regularisation, exponent: what they were fitted with, see `fit_implicit_als`.
     """
 
     user: np.ndarray
     item: np.ndarray
+    unobserved_weight: float
+    regularisation: float
+    exponent: float
 
 
 class Histories(NamedTuple):
@@ -234,7 +243,7 @@ def fit_implicit_als(
     items: int,
     width: int = 128,
     sweeps: int = 10,
-    unobserved_weight: float = 1.0,
+    unobserved_weight: float | None = None,
     regularisation: float = 0.003,
     exponent: float = 1.0,
     solver_steps: int = 2,
@@ -254,30 +263,72 @@ def fit_implicit_als(
 
     Args:
         user, item: int rows [n]; a pair that repeats counts once. users, items: table rows.
-        width: D. sweeps: each solves users, then items. unobserved_weight: a. exponent: e; 1 scales the
-            regularisation by frequency, 0 leaves it the same for all rows.
+        width: D. sweeps: each solves users, then items.
+        unobserved_weight: a; None for `weight_by_density`.
+        exponent: e; 1 scales the regularisation by frequency, 0 leaves it the same for all rows.
         solver_steps: of conjugate gradients in each half sweep.
         seed: of the initial vectors.
 
-    Raises InputError for sizes and weights that make no sense.
+    Raises InputError for sizes and weights that make no sense, or whose vectors are not finite.
     """
     if min(width, sweeps, solver_steps) < 1:
         raise InputError("The width, sweeps and solver steps of implicit ALS must be 1 or more.")
-    if not (unobserved_weight >= 0 and 0 < regularisation < np.inf):
+    once = interaction_matrix(user, item, users, items)
+    user, item = np.repeat(np.arange(users), np.diff(once.indptr)), once.indices
+    if unobserved_weight is None:
+        unobserved_weight = weight_by_density(user, item)
+    if not (0 <= unobserved_weight < np.inf and 0 < regularisation < np.inf):
         raise InputError(
             f"Implicit ALS needs a regularisation above 0 and an unobserved weight of 0 or more, but "
             f"they are {regularisation} and {unobserved_weight}."
         )
-    once = interaction_matrix(user, item, users, items)
-    user, item = np.repeat(np.arange(users), np.diff(once.indptr)), once.indices
     vectors = initial_vectors(user, item, users, items, width, seed)
     by_user = pack_histories(user, item, users, items)
     by_item = pack_histories(item, user, items, users)
     weights = tuple(map(jnp.float32, (unobserved_weight, regularisation, exponent)))
     found = _alternate(*vectors, by_user, by_item, weights, sweeps, solver_steps)
-    return ImplicitALS(*map(np.asarray, found))
+    settings = {"unobserved_weight": unobserved_weight, "regularisation": regularisation}
+    settings |= {"exponent": exponent}
+    given = ", ".join(f"{name.replace('_', '-')} {value:g}" for name, value in settings.items())
+    remedy = f"change --implicit-als.exponent, regularisation or unobserved-weight ({given})"
+    check_finite("The vectors of implicit ALS are", remedy, *map(np.asarray, found))
+    return ImplicitALS(*map(np.asarray, found), **settings)
 
 
-def score_implicit_als(model: ImplicitALS, user_B: np.ndarray) -> np.ndarray:
-    """float32 [B, items] for int user rows [B]."""
-    return model.user[user_B] @ model.item.T
+def weight_by_density(user: np.ndarray, item: np.ndarray) -> float:
+    """Returns the default weight of a pair that was not met: 25 times the density, at most 1.
+
+    The density is the share of pairs that were met, among users and items that have any. Of sparse data
+    the sum over all other pairs would outweigh what was met, and all vectors would be near zero.
+
+    Args:
+        user, item: int rows [n], pairs, none twice.
+    """
+    pairs = max(len(np.unique(user)) * len(np.unique(item)), 1)
+    return min(1.0, _WEIGHT_OF_DENSITY * len(user) / pairs)
+
+
+def score_implicit_als(model: ImplicitALS, history_BM: sparse.csr_array) -> np.ndarray:
+    """float32 [B, items] for binary histories [B, items], whether or not they are those of training.
+
+    A user's vector is the exact solution of the user's half sweep (see `half_sweep`) for that history;
+    zero without any.
+
+    Raises InputError where a vector is not finite.
+    """
+    item_MD = model.item.astype(np.float64)
+    everywhere_DD = model.unobserved_weight * item_MD.T @ item_MD
+    unmet = model.unobserved_weight * model.item.any(1).sum()
+    identity_DD = np.eye(item_MD.shape[1])
+    user_BD = np.zeros((history_BM.shape[0], item_MD.shape[1]))
+    for row in np.flatnonzero(np.diff(history_BM.indptr)):
+        met_LD = item_MD[history_BM.indices[history_BM.indptr[row] : history_BM.indptr[row + 1]]]
+        ridge = model.regularisation * (len(met_LD) + unmet) ** model.exponent
+        matrix_DD = met_LD.T @ met_LD + everywhere_DD + ridge * identity_DD
+        try:
+            user_BD[row] = np.linalg.solve(matrix_DD, met_LD.sum(0))
+        except np.linalg.LinAlgError:  # singular to rounding
+            user_BD[row] = np.nan
+    remedy = f"raise --implicit-als.regularisation, which is {model.regularisation:g}"
+    check_finite("The users' vectors of implicit ALS are", remedy, user_BD)
+    return user_BD.astype(np.float32) @ model.item.T

@@ -12,6 +12,7 @@ import optax
 from jrec import row_optimizers
 from jrec.embeddings import Embed
 from jrec.errors import InputError
+from jrec.finite import check_finite
 from jrec.losses import squared_error
 from jrec.train.row_step import init_row_state, make_row_step
 from jrec.train.step import Batch
@@ -125,6 +126,9 @@ def fit_matrix_factorisation(
         np.asarray(tables[name]["embedding"]) * (np.bincount(rows, minlength=size) > 0)[:, None]
         for name, rows, size in (("user", user, users), ("item", item, items))
     )
+    # The loss of a step is checked before its update; that of the last one is checked here.
+    remedy = "take a lower --matrix-factorisation.learning-rate"
+    check_finite("The vectors of matrix factorisation are", remedy, mean, user_table, item_table)
     return MatrixFactorisation(
         mean, user_table[:, 1:], item_table[:, 1:], user_table[:, 0], item_table[:, 0]
     )

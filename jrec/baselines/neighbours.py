@@ -11,6 +11,8 @@ import numpy as np
 from scipy import sparse
 
 from jrec.baselines.interactions import interaction_matrix
+from jrec.errors import InputError
+from jrec.finite import check_finite
 
 _BLOCK = 128  # rows whose similarities to all others exist at one time, in each thread
 _THREADS = 4
@@ -22,14 +24,11 @@ _MOST_WORDS = 2**26  # 256 MiB
 
 @dataclass(frozen=True)
 class ItemNeighbours:
-    """The score is w . u + b: u a user's row of `history`, w a column of `similarity`, no b.
+    """The score is w . u + b: u a user's binary history, w a column of `similarity`, no b.
 
-    Attributes:
-        history: float32 [users, items], the binary interactions.
-        similarity: float32 [items, items], in each row an item's nearest others.
+    similarity: float32 [items, items], in each row an item's nearest others.
     """
 
-    history: sparse.csr_array
     similarity: sparse.csr_array
 
 
@@ -62,25 +61,32 @@ def fit_item_neighbours(
     Args:
         user, item: int rows [n]. users, items: table rows.
         neighbours: how many items are kept for each. shrinkage: in users.
+
+    Raises InputError for a shrinkage that is not 0 or more.
     """
+    _check_shrinkage("item", shrinkage)
     history = interaction_matrix(user, item, users, items)
     count_M = np.bincount(history.indices, minlength=items)
     common = (_common_of_bits if _bits_pay(history) else _common_of_lists)(history)
 
     def nearest(first: int) -> sparse.csr_array:
         rows_B = np.arange(first, min(first + _BLOCK, items))
-        similarity_BM = _shrunk_cosine(common(rows_B), count_M, rows_B, shrinkage)
+        similarity_BM = shrunk_cosine(common(rows_B), count_M[rows_B], count_M, shrinkage)
+        similarity_BM[np.arange(len(rows_B)), rows_B] = 0
         return _nearest(similarity_BM, neighbours)
 
     # NumPy, SciPy and XLA leave Python's lock while they work.
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         blocks = list(pool.map(nearest, range(0, items, _BLOCK)))
-    return ItemNeighbours(history, sparse.vstack(blocks, format="csr"))
+    similarity = sparse.vstack(blocks, format="csr")
+    remedy = f"check --item-neighbours.shrinkage, which is {shrinkage:g}"
+    check_finite("Similarities of items are", remedy, similarity)
+    return ItemNeighbours(similarity)
 
 
-def score_item_neighbours(model: ItemNeighbours, user_B: np.ndarray) -> np.ndarray:
-    """float32 [B, items] for int user rows [B]: sum of the similarities to the user's items."""
-    return (model.history[user_B] @ model.similarity).toarray()
+def score_item_neighbours(model: ItemNeighbours, history_BM: sparse.csr_array) -> np.ndarray:
+    """float32 [B, items] for binary histories [B, items]: sum of the similarities to their items."""
+    return (history_BM @ model.similarity).toarray()
 
 
 def fit_user_neighbours(
@@ -96,38 +102,50 @@ def fit_user_neighbours(
     Args:
         user, item: int rows [n]. users, items: table rows.
         neighbours: how many users, the nearest by `shrunk_cosine`, vote. shrinkage: in items.
+
+    Raises InputError for a shrinkage that is not 0 or more.
     """
+    _check_shrinkage("user", shrinkage)
     return UserNeighbours(interaction_matrix(user, item, users, items), neighbours, shrinkage)
 
 
-def score_user_neighbours(model: UserNeighbours, user_B: np.ndarray) -> np.ndarray:
-    """float32 [B, items] for int user rows [B]: sum of the similarities of the neighbours who met it."""
-    similarity_BN = shrunk_cosine(model.history, np.asarray(user_B), model.shrinkage)
+def score_user_neighbours(
+    model: UserNeighbours, history_BM: sparse.csr_array, user_B: np.ndarray
+) -> np.ndarray:
+    """float32 [B, items]: sum of the similarities of the neighbours who met it.
+
+    Args:
+        history_BM: binary, [B, items]. user_B: int [B], whose they are: none is its own neighbour.
+    """
+    common_BN = (history_BM @ model.history.T).toarray()
+    counts = (np.diff(matrix.indptr) for matrix in (history_BM, model.history))
+    similarity_BN = shrunk_cosine(common_BN, *counts, model.shrinkage)
+    similarity_BN[np.arange(len(user_B)), user_B] = 0
     return (_nearest(similarity_BN, model.neighbours) @ model.history).toarray()
 
 
-def shrunk_cosine(history: sparse.csr_array, rows_B: np.ndarray, shrinkage: float) -> np.ndarray:
-    """float32 [B, V]: c / sqrt(n_r n_v) * c / (c + shrinkage), c what both met; 0 to itself.
+def shrunk_cosine(
+    common_BV: np.ndarray, count_B: np.ndarray, count_V: np.ndarray, shrinkage: float
+) -> np.ndarray:
+    """float32 [B, V]: c / sqrt(n_b n_v) * c / (c + shrinkage), c what both met, n what each met.
 
     Args:
-        history: binary, [V, W]. rows_B: int [B]. shrinkage: 0 or more; what rests on few common
+        common_BV: [B, V], c. count_B, count_V: n. shrinkage: 0 or more; what rests on few common
             interactions counts less.
     """
-    common_BV = (history[rows_B] @ history.T).toarray()
-    return _shrunk_cosine(common_BV, np.diff(history.indptr), rows_B, shrinkage)
-
-
-def _shrunk_cosine(
-    common_BV: np.ndarray, count_V: np.ndarray, rows_B: np.ndarray, shrinkage: float
-) -> np.ndarray:
     common_BV = common_BV.astype(np.float32, copy=False)
-    root_V = np.sqrt(count_V, dtype=np.float32)
-    product_BV = np.maximum(root_V[rows_B, None] * root_V, 1)  # rows without any have common = 0
+    root_B, root_V = (np.sqrt(count, dtype=np.float32) for count in (count_B, count_V))
+    product_BV = np.maximum(root_B[:, None] * root_V, 1)  # rows without any have common = 0
     similarity_BV = common_BV / product_BV
     if shrinkage:
         similarity_BV *= common_BV / (common_BV + np.float32(shrinkage))
-    similarity_BV[np.arange(len(rows_B)), rows_B] = 0
     return similarity_BV
+
+
+def _check_shrinkage(by: str, shrinkage: float) -> None:
+    if not 0 <= shrinkage < np.inf:
+        flag = f"--{by}-neighbours.shrinkage"
+        raise InputError(f"{flag} must be 0 or more, but is {shrinkage}.")
 
 
 Common = Callable[[np.ndarray], np.ndarray]

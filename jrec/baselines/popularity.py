@@ -1,28 +1,26 @@
-"""The same list for everybody: what most users met."""
+"""The same list for everybody: what was clicked most."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from jrec.baselines.interactions import interaction_matrix
-
 
 @dataclass(frozen=True)
 class Popularity:
-    """count: float32 [items], users who met each item. The score is w . u + b with b alone."""
+    """count: int64 [items], training clicks of each item. The score is w . u + b with b alone."""
 
     count: np.ndarray
 
 
-def fit_popularity(user: np.ndarray, item: np.ndarray, users: int, items: int) -> Popularity:
-    """Counts the users of each item.
+def fit_popularity(item: np.ndarray, items: int) -> Popularity:
+    """Counts the clicks of each item, those of a user who clicks it again too.
 
     Args:
-        user, item: int rows [n]; a pair that repeats counts once. users, items: table rows.
+        item: int rows [n]. items: table rows.
     """
-    return Popularity(interaction_matrix(user, item, users, items).sum(0))
+    return Popularity(np.bincount(item, minlength=items).astype(np.int64))
 
 
-def score_popularity(model: Popularity, user_B: np.ndarray) -> np.ndarray:
-    """float32 [B, items] for int user rows [B]: each item's count."""
-    return np.broadcast_to(model.count, (len(user_B), len(model.count)))
+def score_popularity(model: Popularity, users: int) -> np.ndarray:
+    """int64 [users, items]: each item's count, the same for everybody (a view of one row)."""
+    return np.broadcast_to(model.count, (users, len(model.count)))

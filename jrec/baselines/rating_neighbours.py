@@ -8,6 +8,7 @@ from scipy import sparse
 
 from jrec.baselines.biases import Biases, fit_biases
 from jrec.errors import InputError
+from jrec.finite import check_finite
 
 _BLOCK = 512  # rows whose similarities are made at one time
 _CELLS = 1 << 20  # of the rectangle of (pair, rating of its history) that exists at one time
@@ -61,7 +62,7 @@ def fit_rating_neighbours(
             `common` ones (Pearson's correlation, which is 1 where two rows have one rating in common).
         regularisation: of `fit_biases`.
 
-    Raises InputError where the similarities of all rows are too many to hold.
+    Raises InputError where the similarities of all rows are too many to hold, or not finite.
     """
     rows = items if by == "item" else users
     if rows > _LARGEST:
@@ -74,6 +75,9 @@ def fit_rating_neighbours(
     residual = sparse.csr_array((values, (user, item)), shape=(users, items))
     residual = residual if by == "item" else residual.T.tocsr()
     similarity = _similarity(residual, shrinkage, norms)
+    flag = f"--{by}-neighbours.shrinkage"
+    remedy = f"check the ratings and {flag}, which is {shrinkage:g}"
+    check_finite(f"Similarities by {by} are", remedy, residual, similarity)
     return RatingNeighbours(biases, by, residual, similarity, neighbours)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jrec.data.clicks import Continuous
+from jrec.finite import check_finite
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,13 @@ class Quantiles:
         0, where zeros are frequent. No values at all: everything maps to 0.5.
 
         Args:
-            values: float [n], finite. count: steps between levels, at most.
+            values: float [n]. count: steps between levels, at most.
+
+        Raises InputError where a value is not finite.
         """
         if len(values) == 0:
             return cls(np.zeros(1), np.full(1, 0.5))
+        check_finite("Values of a feature are", "mark them as unknown", values)
         levels = np.linspace(0, 1, count + 1)
         # An actual value for each level: an interpolated one would break ties apart.
         drawn = np.quantile(np.asarray(values, np.float64), levels, method="inverted_cdf")

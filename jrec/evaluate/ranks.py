@@ -10,6 +10,8 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from scipy import sparse
 
 from jrec.evaluate.item_blocks import LARGEST, Items, make_items, score_block
 
@@ -79,6 +81,42 @@ def target_ranks(
     ahead_BT, _ = jax.lax.scan(add_block, ahead_BT, jnp.arange(0, M, R))
     rank_BT = jnp.where(found_BT, ahead_BT + 1, M + 1).astype(jnp.int32)
     return rank_BT, targets_mask_BT & ~repeat_BT
+
+
+def ranks_of_scores(
+    score_BM: np.ndarray,
+    target_B: np.ndarray,
+    seen_BM: sparse.csr_array | None = None,
+    recommendable_M: np.ndarray | None = None,
+) -> np.ndarray:
+    """Returns int64 [B], the rank of one target a row among given scores, as `target_ranks` counts it.
+
+    Ties, NaN and infinite scores, seen targets and targets that may not be recommended are treated as
+    there; for baselines, whose scores are no matmul of user and item vectors.
+
+    Args:
+        score_BM: [B, M], any real type. target_B: int [B].
+        seen_BM: items removed for a row, whatever value is stored; None removes nothing.
+        recommendable_M: bool [M]; None: all may be recommended.
+    """
+    B, M = score_BM.shape
+    row_B, target_B = np.arange(B), np.asarray(target_B)
+    allowed_M = np.ones(M, bool) if recommendable_M is None else np.asarray(recommendable_M, bool)
+    found_B = (target_B >= 0) & (target_B < M)
+    item_B = np.where(found_B, target_B, 0)
+    found_B &= allowed_M[item_B]
+    level_B = score_BM[row_B, item_B]
+    if np.issubdtype(level_B.dtype, np.floating):
+        # `target_ranks` clips scores to finite numbers: no item is below the lowest, or below NaN.
+        level_B = np.where(level_B > -LARGEST, np.minimum(level_B, LARGEST), -np.inf)
+        level_B = level_B.astype(score_BM.dtype)
+    ahead_BM = score_BM < level_B[:, None]
+    np.logical_not(ahead_BM, out=ahead_BM)
+    ahead_BM[:, ~allowed_M] = False
+    if seen_BM is not None:
+        ahead_BM[np.repeat(row_B, np.diff(seen_BM.indptr)), seen_BM.indices] = False
+    ahead_BM[row_B, item_B] = False
+    return np.where(found_B, 1 + ahead_BM.sum(1), M + 1)
 
 
 def pair_scores(user: jax.Array, item: jax.Array, bias: jax.Array) -> jax.Array:
