@@ -20,6 +20,8 @@ from jrec.errors import InputError
 from jrec.finite import check_finite
 
 _WEIGHT_OF_DENSITY = 25
+_ROWS = 512  # of histories that are folded in at one time, at least
+_FOLD_STEPS = 32  # of conjugate gradients
 
 
 @dataclass(frozen=True)
@@ -65,20 +67,21 @@ def pack_histories(
     others: int,
     piece_length: int = 32,
     pieces: int = 512,
+    slots: int | None = None,
 ) -> Histories:
     """Packs the pairs of one side; the other's come from exchanging the first two pairs of arguments.
 
     Args:
         row, other: int [n], pairs, none twice. rows, others: table rows of each side.
         piece_length: L. pieces: P, raised to the longest history's number of pieces.
+        slots: R; None for so many that a block's slots and pieces run out at about the same time.
     """
     order = np.argsort(row, kind="stable")
     row, other = np.asarray(row)[order], np.asarray(other)[order]
     count = np.bincount(row, minlength=rows)
     needed = -(-count // piece_length)
     P = max(pieces, int(needed.max(initial=1)))
-    # So many rows that a block's slots and pieces run out at about the same time.
-    R = min(-(-5 * P * int((needed > 0).sum()) // (4 * max(int(needed.sum()), 1))) or 1, P)
+    R = slots or min(-(-5 * P * int((needed > 0).sum()) // (4 * max(int(needed.sum()), 1))) or 1, P)
     block_of, slot_of, first_piece = (np.zeros(rows, np.int64) for _ in range(3))
     block = slot = piece = 0
     for r in np.flatnonzero(needed):
@@ -87,17 +90,17 @@ def pack_histories(
         block_of[r], slot_of[r], first_piece[r] = block, slot, piece
         slot, piece = slot + 1, piece + needed[r]
     ids = np.full((block + 1, P, piece_length), others, np.int32)
-    slots = np.full((block + 1, P), R, np.int32)
+    piece_slot = np.full((block + 1, P), R, np.int32)
     table_row = np.full((block + 1, R), rows, np.int32)
     counts = np.zeros((block + 1, R), np.float32)
     place = np.arange(len(row)) - (np.cumsum(count) - count)[row]
     piece_of = first_piece[row] + place // piece_length
     ids[block_of[row], piece_of, place % piece_length] = other
-    slots[block_of[row], piece_of] = slot_of[row]
+    piece_slot[block_of[row], piece_of] = slot_of[row]
     known = np.flatnonzero(count)
     table_row[block_of[known], slot_of[known]] = known
     counts[block_of[known], slot_of[known]] = count[known]
-    return Histories(*map(jnp.asarray, (ids, slots, table_row, counts)))
+    return Histories(*map(jnp.asarray, (ids, piece_slot, table_row, counts)))
 
 
 def half_sweep(
@@ -311,24 +314,35 @@ def weight_by_density(user: np.ndarray, item: np.ndarray) -> float:
 def score_implicit_als(model: ImplicitALS, history_BM: sparse.csr_array) -> np.ndarray:
     """float32 [B, items] for binary histories [B, items], whether or not they are those of training.
 
-    A user's vector is the exact solution of the user's half sweep (see `half_sweep`) for that history;
-    zero without any.
+    A user's vector is the solution of the user's half sweep (see `half_sweep`) for that history, from
+    zero on and to float32's rounding; zero without any.
 
     Raises InputError where a vector is not finite.
     """
-    item_MD = model.item.astype(np.float64)
-    everywhere_DD = model.unobserved_weight * item_MD.T @ item_MD
-    unmet = model.unobserved_weight * model.item.any(1).sum()
-    identity_DD = np.eye(item_MD.shape[1])
-    user_BD = np.zeros((history_BM.shape[0], item_MD.shape[1]))
-    for row in np.flatnonzero(np.diff(history_BM.indptr)):
-        met_LD = item_MD[history_BM.indices[history_BM.indptr[row] : history_BM.indptr[row + 1]]]
-        ridge = model.regularisation * (len(met_LD) + unmet) ** model.exponent
-        matrix_DD = met_LD.T @ met_LD + everywhere_DD + ridge * identity_DD
-        try:
-            user_BD[row] = np.linalg.solve(matrix_DD, met_LD.sum(0))
-        except np.linalg.LinAlgError:  # singular to rounding
-            user_BD[row] = np.nan
+    B, M = history_BM.shape
+    row = np.repeat(np.arange(B), np.diff(history_BM.indptr))
+    # Few shapes, few compilations: rows and blocks are filled up with some that hold nothing.
+    rows = max(B, _ROWS)
+    packed = pack_histories(row, history_BM.indices, rows, M, pieces=_ROWS, slots=_ROWS)
+    missing = (1 << (len(packed.ids) - 1).bit_length()) - len(packed.ids)
+    filled = Histories(
+        *(
+            jnp.pad(part, [(0, missing)] + [(0, 0)] * (part.ndim - 1), constant_values=nothing)
+            for part, nothing in zip(packed, (M, _ROWS, rows, 0), strict=True)
+        )
+    )
+    weights = (model.unobserved_weight, model.regularisation, model.exponent)
+    user_BD = np.asarray(_fold_in(model.item, filled, tuple(map(jnp.float32, weights)), rows))[:B]
     remedy = f"raise --implicit-als.regularisation, which is {model.regularisation:g}"
     check_finite("The users' vectors of implicit ALS are", remedy, user_BD)
-    return user_BD.astype(np.float32) @ model.item.T
+    return user_BD @ model.item.T
+
+
+@partial(jax.jit, static_argnames="rows")
+def _fold_in(
+    item_MD: jax.Array, histories: Histories, weights: tuple[jax.Array, ...], rows: int
+) -> jax.Array:
+    """float32 [rows, D], the vectors of users with these histories."""
+    start = jnp.zeros((rows, item_MD.shape[1]))
+    known_M = item_MD.any(1).astype(jnp.float32)
+    return half_sweep(start, item_MD, histories, known_M, *weights, _FOLD_STEPS)
