@@ -26,6 +26,7 @@ from experiments.next_item_baselines import (
     evaluate,
     fit_next_item_baseline,
     load_events,
+    repeated_events,
 )
 from experiments.rating_baselines import (
     Predict,
@@ -43,6 +44,8 @@ from jrec.data.splits import SplitName, split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError, run_command
 from jrec.evaluate.per_user import write_per_user
+from jrec.evaluate.ranking_metrics import mean_metrics
+from jrec.evaluate.repeated_targets import RepeatedTargets, repeated_note
 from jrec.files import replacing, write_json
 from jrec.report import environment, markdown_table, open_run_directory
 
@@ -104,6 +107,9 @@ class Rank:
         default_factory=NextItemSettings
     )
     """Of each method."""
+    repeated_targets: RepeatedTargets = "miss"
+    """A held-out item that the user has met before is a `miss`, is left out of the means (`exclude`), or is ranked
+    as if it were new (`rank`)."""
     seed: int = 0
     """Of implicit ALS: initial vectors."""
     run_dir: Path | None = None
@@ -214,10 +220,18 @@ def rank(command: Rank) -> None:
             command.method, command.settings, events, train, command.seed
         )
         seconds = time.perf_counter() - start
-        found = evaluate(score, events, train, held)
-        results |= {f"{name}_{metric}": float(value.mean()) for metric, value in found.items()}
+        found = evaluate(score, events, train, held, choice=command.repeated_targets)
+        results |= {f"{name}_{metric}": mean for metric, mean in mean_metrics(found).items()}
+        results[f"{name}_repeats"] = int(repeated_events(events, train, held).sum())
     # Users are numbered from 0 as the candidate experiment numbers them, so that the two compare.
     number = np.searchsorted(np.unique(events.user), events.user[split.test])
+    note = repeated_note(
+        command.repeated_targets,
+        results["test_repeats"],
+        len(split.test),
+        "experiments.candidates --remove-seen False",
+    )
+    results |= {"repeated_targets": command.repeated_targets, "note": note} if note else {}
     write_per_user(run_dir, number, found)
     finish(run_dir, command, kept, results, model, seconds, console)
 

@@ -29,6 +29,7 @@ from jrec.data.splits import Split, split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError
+from jrec.evaluate.repeated_targets import RepeatedTargets, settle_repeated
 
 SEQUENCE_DATASETS = (*DATASETS, "ml-1m-sas")
 NextItemMethod = Literal[
@@ -196,7 +197,12 @@ def fit_next_item_baseline(
 
 
 def evaluate(
-    score: Score, events: Events, seen: np.ndarray, held: np.ndarray, K: int = 10
+    score: Score,
+    events: Events,
+    seen: np.ndarray,
+    held: np.ndarray,
+    K: int = 10,
+    choice: RepeatedTargets = "miss",
 ) -> dict[str, np.ndarray]:
     """Hit rate and NDCG of each held-out item among the whole catalogue, less what was seen.
 
@@ -205,6 +211,7 @@ def evaluate(
 
     Args:
         seen, held: positions of events; of each user in `held` one.
+        choice: what a held-out item counts as that its user has met before; NaN where it does not count.
     """
     history = interaction_matrix(events.user[seen], events.item[seen], events.users, events.items)
     rank = np.concatenate(
@@ -213,9 +220,18 @@ def evaluate(
             for block in np.split(held, range(512, len(held), 512))
         ]
     )
+    repeated = repeated_events(events, seen, held)
+    rank, counted = settle_repeated(choice, rank, np.ones(len(rank), bool), repeated)
     found = rank <= K
     gain = np.where(found, 1 / np.log2(1 + rank), 0)
-    return {f"hr@{K}": found.astype(np.float64), f"ndcg@{K}": gain}
+    values = {f"hr@{K}": found.astype(np.float64), f"ndcg@{K}": gain}
+    return {name: np.where(counted, value, np.nan) for name, value in values.items()}
+
+
+def repeated_events(events: Events, seen: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """bool, which of the events at positions `held` repeat one of their users' at positions `seen`."""
+    pair = events.user.astype(np.int64) * events.items + events.item
+    return np.isin(pair[held], pair[seen])
 
 
 def _ranks(score_BM: np.ndarray, target_B: np.ndarray, seen_BM: sparse.csr_array) -> np.ndarray:

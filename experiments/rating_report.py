@@ -15,7 +15,7 @@ from jrec.data.splits import Split
 from jrec.evaluate.per_user import write_per_user
 from jrec.evaluate.rating_errors import errors_by_user
 from jrec.files import replacing, write_json
-from jrec.rating_export import RatingModel, load_rating_model, rank_films
+from jrec.rating_export import RatingModel, load_rating_model, rank_films, row_of
 from jrec.report import draw_curves, markdown_table, read_metrics
 
 
@@ -123,6 +123,20 @@ def finish_rating_run(
     console.print(f"run directory: {run_dir}{pace}", highlight=False, soft_wrap=True)
 
 
+def describe_pair(model: RatingModel, user: int | str, film: int | str) -> str:
+    """Returns raw ids with what is known of both: `user 1 (F, under 18, K-12 student), film 783 Title`."""
+    label = model.labels[row_of(model.users, "user", user)]
+    title = model.titles[row_of(model.films, "film", film)]
+    return f"user {user}{f' ({label})' if label else ''}, film {film} {title}".rstrip()
+
+
+def describe_known(known: tuple[float, str] | None) -> str:
+    """Returns a sentence with the actual rating of a pair and the part it stood in."""
+    if known is None:
+        return "actual: the data set has no rating of this pair"
+    return f"actual: {known[0]:g} stars ({known[1]})"
+
+
 def predict_in_blocks(
     model: RatingModel, user: np.ndarray, film: np.ndarray, size: int = 4096
 ) -> np.ndarray:
@@ -151,6 +165,8 @@ def show_recommendations(
     ranked, notes = rank_films(model, user, count, include_seen)
     for note in notes:
         console.print(f"note: {note}", highlight=False)
+    if not ranked:
+        return
     table = Table("film", "title", "stars", title=f"for user {user}", title_justify="left")
     for film, title, stars in ranked:
         table.add_row(str(film), title, f"{stars:.2f}")

@@ -1,5 +1,6 @@
 """Both stages from the command line to the export that another process serves from."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from experiments.two_stages_system import list_metrics
 from jrec.data.ragged import Ragged
 from jrec.errors import InputError, run_command
 from jrec.retrieval.nominate import Nominated
-from jrec.two_stage_export import load_two_stages, recommend_ranked
+from jrec.two_stage_export import load_two_stages, recommend_ranked, request_arrays
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ["train", "--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.pages", "12"]
@@ -94,6 +95,26 @@ def test_what_was_watched_is_not_recommended(run):
         assert len({line.item for line in lines}) == len(lines) > 5
 
 
+def test_what_the_program_does_not_read_is_not_recommended_either(run):
+    model = load_two_stages(run / "run" / "export")
+    before = [line.item for line in recommend_ranked(model, 100, user="u3")[0]]
+    rows, logs = model.items.encode(before) - 2, model.logs
+    place = int(np.flatnonzero(model.user_rows == model.users.encode(["u3"])[0])[0])
+    listed = model.program(*request_arrays(model, place))
+
+    def with_older_clicks(older):
+        """The model of a log in which the user has older clicks, beyond those that the program reads."""
+        lists = [logs.clicks[k] for k in range(len(logs.clicks))]
+        lists[place] = np.concatenate([older, lists[place]])
+        longer = dataclasses.replace(logs, clicks=Ragged.from_lists(lists))
+        return dataclasses.replace(model, logs=longer, program=lambda *_: listed)
+
+    lines, notes = recommend_ranked(with_older_clicks(rows[:2]), 100, user="u3")
+    assert [line.item for line in lines] == before[2:] and not notes
+    lines, notes = recommend_ranked(with_older_clicks(rows), 100, user="u3")
+    assert not lines and "nothing is left" in notes[0]
+
+
 def test_a_history_and_a_user_change_the_list(run):
     model = load_two_stages(run / "run" / "export")
     lists = [
@@ -142,12 +163,17 @@ def test_list_metrics_count_what_no_source_named():
         None,
         np.zeros(2),
         Ragged.from_lists([[5, 7], [1, 2]]),
+        np.array([1, 0]),  # the first user has watched 7 before
     )
     score = np.array([[0.1, 0.2, 0.3], [0.5, 0.5, 9.0]])
     found = list_metrics(lists, score)
     best = 1 + 1 / np.log2(3)
     np.testing.assert_allclose(found["ndcg@10"], [1 / np.log2(3) / best, 2 / np.log2(3) / best])
     np.testing.assert_allclose(found["recall@10"], [0.5, 1])
+    assert list_metrics(lists, score, "rank")["recall@10"].tolist() == [0.5, 1]
+    found = list_metrics(lists, score, "exclude")
+    np.testing.assert_allclose(found["ndcg@10"], [1 / np.log2(3), 2 / np.log2(3) / best])
+    np.testing.assert_allclose(found["recall@10"], [1, 1])
 
 
 BAD = [
