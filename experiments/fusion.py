@@ -26,9 +26,8 @@ from experiments.fusion_settings import Train, load, with_preset
 from experiments.fusion_source import source_system
 from experiments.hardware import open_run, using
 from experiments.rating_report import (
-    describe_known,
-    describe_pair,
     finish_rating_run,
+    show_prediction,
     show_ratings,
     show_recommendations,
 )
@@ -39,12 +38,7 @@ from jrec.data.splits import Split
 from jrec.errors import InputError, run_command
 from jrec.evaluate.rating_errors import make_rating_errors
 from jrec.progress import watch_training
-from jrec.rating_export import (
-    export_rating_model,
-    known_rating,
-    load_rating_model,
-    predict_stars,
-)
+from jrec.rating_export import export_rating_model, load_rating_model
 from jrec.report import MetricsLog, environment
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.devices import (
@@ -246,13 +240,9 @@ def evaluator(
 
 
 def predict(settings: Predict) -> None:
-    """Prints the predicted stars."""
+    """Prints the predicted stars, and the actual ones where the data set has them."""
     model = load_rating_model(settings.run_dir / "export")
-    predicted, notes = predict_stars(model, settings.user, settings.film)
-    for note in notes:
-        print(f"note: {note}")
-    print(f"{describe_pair(model, settings.user, settings.film)}: {predicted:.2f} stars")
-    print(describe_known(known_rating(model, settings.user, settings.film)))
+    show_prediction(model, settings.user, settings.film)
 
 
 def recommend(settings: Recommend) -> None:

@@ -15,7 +15,14 @@ from jrec.data.splits import Split
 from jrec.evaluate.per_user import write_per_user
 from jrec.evaluate.rating_errors import errors_by_user
 from jrec.files import replacing, write_json
-from jrec.rating_export import RatingModel, load_rating_model, rank_films, row_of
+from jrec.rating_export import (
+    RatingModel,
+    known_rating,
+    load_rating_model,
+    predict_stars,
+    rank_films,
+    row_of,
+)
 from jrec.report import draw_curves, markdown_table, read_metrics
 
 
@@ -123,18 +130,19 @@ def finish_rating_run(
     console.print(f"run directory: {run_dir}{pace}", highlight=False, soft_wrap=True)
 
 
-def describe_pair(model: RatingModel, user: int | str, film: int | str) -> str:
-    """Returns raw ids with what is known of both: `user 1 (F, under 18, K-12 student), film 783 Title`."""
-    label = model.labels[row_of(model.users, "user", user)]
+def show_prediction(model: RatingModel, user: int | str, film: int | str) -> None:
+    """Prints the predicted stars of raw ids, who the user is, and the actual rating where the data set has one."""
+    stars, notes = predict_stars(model, user, film)
+    for note in notes:
+        print(f"note: {note}")
+    if label := model.labels[row_of(model.users, "user", user)]:
+        print(f"user {user}: {label}")
     title = model.titles[row_of(model.films, "film", film)]
-    return f"user {user}{f' ({label})' if label else ''}, film {film} {title}".rstrip()
-
-
-def describe_known(known: tuple[float, str] | None) -> str:
-    """Returns a sentence with the actual rating of a pair and the part it stood in."""
-    if known is None:
-        return "actual: the data set has no rating of this pair"
-    return f"actual: {known[0]:g} stars ({known[1]})"
+    print(f"user {user}, film {film} {title!s}: {stars:.2f} stars")
+    if known := known_rating(model, user, film):
+        print("actual: {:g} stars ({})".format(*known))
+    else:
+        print("actual: the data set has no rating of this pair")
 
 
 def predict_in_blocks(
