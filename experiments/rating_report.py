@@ -172,7 +172,7 @@ def show_recommendations(
     """Prints the films ranked for one user."""
     ranked, notes = rank_films(model, user, count, include_seen)
     for note in notes:
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
     if not ranked:
         return
     table = Table("film", "title", "stars", title=f"for user {user}", title_justify="left")

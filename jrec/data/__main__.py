@@ -90,9 +90,13 @@ def show(
     """
     user, film, rating = chosen_pair(ratings, user_id, item_id)
     source = ratings.source
-    console.print(f"[bold]{ratings.name}[/] from {source.kind}: {source.location}", highlight=False)
+    console.print(
+        f"[bold]{ratings.name}[/] from {source.kind}: {source.location}",
+        highlight=False,
+        soft_wrap=True,
+    )
     for extra in filter(None, (source.checksum, source.note)):
-        console.print(f"  {extra}", highlight=False)
+        console.print(f"  {extra}", highlight=False, soft_wrap=True)
     table = Table("what", "count")
     table.add_row("ratings", f"{len(ratings):,}")
     table.add_row("users (rated any)", _known(ratings, "user"))
@@ -114,11 +118,17 @@ def show(
     )
     console.print(table)
     if user is not None:
-        console.print(f"a user    : {describe_user(ratings, user)}", highlight=False)
+        console.print(
+            f"a user    : {describe_user(ratings, user)}", highlight=False, soft_wrap=True
+        )
     if film is not None:
-        console.print(f"a film    : {describe_film(ratings, film)}", highlight=False)
+        console.print(
+            f"a film    : {describe_film(ratings, film)}", highlight=False, soft_wrap=True
+        )
     if rating is None:
-        console.print("an example: the data set has no such rating", highlight=False)
+        console.print(
+            "an example: the data set has no such rating", highlight=False, soft_wrap=True
+        )
         return
     words, stars = ratings.film_features["title"][film], ratings.rating[rating]
     console.print(
@@ -127,6 +137,7 @@ def show(
         f"title rows {words.tolist()}, {stars:g} stars, "
         f"target {2 * stars - 5:g}",
         highlight=False,
+        soft_wrap=True,
     )
 
 
