@@ -48,6 +48,7 @@ from jrec.evaluate.held_out import make_held_out_predictor, star_errors
 from jrec.models.autoencoder import Autoencoder
 from jrec.profile_export import (
     export_profile_model,
+    held_out_of_user,
     load_profile_model,
     profile_of_user,
     rank_items,
@@ -279,12 +280,15 @@ def recommend(settings: Recommend) -> None:
         raise InputError("recommend needs either --user or --ratings; give one of them.")
     model = load_profile_model(settings.run_dir / "export")
     if settings.ratings is not None:
-        profile, notes = read_profile(settings.ratings), []
+        profile, notes, held = read_profile(settings.ratings), [], []
     else:
         profile, notes = profile_of_user(model, settings.user)
-    ranked, more = rank_items(model, profile, settings.count, settings.seen)
+        held = held_out_of_user(model, settings.user)
+    ranked, more = rank_items(model, profile, settings.count, settings.seen, held)
     for note in notes + more:
         print(f"note: {note}")
+    if not ranked:
+        return
     table = Table("item", "title", "stars")
     for item, title, stars in ranked:
         table.add_row(str(item), title, f"{stars:.2f}")

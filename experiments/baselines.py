@@ -40,7 +40,7 @@ from experiments.rating_baselines import (
 from experiments.rating_report import show_ratings, write_rating_errors
 from jrec.baselines.implicit_als import ImplicitALS
 from jrec.command_line import parse_command
-from jrec.data.click_examples import held_out_examples, leave_one_out
+from jrec.data.click_examples import held_out_examples, leave_one_out, repeated_targets
 from jrec.data.own_csv import CsvClicks, CsvRatings
 from jrec.data.ratings import Ratings
 from jrec.data.sources import DATASETS, load_ratings
@@ -49,6 +49,7 @@ from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError, run_command
 from jrec.evaluate.per_user import write_per_user
 from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
+from jrec.evaluate.repeated_targets import RepeatedTargets, repeated_note, settle_repeated
 from jrec.files import replacing, write_json
 from jrec.finite import check_finite
 from jrec.report import environment, markdown_table, open_run_directory
@@ -112,6 +113,9 @@ class Rank:
         default_factory=NextItemSettings
     )
     """Of each method."""
+    repeated_targets: RepeatedTargets = "miss"
+    """A held-out item that the user has met before is a `miss`, is left out of the means (`exclude`), or is ranked
+    as if it were new (`rank`)."""
     seed: int = 0
     """Of implicit ALS: initial vectors."""
     run_dir: Path | None = None
@@ -227,22 +231,36 @@ def rank(command: Rank) -> None:
     results = {}
     if isinstance(model, ImplicitALS):
         results["unobserved_weight"] = model.unobserved_weight
+    choice, repeats = command.repeated_targets, {}
     held_out = {part: held_out_examples(clicks, split, part) for part in ("valid", "test")}
     for part, examples in held_out.items():
-        found = ranked(held_out_ranks(score, clicks, examples))
+        repeats[part] = repeated_targets(clicks, examples)
+        found = ranked(held_out_ranks(score, clicks, examples), choice, repeats[part])
         results |= {f"{part}_{name}": value for name, value in mean_metrics(found).items()}
+        results[f"{part}_repeats"] = int(repeats[part].sum())
     write_per_user(run_dir, held_out["test"].user, found)
     _, popular = fit_next_item_baseline("popularity", command.settings, clicks, split.train)
-    by_popularity = ranked(held_out_ranks(popular, clicks, held_out["test"]))
+    popular_ranks = held_out_ranks(popular, clicks, held_out["test"])
+    by_popularity = ranked(popular_ranks, choice, repeats["test"])
     warnings = below_popularity(
         {"popularity": mean_metrics(by_popularity), command.method: mean_metrics(found)}
     )
+    note = repeated_note(
+        choice,
+        results["test_repeats"],
+        len(held_out["test"]),
+        "experiments.candidates --remove-seen False",
+    )
+    results |= {"repeated_targets": choice, "note": note} if note else {}
     finish(run_dir, command, kept, results, warnings, model, seconds, console)
 
 
-def ranked(ranks: np.ndarray) -> dict[str, np.ndarray]:
-    """Hit rate and NDCG at 10 of each held-out item, from its rank."""
-    found = ranking_metrics(ranks[:, None], np.ones((len(ranks), 1), bool))
+def ranked(
+    ranks: np.ndarray, choice: RepeatedTargets, repeated: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Hit rate and NDCG at 10 of each held-out item, from its rank; NaN where it does not count."""
+    rank, counted = settle_repeated(choice, ranks, np.ones(len(ranks), bool), repeated)
+    found = ranking_metrics(rank[:, None], counted[:, None])
     return {name: found[name] for name in ("hr@10", "ndcg@10")}
 
 

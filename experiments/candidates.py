@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from experiments.candidates_baselines import reference_metrics
-from experiments.candidates_evaluation import KS, make_evaluate, write_test
+from experiments.candidates_evaluation import KS, make_evaluate, never_listed, write_test
 from experiments.candidates_export import export_run
 from experiments.candidates_measure import Evaluate, evaluate
 from experiments.candidates_mining import Mine, mine
@@ -189,6 +189,7 @@ def train_on(
             settings.remove_seen,
             counts,
             devices,
+            settings.repeated_targets,
         )
         for part in held_out
     }
@@ -261,6 +262,8 @@ def train_on(
         "seed": settings.seed,
         "split": settings.data.split,
         "remove_seen": settings.remove_seen,
+        "repeated_targets": settings.repeated_targets,
+        "test_targets": len(held_out["test"]),
     }
     references = {}
     if compare:
@@ -272,6 +275,8 @@ def train_on(
             settings.remove_seen,
             KS,
             truth,
+            settings.repeated_targets,
+            never_listed(clicks, held_out["test"], settings.remove_seen),
         )
     kept = dataclasses.asdict(settings) | {"data_source": dataclasses.asdict(clicks.source)}
     finish_candidates_run(run_dir, kept, environment(), results, references, clicks, console)

@@ -20,6 +20,7 @@ from jrec.data.click_truth import ClickSize
 from jrec.data.clicks import Clicks
 from jrec.data.vocabulary import FIRST
 from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
+from jrec.evaluate.repeated_targets import RepeatedTargets, settle_repeated
 
 MOST_ITEMS = 50_000
 """Item neighbours are left out of larger catalogues: they take time with its square."""
@@ -69,10 +70,16 @@ def item_neighbour_ranks(
     return held_out_ranks(score, clicks, examples, remove_seen)
 
 
-def rank_metrics(ranks: np.ndarray, ks: Sequence[int]) -> dict[str, float]:
-    """Means of `ranking_metrics` for one target an example."""
-    ranks = ranks[:, None]
-    return mean_metrics(ranking_metrics(ranks, np.ones_like(ranks, bool), ks))
+def rank_metrics(
+    ranks: np.ndarray,
+    ks: Sequence[int],
+    choice: RepeatedTargets = "rank",
+    repeated: np.ndarray | None = None,
+) -> dict[str, float]:
+    """Means of `ranking_metrics` for one target an example, repeated ones (bool [E]) treated by the choice."""
+    repeated = np.zeros(len(ranks), bool) if repeated is None else repeated
+    rank, counted = settle_repeated(choice, ranks, np.ones(len(ranks), bool), repeated)
+    return mean_metrics(ranking_metrics(rank[:, None], counted[:, None], ks))
 
 
 def reference_metrics(
@@ -83,19 +90,21 @@ def reference_metrics(
     remove_seen: bool,
     ks: Sequence[int],
     planted: tuple[ClickSize, int] | None = None,
+    choice: RepeatedTargets = "rank",
+    repeated: np.ndarray | None = None,
 ) -> dict[str, dict[str, float]]:
     """Metrics by name of what the same held-out clicks allow without a network.
 
     Args:
         planted: size and seed of a made-up log, whose best rankings (`planted_optimum`) are then given,
             too; they are of users' last clicks, seen items removed.
+        choice, repeated: see `rank_metrics`; a made-up log repeats nothing.
     """
-    found = {
-        "popularity": rank_metrics(popularity_ranks(clicks, counts, examples, remove_seen), ks)
-    }
+    ranks = popularity_ranks(clicks, counts, examples, remove_seen)
+    found = {"popularity": rank_metrics(ranks, ks, choice, repeated)}
     if clicks.vocabularies["item"].rows <= MOST_ITEMS:
         ranks = item_neighbour_ranks(clicks, split, examples, remove_seen)
-        found["item neighbours"] = rank_metrics(ranks, ks)
+        found["item neighbours"] = rank_metrics(ranks, ks, choice, repeated)
     if planted is not None and remove_seen and split.name == "leave-one-out":
         best = planted_optimum(*make_clicks(*planted), ks)
         for name, title in (

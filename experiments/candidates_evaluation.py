@@ -14,14 +14,15 @@ from experiments.candidates_baselines import (
     popular_lists,
     popularity_ranks,
 )
-from jrec.data.click_examples import Examples
+from jrec.data.click_examples import Examples, repeated_targets
 from jrec.data.clicks import Clicks
 from jrec.data.ragged import Ragged, pad
 from jrec.data.vocabulary import FIRST
-from jrec.evaluate.next_item import make_next_item_evaluator, make_recommender
-from jrec.evaluate.per_user import write_per_user
+from jrec.evaluate.next_item import make_next_item_ranker, make_recommender
+from jrec.evaluate.per_user import means_by, write_per_user
 from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
 from jrec.evaluate.recommended_items import coverage, exposure, gini, popularity_bias
+from jrec.evaluate.repeated_targets import RepeatedTargets, settle_repeated
 from jrec.models.candidates import CandidateNetwork
 from jrec.train.click_batches import make_window_gather, window_data
 from jrec.train.devices import Devices, placed, replicated
@@ -82,6 +83,7 @@ def make_evaluate(
     remove_seen: bool,
     counts: np.ndarray,
     devices: Devices = (),
+    choice: RepeatedTargets = "miss",
 ) -> tuple[Callable[[Any], tuple[dict[str, float], dict[str, np.ndarray]]], Callable]:
     """Two functions of the parameters; the examples are put on the device once.
 
@@ -91,10 +93,11 @@ def make_evaluate(
         length: clicks of a history. data: from `jrec.train.click_batches.device_clicks`.
         counts: [V], training clicks of each item row.
         devices: that share the examples.
+        choice: what a target counts as that the user has clicked before, where seen items are removed.
 
     Returns:
         params -> (mean metrics, metrics by example), and params -> what the lists are made of, see
-        `list_metrics`.
+        `list_metrics`, with the numbers of empty histories and of repeated targets.
     """
 
     def user_vectors(params: Any, batch: Any) -> jax.Array:
@@ -104,28 +107,38 @@ def make_evaluate(
         return model.apply(params, jnp.arange(model.item_rows), method="outputs")
 
     gather = evaluation_gather(length)
-    evaluator = make_next_item_evaluator(user_vectors, item_vectors, gather, KS, devices=devices)
+    ranker = make_next_item_ranker(user_vectors, item_vectors, gather, devices=devices)
     recommender = make_recommender(user_vectors, item_vectors, gather, LISTED, devices=devices)
     ready = replicated(evaluation_data(data, clicks, examples, remove_seen, devices), devices)
     empty = np.flatnonzero(empty_histories(clicks, examples))
     without = take_examples(examples, empty)
-    ranks = popularity_ranks(clicks, counts, without, remove_seen)[:, None]
-    popular = ranking_metrics(ranks, np.ones_like(ranks, bool), KS)
+    popular_ranks = popularity_ranks(clicks, counts, without, remove_seen)[:, None]
+    repeated = never_listed(clicks, examples, remove_seen)
     popular_list = popular_lists(clicks, counts, without, remove_seen, LISTED)
 
     def evaluate(params: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        _, by_example = evaluator(params, ready)
-        for name, values in by_example.items():
-            values[empty] = popular[name]
+        rank, counted = ranker(params, ready)
+        rank = rank.copy()
+        rank[empty] = popular_ranks
+        settled = settle_repeated(choice, rank, counted, repeated[:, None])
+        by_example = ranking_metrics(*settled, KS)
         return mean_metrics(by_example), by_example
 
     def lists(params: Any) -> dict[str, float]:
         ids, _, mask = recommender(params, ready)
         ids, mask = ids.copy(), mask.copy()
         ids[empty], mask[empty] = popular_list
-        return list_metrics(ids, mask, counts) | {"empty_histories": len(empty)}
+        numbers = {"empty_histories": len(empty), "repeats": int(repeated.sum())}
+        return list_metrics(ids, mask, counts) | numbers
 
     return evaluate, lists
+
+
+def never_listed(clicks: Clicks, examples: Examples, remove_seen: bool) -> np.ndarray:
+    """bool [E], targets that no list can hold: the user has clicked them before, and seen items are removed."""
+    if not remove_seen:
+        return np.zeros(len(examples), bool)
+    return repeated_targets(clicks, examples)
 
 
 def take_examples(examples: Examples, rows: np.ndarray) -> Examples:
@@ -152,8 +165,7 @@ def list_metrics(ids: np.ndarray, mask: np.ndarray, counts: np.ndarray) -> dict[
 
 
 def write_test(run_dir: Path, examples: Examples, by_example: dict[str, np.ndarray]) -> None:
-    """`per_user.npz`: each user's metrics, the mean over the user's held-out clicks."""
+    """`per_user.npz`: each user's metrics, the mean over the held-out clicks that count; NaN without any."""
     users, place = np.unique(examples.user, return_inverse=True)
-    number = np.bincount(place)
-    means = {name: np.bincount(place, values) / number for name, values in by_example.items()}
+    means = {name: means_by(place, values, len(users)) for name, values in by_example.items()}
     write_per_user(run_dir, users, means)

@@ -14,6 +14,7 @@ from jrec.data.click_examples import count_items, held_out_examples
 from jrec.data.click_truth import ClickSize
 from jrec.data.own_csv import CsvClicks
 from jrec.errors import InputError
+from jrec.evaluate.repeated_targets import RepeatedTargets, repeated_note
 from jrec.files import read_json, write_json
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.click_batches import device_clicks, make_window_gather, window_data
@@ -28,6 +29,8 @@ class Evaluate:
     """A finished run."""
     remove_seen: bool = True
     """Leave items that the user has clicked out of rankings."""
+    repeated_targets: RepeatedTargets = "miss"
+    """With seen items removed, a target that the user has clicked before is a miss, does not count, or is ranked."""
     part: Literal["valid", "test"] = "test"
     """Which clicks to rank."""
 
@@ -60,15 +63,26 @@ def evaluate(settings: Evaluate) -> None:
     chosen, _ = Checkpoints(settings.run_dir / "best", keep=1).restore(template)
     counts = count_items(clicks, split.train)
     measure, make_up = make_evaluate(
-        again.length, model, clicks, held_data, examples, settings.remove_seen, counts
+        again.length,
+        model,
+        clicks,
+        held_data,
+        examples,
+        settings.remove_seen,
+        counts,
+        choice=settings.repeated_targets,
     )
     means, _ = measure(chosen.params)
     means |= make_up(chosen.params)
-    seen = "removed" if settings.remove_seen else "kept"
+    seen, choice = "removed" if settings.remove_seen else "kept", settings.repeated_targets
     print(f"{settings.part}, whole catalogue, seen items {seen}")
     for name, value in means.items():
         print(f"{name:>14}  {value:.4f}")
+    if note := repeated_note(choice, means["repeats"], len(examples), "--remove-seen False"):
+        print(note)
+    kind = seen if choice == "miss" else f"{seen}-repeats-{choice}"
+    protocol = {"part": settings.part, "remove_seen": settings.remove_seen}
     write_json(
-        settings.run_dir / f"evaluation-{settings.part}-seen-{seen}.json",
-        means | {"part": settings.part, "remove_seen": settings.remove_seen},
+        settings.run_dir / f"evaluation-{settings.part}-seen-{kind}.json",
+        means | protocol | {"repeated_targets": choice},
     )

@@ -78,8 +78,12 @@ def mine(settings: Mine) -> None:
     done = write_lists(
         out, key, ids, model.items.values, source, record | {"fingerprint": model.fingerprint}
     )
-    watch_lists(done, len(ids), f"{key}s", Console(stderr=True))
-    print(f"{len(ids):,} lists of up to {settings.count} in {out}")
+    written = watch_lists(done, len(ids), f"{key}s", Console(stderr=True))
+    if written < len(ids):
+        print(
+            f"  {len(ids) - written:,} of {len(ids):,} {key} ids have an empty list, which has no line"
+        )
+    print(f"{written:,} lists of up to {settings.count} in {out}")
 
 
 def _user_lists(model: CandidateModel, settings: Mine) -> tuple[np.ndarray, ListSource]:

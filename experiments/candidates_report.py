@@ -13,6 +13,7 @@ from experiments.next_item_baselines import below_popularity
 from jrec.data.click_examples import ClickSplit
 from jrec.data.clicks import Clicks
 from jrec.data.vocabulary import FIRST
+from jrec.evaluate.repeated_targets import repeated_note
 from jrec.files import replacing, write_json
 from jrec.report import draw_curves, markdown_table, read_metrics
 
@@ -66,6 +67,14 @@ def finish_candidates_run(
             highlight=False,
             soft_wrap=True,
         )
+    repeats = repeated_note(
+        results["repeated_targets"],
+        results["test_repeats"],
+        results["test_targets"],
+        "--remove-seen False",
+    )
+    if repeats:
+        console.print(repeats, highlight=False, soft_wrap=True)
     curve = read_metrics(run_dir)
     series = {
         name: [(line["epoch"], line[name]) for line in curve if line.get(name) is not None]
@@ -79,6 +88,7 @@ def finish_candidates_run(
             f"Command: `{command}`",
             markdown_table([title, *SHOWN], shown),
             *(f"Warning: {sentence}" for sentence in warnings),
+            *([repeats] if repeats else []),
             "![validation by epoch](curves.png)",
             "## Results",
             markdown_table(["what", "value"], [[k, v] for k, v in results.items()]),

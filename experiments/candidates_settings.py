@@ -20,6 +20,7 @@ from jrec.data.clicks import Clicks
 from jrec.data.kuairand import Watched, china_midnight
 from jrec.data.own_csv import CsvClicks
 from jrec.errors import InputError
+from jrec.evaluate.repeated_targets import RepeatedTargets
 from jrec.models.candidates import EncoderName
 from jrec.models.products import Compute
 
@@ -128,6 +129,9 @@ class Train:
     """Examples (window) or histories (prefix) a step."""
     remove_seen: bool = True
     """Leave items that the user has clicked out of rankings."""
+    repeated_targets: RepeatedTargets = "miss"
+    """With seen items removed, a target that the user has clicked before is a `miss`, is left out of the means
+    (`exclude`), or is ranked as if it were new (`rank`)."""
     compute: Compute = "float32"
     """Format of the factors of matrix products; all else is float32."""
     seed: int = 0

@@ -26,7 +26,12 @@ from experiments.embedding_mlp_improved import improved_system
 from experiments.embedding_mlp_settings import Train, load, with_preset
 from experiments.embedding_mlp_source import mean_rating, source_system
 from experiments.hardware import open_run, using
-from experiments.rating_report import finish_rating_run, show_ratings, show_recommendations
+from experiments.rating_report import (
+    finish_rating_run,
+    show_prediction,
+    show_ratings,
+    show_recommendations,
+)
 from experiments.rating_system import System
 from jrec.command_line import parse_command
 from jrec.data.ratings import Ratings
@@ -34,7 +39,7 @@ from jrec.data.splits import Split
 from jrec.errors import run_command
 from jrec.evaluate.rating_errors import make_rating_errors
 from jrec.progress import watch_training
-from jrec.rating_export import export_rating_model, load_rating_model, predict_stars, row_of
+from jrec.rating_export import export_rating_model, load_rating_model
 from jrec.report import MetricsLog, environment
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.devices import (
@@ -156,7 +161,7 @@ def train_on(devices: Devices, settings: Train) -> None:
     arrays = on_one(system.predictor(chosen.params))
     if not is_first():
         return
-    export_rating_model(run_dir / "export", system.predict, arrays, ratings, split.train)
+    export_rating_model(run_dir / "export", system.predict, arrays, ratings, split)
     results = {"valid_rmse": None} | saved["metrics"]
     results |= {
         "best_epoch": saved["epoch"] - 1,
@@ -250,13 +255,9 @@ def evaluator(
 
 
 def predict(settings: Predict) -> None:
-    """Prints the predicted stars."""
+    """Prints the predicted stars, and the actual ones where the data set has them."""
     model = load_rating_model(settings.run_dir / "export")
-    predicted, notes = predict_stars(model, settings.user, settings.film)
-    for note in notes:
-        print(f"note: {note}")
-    title = model.titles[row_of(model.films, "film", settings.film)]
-    print(f"user {settings.user}, film {settings.film} {title!s}: {predicted:.2f} stars")
+    show_prediction(model, settings.user, settings.film)
 
 
 def recommend(settings: Recommend) -> None:

@@ -25,7 +25,12 @@ from experiments.fusion_improved import improved_system, ratings_by_film
 from experiments.fusion_settings import Train, load, with_preset
 from experiments.fusion_source import source_system
 from experiments.hardware import open_run, using
-from experiments.rating_report import finish_rating_run, show_ratings, show_recommendations
+from experiments.rating_report import (
+    finish_rating_run,
+    show_prediction,
+    show_ratings,
+    show_recommendations,
+)
 from experiments.rating_system import System
 from jrec.command_line import parse_command
 from jrec.data.ratings import Ratings
@@ -33,7 +38,7 @@ from jrec.data.splits import Split
 from jrec.errors import InputError, run_command
 from jrec.evaluate.rating_errors import make_rating_errors
 from jrec.progress import watch_training
-from jrec.rating_export import export_rating_model, load_rating_model, predict_stars, row_of
+from jrec.rating_export import export_rating_model, load_rating_model
 from jrec.report import MetricsLog, environment
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.devices import (
@@ -161,7 +166,7 @@ def train_on(devices: Devices, settings: Train) -> None:
     arrays = on_one(system.predictor(chosen.params))
     if not is_first():
         return
-    export_rating_model(run_dir / "export", system.predict, arrays, ratings, split.train)
+    export_rating_model(run_dir / "export", system.predict, arrays, ratings, split)
     results = saved["metrics"] | {
         "best_epoch": saved["epoch"] - 1,
         "epochs": progress.epoch - 1,
@@ -235,13 +240,9 @@ def evaluator(
 
 
 def predict(settings: Predict) -> None:
-    """Prints the predicted stars."""
+    """Prints the predicted stars, and the actual ones where the data set has them."""
     model = load_rating_model(settings.run_dir / "export")
-    predicted, notes = predict_stars(model, settings.user, settings.film)
-    for note in notes:
-        print(f"note: {note}")
-    title = model.titles[row_of(model.films, "film", settings.film)]
-    print(f"user {settings.user}, film {settings.film} {title!s}: {predicted:.2f} stars")
+    show_prediction(model, settings.user, settings.film)
 
 
 def recommend(settings: Recommend) -> None:

@@ -15,7 +15,14 @@ from jrec.data.splits import Split
 from jrec.evaluate.per_user import write_per_user
 from jrec.evaluate.rating_errors import errors_by_user
 from jrec.files import replacing, write_json
-from jrec.rating_export import RatingModel, load_rating_model, rank_films
+from jrec.rating_export import (
+    RatingModel,
+    known_rating,
+    load_rating_model,
+    predict_stars,
+    rank_films,
+    row_of,
+)
 from jrec.report import draw_curves, markdown_table, read_metrics
 
 
@@ -123,6 +130,21 @@ def finish_rating_run(
     console.print(f"run directory: {run_dir}{pace}", highlight=False, soft_wrap=True)
 
 
+def show_prediction(model: RatingModel, user: int | str, film: int | str) -> None:
+    """Prints the predicted stars of raw ids, who the user is, and the actual rating where the data set has one."""
+    stars, notes = predict_stars(model, user, film)
+    for note in notes:
+        print(f"note: {note}")
+    if label := model.labels[row_of(model.users, "user", user)]:
+        print(f"user {user}: {label}")
+    title = model.titles[row_of(model.films, "film", film)]
+    print(f"user {user}, film {film} {title!s}: {stars:.2f} stars")
+    if known := known_rating(model, user, film):
+        print("actual: {:g} stars ({})".format(*known))
+    else:
+        print("actual: the data set has no rating of this pair")
+
+
 def predict_in_blocks(
     model: RatingModel, user: np.ndarray, film: np.ndarray, size: int = 4096
 ) -> np.ndarray:
@@ -150,7 +172,9 @@ def show_recommendations(
     """Prints the films ranked for one user."""
     ranked, notes = rank_films(model, user, count, include_seen)
     for note in notes:
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+    if not ranked:
+        return
     table = Table("film", "title", "stars", title=f"for user {user}", title_justify="left")
     for film, title, stars in ranked:
         table.add_row(str(film), title, f"{stars:.2f}")

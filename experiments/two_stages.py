@@ -225,6 +225,8 @@ def recommend(settings: Recommend) -> None:
     lines, notes = recommend_ranked(model, settings.count, settings.user, settings.history or None)
     for note in notes:
         print(f"note: {note}")
+    if not lines:
+        return
     print("rank  item  score  expected seconds  named by (place)")
     for rank, line in enumerate(lines, start=1):
         named = ", ".join(f"{source} {place}" for source, place in line.sources.items())

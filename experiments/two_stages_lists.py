@@ -36,7 +36,7 @@ class Lists:
         late: float32 [Q, C], how often a candidate was watched of late, in [0, 1].
         clicked, completed: bool [Q, C]. watch: float32 [Q, C], seconds.
         day: int64 [Q], the list's moment, seconds. targets: items from 0 that each user completed on
-            the day, each once.
+            the day, each once. repeats: int64 [Q], how many of them the user had watched before.
     """
 
     request: Request
@@ -47,6 +47,7 @@ class Lists:
     watch: np.ndarray
     day: np.ndarray
     targets: Ragged
+    repeats: np.ndarray
 
     def __len__(self) -> int:
         return len(self.day)
@@ -111,6 +112,23 @@ class Log:
         )
         return Request(users.astype(np.int32), *read, events)
 
+    def watched_before(self, moment: int) -> np.ndarray:
+        """int64, rising: user x items + item (from 0) of all that was watched before a moment."""
+        log, clicks, items = self.impressions, self.clicks, self.item_rows
+        told = log.clicked & (log.timestamp < moment)
+        watched = [log.user[told].astype(np.int64) * items + log.item[told] - FIRST]
+        user_of = np.full(clicks.users, -1)
+        user_of[self.click_user[self.click_user >= 0]] = np.flatnonzero(self.click_user >= 0)
+        user = user_of[clicks.user_of_event]
+        told = (user >= 0) & (clicks.timestamp < moment)
+        watched.append(user[told] * items + clicks.item[told] - FIRST)
+        return np.unique(np.concatenate(watched))
+
+    @property
+    def item_rows(self) -> int:
+        """Rows of the item vocabulary."""
+        return self.impressions.vocabularies["item"].rows
+
     def recent(
         self, moment: int, days: int, sizes: StageSizes
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -140,7 +158,7 @@ class Log:
         on_day = np.flatnonzero(
             (log.timestamp >= moment) & (log.timestamp < moment + DAY) & ~log.history_only
         )
-        items = log.vocabularies["item"].rows
+        items = self.item_rows
         key = log.user[on_day].astype(np.int64) * items + log.item[on_day] - FIRST
         pairs, place = np.unique(key, return_inverse=True)
         clicked = np.bincount(place, log.clicked[on_day]) > 0
@@ -197,6 +215,8 @@ def make_lists(
 ) -> Lists:
     """Lists of all users who were shown something on the days that begin at `moments`.
 
+    What a user has watched before the moment is no candidate, as when a system serves.
+
     Args:
         find: the first stage, jitted. arrays: its own, without `hottest`.
         only_targets: leave out users who completed nothing on the day.
@@ -219,14 +239,32 @@ def make_lists(
             one = find(now, jax.tree.map(lambda part, some=some: part[some], request))
             found.append([np.asarray(part)[: len(users) - start] for part in one])
         nominated = Nominated(*(np.concatenate(some) for some in zip(*found, strict=True)))
+        before = log.watched_before(moment)
+        pair = users[:, None].astype(np.int64) * log.item_rows + nominated.rows
+        nominated = without(nominated, nominated.mask & np.isin(pair, before))
         clicked, completed, watch, targets = log.labels(
             users, moment, nominated.rows, nominated.mask
         )
         late = np.where(nominated.mask, recent[nominated.rows + FIRST], 0).astype(np.float32)
         day = np.full(len(users), moment)
-        parts.append((request, nominated, late, clicked, completed, watch, day, targets))
+        list_of = np.repeat(np.arange(len(users)), targets.lengths)
+        again = np.isin(users[list_of].astype(np.int64) * log.item_rows + targets.values, before)
+        repeats = np.bincount(list_of[again], minlength=len(users))
+        parts.append((request, nominated, late, clicked, completed, watch, day, repeats, targets))
     columns = [list(column) for column in zip(*parts, strict=True)]
-    joined = [jax.tree.map(lambda *some: np.concatenate(some), *column) for column in columns[:-1]]
+    *joined, repeats = (
+        jax.tree.map(lambda *some: np.concatenate(some), *column) for column in columns[:-1]
+    )
     lengths = np.concatenate([targets.lengths for targets in columns[-1]])
     values = np.concatenate([targets.values for targets in columns[-1]])
-    return Lists(*joined, Ragged(values, np.concatenate([[0], np.cumsum(lengths)])))
+    return Lists(*joined, Ragged(values, np.concatenate([[0], np.cumsum(lengths)])), repeats)
+
+
+def without(found: Nominated, left_out_QC: np.ndarray) -> Nominated:
+    """The candidates but some, which become gaps as `Nominated` has them."""
+    return Nominated(
+        np.where(left_out_QC, 0, found.rows),
+        np.where(left_out_QC[..., None], 0, found.places),
+        np.where(left_out_QC, -np.inf, found.scores),
+        found.mask & ~left_out_QC,
+    )

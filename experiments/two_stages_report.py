@@ -11,9 +11,10 @@ from rich.table import Table
 
 from experiments.two_stages_lists import Lists
 from experiments.two_stages_system import list_metrics, source_scores
-from jrec.evaluate.per_user import write_per_user
+from jrec.evaluate.per_user import means_by, write_per_user
 from jrec.evaluate.ranking_metrics import mean_metrics
-from jrec.evaluate.significance import paired_bootstrap
+from jrec.evaluate.repeated_targets import repeated_note
+from jrec.evaluate.significance import Comparison, paired_bootstrap
 from jrec.files import replacing, write_json
 from jrec.report import markdown_table
 
@@ -44,31 +45,36 @@ def finish_two_stages(
     )
     if rank_by != "watch":
         orders["second stage, by expected watch time"] = logits["watch"]
-    by_list = {name: list_metrics(test, score) for name, score in orders.items()}
+    choice = settings["repeated_targets"]
+    by_list = {name: list_metrics(test, score, choice) for name, score in orders.items()}
     if fresh is not None:
         by_list["network, trained on more days"] = list_metrics(
-            fresh, source_scores(fresh)["network"]
+            fresh, source_scores(fresh)["network"], choice
         )
     means = {name: mean_metrics(values) for name, values in by_list.items()}
     named = float(test.completed.sum() / test.targets.lengths.sum())
     users = np.unique(test.request.user)
 
     def by_user(name: str) -> np.ndarray:
-        """A user's NDCG@10, the mean over days."""
+        """A user's NDCG@10, the mean over days that have one; NaN without any."""
         place = np.searchsorted(users, test.request.user)
-        total = np.bincount(place, by_list[name]["ndcg@10"])
-        return total / np.bincount(place)
+        return means_by(place, by_list[name]["ndcg@10"], len(users))
 
-    gain = paired_bootstrap(by_user("network"), by_user("second stage"))
+    first, second = by_user("network"), by_user("second stage")
+    has = ~np.isnan(first)
+    nothing = Comparison(*[float("nan")] * 4)
+    gain = paired_bootstrap(first[has], second[has]) if has.sum() > 1 else nothing
+    repeats = int(test.repeats.sum())
     results: dict[str, Any] = {
         "orders": means,
         "lists": len(test),
         "targets": int(test.targets.lengths.sum()),
         "targets_named": named,
+        "repeats": repeats,
         "ndcg@10_gain_by_user": vars(gain),
         **trained,
     }
-    write_per_user(run_dir, users, {"ndcg@10": by_user("second stage")})
+    write_per_user(run_dir, users, {"ndcg@10": second})
     rows = [[name, *(values[metric] for metric in SHOWN)] for name, values in means.items()]
     table = Table("test", *SHOWN)
     for name, *values in rows:
@@ -79,6 +85,8 @@ def finish_two_stages(
         f"second stage less the first by user: {gain.difference:+.4f} NDCG@10 "
         f"({gain.low:+.4f} to {gain.high:+.4f}, p = {gain.p:.2g}, paired bootstrap)"
     )
+    if note := repeated_note(choice, repeats, results["targets"]):
+        sentence += f".\n{note}"
     console.print(sentence, highlight=False)
     command = shlex.join(["python", "-m", "experiments.two_stages", *sys.argv[1:]])
     report = "\n\n".join(

@@ -17,6 +17,7 @@ from jrec.data.clicks import Clicks, build_clicks
 from jrec.data.impressions import Impressions
 from jrec.data.kuairand import read_kuairand
 from jrec.errors import InputError
+from jrec.evaluate.repeated_targets import RepeatedTargets
 from jrec.models.candidates import EncoderName
 from jrec.models.ranking import HeadName
 from jrec.two_stages import StageSizes
@@ -63,6 +64,9 @@ class Train:
     """The same for completed watches (long views)."""
     rank_by: HeadName = "completion"
     """Head whose logits rank."""
+    repeated_targets: RepeatedTargets = "miss"
+    """A target that the user has watched before, which no list holds, is a miss or is left out of the means
+    (`exclude`); `rank` is the same as `miss` here."""
     learning_rate: float = 0.001
     """Of Adam at the beginning; it falls to 0 along a line."""
     epochs: int = 2
@@ -143,6 +147,7 @@ def first_stage_settings(settings: Train, folder: Path) -> CandidateTrain:
             noise="frequency",
             batch_size=64,
             item_width=settings.first_width,
+            repeated_targets=settings.repeated_targets,
             seed=settings.seed,
             run_dir=folder,
             resume=folder.exists(),

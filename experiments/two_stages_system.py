@@ -16,6 +16,7 @@ from jrec.data.ragged import pad
 from jrec.data.vocabulary import FIRST, UNKNOWN
 from jrec.evaluate.ranking_metrics import NOT_LISTED, ranking_metrics
 from jrec.evaluate.ranks import ranks_of_scores
+from jrec.evaluate.repeated_targets import RepeatedTargets, settle_repeated
 from jrec.models.ranking import IdColumn, RankingNetwork
 from jrec.retrieval.nominate import SOURCES, Nominated
 from jrec.two_stages import Request, StageSizes, candidate_batch
@@ -144,21 +145,29 @@ def make_gather(keys: tuple[str, ...], sizes: StageSizes) -> Any:
     return gather
 
 
-def list_metrics(lists: Lists, score_QC: np.ndarray) -> dict[str, np.ndarray]:
+def list_metrics(
+    lists: Lists, score_QC: np.ndarray, choice: RepeatedTargets = "miss"
+) -> dict[str, np.ndarray]:
     """float64 [Q] by metric, of the candidates in the order of a score, as `ranks_of_scores` has it.
 
-    Targets that no source named have no rank. NaN for lists without a target.
+    Targets that no source named have no rank. NaN for lists without a target that counts.
+
+    Args:
+        choice: what targets count as that the user had watched before; no source names them.
     """
     score = np.where(lists.found.mask, score_QC, -np.inf)
     longest = max(int(lists.targets.lengths.max(initial=1)), 1)
     rank = np.full((len(lists), longest), NOT_LISTED, np.int64)
-    counted = np.arange(longest) < lists.targets.lengths[:, None]
+    number = lists.targets.lengths[:, None]
+    counted = np.arange(longest) < number
+    # A list's targets stand in no order but that those with a rank come first.
+    repeated = counted & (np.arange(longest) >= number - lists.repeats[:, None])
     for q in np.flatnonzero(lists.completed.any(1)):
         named = score[q] != -np.inf
         hit = np.flatnonzero(lists.completed[q] & named)
         score_TC = np.broadcast_to(score[q], (len(hit), len(named)))
         rank[q, : len(hit)] = ranks_of_scores(score_TC, hit, recommendable_M=named)
-    return ranking_metrics(rank, counted, KS)
+    return ranking_metrics(*settle_repeated(choice, rank, counted, repeated), KS)
 
 
 def source_scores(lists: Lists) -> dict[str, np.ndarray]:

@@ -55,7 +55,8 @@ def second_stage(
 
     def evaluate(state: TrainState) -> dict[str, float]:
         logits = predict(state.params, features, lists["valid"])
-        means = mean_metrics(list_metrics(lists["valid"], logits[settings.rank_by]))
+        order = logits[settings.rank_by]
+        means = mean_metrics(list_metrics(lists["valid"], order, settings.repeated_targets))
         return {f"valid_{name}": means[name] for name in ("ndcg@10", "hr@10", "recall@50")}
 
     schedule = Schedule(

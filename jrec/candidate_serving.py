@@ -8,11 +8,11 @@ import numpy as np
 
 from jrec.candidate_export import CandidateModel, asked_for, encode_histories
 from jrec.data.clicks import Bag, take
-from jrec.data.ragged import Ragged, pad
+from jrec.data.ragged import Ragged
 from jrec.errors import InputError
 from jrec.retrieval.ann import AnnIndex, Kind, build_index, search_index
 from jrec.retrieval.ann_files import load_index, save_index
-from jrec.retrieval.exact import SEEN_LENGTHS, exact_top_k
+from jrec.retrieval.exact import exact_top_k, list_size
 from jrec.retrieval.mining import hottest, item_counts
 from jrec.retrieval.simple_lsh import item_vectors, user_vectors
 
@@ -57,6 +57,7 @@ def recommend(
     for flag, value in (("count", count), ("effort", effort)):
         if value < 1:
             raise InputError(f"--{flag} must be 1 or more, but is {value}.")
+    count = min(count, len(model.biases))
     place, rows, notes = asked_for(model.users, model.user_rows, model.items, user, history)
     if rows is None:
         rows = model.histories[place] if place < len(model.user_rows) else np.zeros(0, np.int32)
@@ -68,25 +69,28 @@ def recommend(
 
     one = Ragged(rows.astype(np.int32), np.array([0, len(rows)]))
     vector_1D = encode_histories(model, one, np.array([place]), batch=1)
-    left_out = Ragged(seen, np.array([0, len(seen)]))
-    if include_seen:
-        left_out = None
+    left_out = seen[:0] if include_seen else seen
     if index is None:
-        padded = (None, None) if left_out is None else pad(left_out, lengths=SEEN_LENGTHS)
-        ranked = exact_top_k(model.table, vector_1D, count, *padded)
+        # A list of one of a few sizes, cut on the host: a program for each size, not for each request.
+        size = list_size(count + len(left_out), len(model.biases))
+        ranked = exact_top_k(model.table, vector_1D, size)
         kept = np.asarray(ranked.mask[0])
-        return _named(
-            model,
-            np.asarray(ranked.rows[0])[kept],
-            np.asarray(ranked.scores[0])[kept],
-            "personal",
-            notes,
+        found, scores = np.asarray(ranked.rows[0])[kept], np.asarray(ranked.scores[0])[kept]
+        new = ~np.isin(found, left_out)
+        found, scores = found[new][:count], scores[new][:count]
+    else:
+        query, without = user_vectors(vector_1D), Ragged(left_out, np.array([0, len(left_out)]))
+        found, _, mask = search_index(index, query, count, effort, without)
+        found = found[0][mask[0]]
+        scores = model.weights[found] @ vector_1D[0] + model.biases[found]
+        order = np.lexsort((found, -scores))  # cosines round otherwise than scores
+        found, scores = found[order], scores[order]
+    if len(found) == 0:
+        notes.append(
+            f"nothing is left to recommend: {len(left_out):,} of {len(model.biases):,} items have been "
+            f"clicked (--seen ranks them, too)"
         )
-    found, _, mask = search_index(index, user_vectors(vector_1D), count, effort, left_out)
-    found = found[0][mask[0]]
-    scores = model.weights[found] @ vector_1D[0] + model.biases[found]
-    order = np.lexsort((found, -scores))  # cosines round otherwise than scores
-    return _named(model, found[order], scores[order], "personal", notes)
+    return _named(model, found, scores, "personal", notes)
 
 
 def build_model_index(model: CandidateModel, folder: Path, kind: Kind = "hnsw") -> AnnIndex:

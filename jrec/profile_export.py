@@ -1,7 +1,7 @@
 """A trained model of whole rating profiles as a folder, and its use: films for a user, old or new.
 
-Nothing here imports the model code: the program, its arrays, the catalogue and the training ratings
-are all in the folder.
+Nothing here imports the model code: the program, its arrays, the catalogue, the training ratings and the items
+that users rated in the held-out parts are all in the folder.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +29,7 @@ class ProfileModel:
         predict: (ratings float32 [b, M], known bool [b, M]) -> stars float32 [b, M].
         users, items: raw ids [N] and [M], sorted. titles: [M], empty where the data has none.
         rating_range: lowest and highest rating. offsets, item, rating: the training ratings by user.
+        held_offsets, held_item: items by user that validation and test hold.
     """
 
     predict: Callable[[jax.Array, jax.Array], jax.Array]
@@ -39,6 +40,8 @@ class ProfileModel:
     offsets: np.ndarray
     item: np.ndarray
     rating: np.ndarray
+    held_offsets: np.ndarray
+    held_item: np.ndarray
 
 
 def export_profile_model(
@@ -56,6 +59,11 @@ def export_profile_model(
     shape = (*jax.export.symbolic_shape("b"), len(parts.items))
     ratings, known = (jax.ShapeDtypeStruct(shape, dtype) for dtype in (jnp.float32, jnp.bool))
     save_export(folder, predict, arrays, ratings, known)
+    held = (parts.valid, parts.test)
+    user = np.concatenate(
+        [np.repeat(np.arange(len(parts.users)), np.diff(h.offsets)) for h in held]
+    )
+    item = np.concatenate([h.item for h in held])
     titles = parts.titles or [""] * len(parts.items)
     with replacing(folder / "catalogue.npz") as temporary:
         np.savez(
@@ -67,6 +75,8 @@ def export_profile_model(
             offsets=parts.train.offsets,
             item=parts.train.item,
             rating=parts.train.rating,
+            held_offsets=parts.valid.offsets + parts.test.offsets,
+            held_item=item[np.argsort(user, kind="stable")],
         )
 
 
@@ -75,8 +85,8 @@ def load_profile_model(folder: Path) -> ProfileModel:
     predict = load_export(folder)
     arrays = load_arrays(folder / "catalogue.npz")
     names = {"users", "items", "titles", "rating_range", "offsets", "item", "rating"}
-    if not names <= arrays.keys():
-        raise InputError(f"{folder / 'catalogue.npz'} is damaged; train again.")
+    if not names | {"held_offsets", "held_item"} <= arrays.keys():
+        raise InputError(f"{folder / 'catalogue.npz'} is damaged or older; train again.")
     low, high = arrays.pop("rating_range").tolist()
     return ProfileModel(predict, rating_range=(low, high), **arrays)
 
@@ -93,13 +103,22 @@ def profile_of_user(
     return dict(zip(items, model.rating[places].astype(float).tolist(), strict=True)), []
 
 
+def held_out_of_user(model: ProfileModel, user: int | str) -> list[int | str]:
+    """Raw ids of the items that a user rated in validation and test; none for an unknown user."""
+    row = int(places_of(Vocabulary(model.users), [user])[0])
+    if row < 0:
+        return []
+    places = slice(model.held_offsets[row], model.held_offsets[row + 1])
+    return model.items[model.held_item[places]].tolist()
+
+
 def read_profile(path: Path) -> dict[str, float]:
     """A new user's ratings: lines of `item rating`, separated by blanks, tabs or a comma.
 
     An item that holds blanks or commas needs a tab before its rating. A later line of the same item counts. Raises InputError that names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as error:
         raise InputError(
             f"{path} does not exist; give --ratings a file of item and rating."
@@ -126,15 +145,17 @@ def rank_items(
     profile: Mapping[int | str, float],
     count: int,
     include_seen: bool = False,
+    also_seen: Sequence[int | str] = (),
 ) -> tuple[list[tuple[int | str, str, float]], list[str]]:
     """The items with the most predicted stars for a user with these ratings, best first; ties by id.
 
     Args:
         profile: raw item id -> stars; may be empty. count: how many.
-        include_seen: also the items of the profile.
+        include_seen: also what the user has seen: the items of the profile and of `also_seen` (raw ids).
 
     Returns:
-        (item id, title, stars) for each, and a sentence where items of the profile are not known.
+        (item id, title, stars) for each, and sentences where items of the profile are not known and where
+        nothing is left.
 
     Raises InputError for a rating outside the range of the data, and for a count below 1.
     """
@@ -159,11 +180,18 @@ def rank_items(
     stars = np.asarray(model.predict(jnp.asarray(ratings), jnp.asarray(known)))[0]
     if not include_seen:
         stars = np.where(known[0], -np.inf, stars)
+        rows = places_of(Vocabulary(model.items), also_seen)
+        stars[rows[rows >= 0]] = -np.inf
     best = np.argsort(-stars, kind="stable")[:count]
     best = best[np.isfinite(stars[best])]
     ids = model.items[best].tolist()
     ranked = [(i, str(model.titles[k]), float(stars[k])) for i, k in zip(ids, best, strict=True)]
-    return ranked, _missing_note(missing)
+    notes = _missing_note(missing)
+    if not ranked:
+        notes.append(
+            f"the user has rated all {len(stars):,} items: nothing is left (--seen ranks them, too)"
+        )
+    return ranked, notes
 
 
 def _missing_note(missing: Sequence[int | str]) -> list[str]:

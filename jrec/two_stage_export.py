@@ -155,7 +155,9 @@ def recommend_ranked(
     user: int | str | None = None,
     history: Sequence[int | str] | None = None,
 ) -> tuple[list[RankedItem], list[str]]:
-    """Both stages for a user of the log, or for anybody with a history.
+    """Both stages for a user of the log, or for anybody with a history; nothing that was watched.
+
+    The program knows only what it reads of a log; all else that was watched is left out here.
 
     Args:
         count: K, at most as many as there are candidates. user: raw id, whose features and log are read.
@@ -174,7 +176,10 @@ def recommend_ranked(
     known = place < len(model.user_rows)
     if rows is None and not (known and len(model.logs.clicks[place])):
         notes.append("there is no known click to go by")
-    kept = np.flatnonzero(listed.mask[0])[:count]
+    found = np.flatnonzero(listed.mask[0])
+    kept = found[~np.isin(listed.rows[0, found], watched_items(model, place, rows))][:count]
+    if len(kept) == 0:
+        notes.append("nothing is left to recommend: all that was named has been watched")
     ids = model.items.values[listed.rows[0, kept]].tolist()
     lines = [
         RankedItem(
@@ -186,6 +191,17 @@ def recommend_ranked(
         for item, k in zip(ids, kept, strict=True)
     ]
     return lines, notes
+
+
+def watched_items(model: TwoStageModel, place: int, rows: np.ndarray | None = None) -> np.ndarray:
+    """All catalogue rows that a user is known to have watched; the arguments are those of `request_arrays`."""
+    if rows is not None:
+        return rows
+    if place >= len(model.user_rows):
+        return np.zeros(0, np.int32)
+    events, logs = slice(*model.logs.events.offsets[place : place + 2]), model.logs
+    shown = logs.events.values[events][logs.watched[events]]
+    return np.concatenate([logs.clicks[place], shown])
 
 
 def request_arrays(

@@ -129,7 +129,8 @@ def test_recommend_for_old_and_new_users(run_dir, tmp_path, capsys):
     autoencoder.main(["recommend", "--run-dir", str(run_dir), "--user", "1", "--count", "50"])
     printed = capsys.readouterr().out
     parts = toy_parts()
-    seen = parts.train.offsets[1] - parts.train.offsets[0]
+    seen = sum(rows.offsets[1] for rows in (parts.train, parts.valid, parts.test))
+    assert seen > parts.train.offsets[1]
     assert printed.count("(2000)") == len(parts.items) - seen
     autoencoder.main(["recommend", "--run-dir", str(run_dir), "--user", "999"])
     assert "user 999 has no training ratings" in capsys.readouterr().out

@@ -24,6 +24,7 @@ from experiments import fusion
 from jrec.data import __main__ as show_data
 from jrec.data import sources
 from jrec.data.sources import load_ratings
+from jrec.data.splits import Split
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.errors import InputError, run_command
 from jrec.export import load_export, save_export
@@ -573,7 +574,7 @@ def finished(tmp_path_factory):
         lambda arrays, user, film: arrays["bias"][film] + 0.0 * user,
         {"bias": jnp.zeros(ratings.vocabularies["film"].rows)},
         ratings,
-        np.arange(len(ratings)),
+        Split(np.arange(len(ratings)), *[np.zeros(0, np.int64)] * 2),
     )
     return folder
 

@@ -1,6 +1,8 @@
 """A candidate network's export, what serves from it, and the commands vectors, search and mine."""
 
+import dataclasses
 import json
+import logging
 import subprocess
 import sys
 from functools import partial
@@ -10,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import candidates, candidates_mining
+from experiments import candidates, candidates_mining, candidates_search
 from experiments.candidates_export import export_run
 from experiments.candidates_settings import Train, with_preset
 from jrec.candidate_export import encode_histories, load_candidate_model
@@ -21,7 +23,8 @@ from jrec.data.ragged import Ragged
 from jrec.data.ratings import Source
 from jrec.data.vocabulary import UNKNOWN, Vocabulary, places_of
 from jrec.errors import InputError, run_command
-from jrec.retrieval.list_files import read_lists
+from jrec.retrieval.exact import exact_top_k, list_size
+from jrec.retrieval.list_files import read_lists, write_lists
 from jrec.retrieval.vector_files import load_vectors, read_text_vectors
 from jrec.train.click_batches import device_clicks, make_window_gather, window_data
 
@@ -156,6 +159,75 @@ def test_recommended_items_are_the_best_that_were_not_seen(toy):
     assert "user 11 is not in the data" in found.notes[0]
     assert "1 of 3 items" in found.notes[1] and "(999)" in found.notes[1]
     assert len(recommend(model, 100, user=10).items) == ITEMS - len(set(own.tolist()))
+
+
+def test_counts_and_histories_of_any_length_share_a_few_programs(toy, caplog):
+    """Every program stays in memory, so that one for each request would fill it."""
+    _, model = toy
+    generator = np.random.default_rng(0)
+
+    def ask(count, length):
+        history = generator.choice(model.items.values, length).tolist()
+        found = recommend(model, count, history=history)
+        assert len(found.items) == min(count, ITEMS - len(set(history)))
+        assert not set(found.items) & set(history)
+
+    exact_top_k.clear_cache()
+    for count, length in ((1, 1), (ITEMS, 2)):
+        ask(count, length)
+    with caplog.at_level(logging.WARNING), jax.log_compiles():
+        for count in range(1, 201):
+            ask(count, 1 + count % 40)
+        recommend(model, 2**40, user=11)  # a popular list is no longer than the catalogue either
+    assert not [line for line in caplog.messages if "ompil" in line]
+    assert exact_top_k._cache_size() == 2  # lists of 16, and of the whole catalogue
+
+
+def test_lists_are_searched_for_in_a_few_lengths():
+    sizes = {list_size(count, 1000) for count in range(1, 3000)}
+    assert sizes == {16, 32, 64, 128, 256, 512, 1000}
+    assert all(count <= list_size(count, 10**6) < 2 * max(count, 16) for count in range(1, 5000))
+    assert list_size(1, 5) == 5
+
+
+@pytest.fixture
+def full(toy, monkeypatch):
+    """The toy run, for whose commands the user 10 has clicked everything."""
+    run_dir, model = toy
+    lists = [model.histories[k] for k in range(len(model.histories))]
+    lists[1] = np.arange(ITEMS)
+    changed = dataclasses.replace(model, histories=Ragged.from_lists(lists))
+    for module in (candidates_mining, candidates_search):
+        monkeypatch.setattr(module, "load_candidate_model", lambda *_: changed)
+    return run_dir
+
+
+def test_who_has_clicked_everything_gets_a_note(toy, full, capsys):
+    found = recommend(toy[1], 5, history=toy[1].items.values.tolist())
+    assert found.items == [] and f"{ITEMS} of {ITEMS} items have been clicked" in found.notes[-1]
+    candidates.main(["search", "--run-dir", str(full), "--user", "10"])
+    assert "note: nothing is left to recommend" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "parquet"])
+def test_a_list_that_is_not_there_is_not_counted(full, tmp_path, capsys, monkeypatch, suffix):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    out = tmp_path / f"lists.{suffix}"
+    command = ["mine", "--run-dir", str(full), "--out", str(out)]
+    monkeypatch.setattr(candidates_mining, "write_lists", partial(write_lists, chunk=3))
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            candidates_mining, "watch_lists", lambda done, *_: next(done) and next(done)
+        )
+        candidates.main(command)  # stops after two parts
+    for _ in range(2):  # out of parts that stand there, and from the beginning
+        capsys.readouterr()
+        candidates.main(command)
+        written = read_lists(out)["user"].nunique()
+        said = capsys.readouterr().out
+        assert f"{written} lists of up to 100 in" in said
+        assert f"1 of {written + 1} user ids have an empty list" in said
 
 
 @pytest.mark.parametrize("asked", [{"user": 11}, {"user": 80}, {"history": [5]}, {"history": []}])

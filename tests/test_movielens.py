@@ -6,9 +6,10 @@ import pytest
 
 from jrec.data import __main__ as show_data
 from jrec.data.movielens import age_group, occupation_number
-from jrec.data.ratings import title_words
+from jrec.data.ratings import ATTRIBUTE_CODES, ATTRIBUTE_LABELS, title_words, user_labels
 from jrec.data.sources import load_ratings
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
+from jrec.errors import InputError
 from tests.conftest import GENRES, TITLES, toy_ratings
 
 
@@ -144,3 +145,52 @@ def test_the_data_command_shows_counts_a_user_a_film_and_an_example(ml_1m, monke
         "target",
     ):
         assert part in said, part
+
+
+def shown(ml_1m, monkeypatch, capsys, *flags):
+    arguments = ["jrec.data", "--dataset", "ml-1m", "--data-dir", str(ml_1m), *flags]
+    monkeypatch.setattr("sys.argv", arguments)
+    show_data.main()
+    return capsys.readouterr().out
+
+
+def test_the_data_command_shows_the_user_and_the_film_asked_for(ml_1m, monkeypatch, capsys):
+    raw = {(user, film): stars for user, film, stars, _ in toy_ratings()}
+    said = shown(ml_1m, monkeypatch, capsys, "--user", "3", "--item", "4")
+    assert "id 3, gender F, age 35-44, occupation clerical/admin" in said
+    assert f"id 4, '{TITLES[3]}'" in said
+    example = f"{raw[3, 4]} stars" if (3, 4) in raw else "no such rating"
+    assert example in said
+    absent = next((u, f) for u in range(1, 13) for f in range(1, 10) if (u, f) not in raw)
+    user, film = map(str, absent)
+    said = shown(ml_1m, monkeypatch, capsys, "--user", user, "--item", film)
+    assert "the data set has no such rating" in said and f"id {user}, " in said
+    said = shown(ml_1m, monkeypatch, capsys, "--item", "9")
+    first = next(row for row in toy_ratings() if row[1] == 9)
+    assert f"id {first[0]}, " in said and "'Untitled'" in said and f"{first[2]} stars" in said
+
+
+def test_labels_are_those_of_the_codes(ml_1m):
+    for name, codes in ATTRIBUTE_CODES.items():
+        assert len(ATTRIBUTE_LABELS[name]) == len(set(ATTRIBUTE_LABELS[name])) == len(codes)
+    ratings = load_ratings("ml-1m", ml_1m)
+    row = ratings.vocabularies["user"].encode([7])[0]
+    assert user_labels(ratings, row) == {
+        "gender": "F",
+        "age": "under 18",
+        "occupation": "executive/managerial",
+    }
+    assert set(user_labels(ratings, 1).values()) == {"unknown"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--user", "99"], "--user 99 is no user of ml-1m; it has 12 from 1 to 12."),
+        (["--item", "x"], "--item x is no film of ml-1m; it has 9 from 1 to 9."),
+    ],
+)
+def test_the_data_command_names_unknown_ids(ml_1m, monkeypatch, capsys, flags, sentence):
+    with pytest.raises(InputError, match=sentence):
+        shown(ml_1m, monkeypatch, capsys, *flags)
+    assert capsys.readouterr().out == ""

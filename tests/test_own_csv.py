@@ -198,6 +198,8 @@ def test_rating_experiments_answer_in_the_ids_of_the_file(wine, tmp_path, capsys
     own = [*FLAGS, "--data-dir", str(wine)]
     run = tmp_path / "mlp"
     embedding_mlp.main(["train", *own, "--epochs", "1", "--run-dir", str(run)])
+    assert "has rated all 30 films: nothing is left" in capsys.readouterr().out
+    embedding_mlp.main(["recommend", "--run-dir", str(run), "--user", "Zoë 07", "--seen"])
     assert "Château; n°" in capsys.readouterr().out
     embedding_mlp.main(
         ["predict", "--run-dir", str(run), "--user", "Zoë 07", "--film", "Château; n° 9"]

@@ -1,21 +1,28 @@
 """Both stages from the command line to the export that another process serves from."""
 
+import dataclasses
 import json
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from experiments import two_stages
-from experiments.two_stages_lists import Lists
+from experiments.ranking_settings import Data
+from experiments.two_stages_lists import DAY, Lists, Log, make_lists
+from experiments.two_stages_settings import first_stage_clicks
 from experiments.two_stages_system import list_metrics
+from jrec.data.impression_maker import ImpressionSize, make_impressions
 from jrec.data.ragged import Ragged
 from jrec.errors import InputError, run_command
 from jrec.retrieval.nominate import Nominated
-from jrec.two_stage_export import load_two_stages, recommend_ranked
+from jrec.two_stage_export import load_two_stages, recommend_ranked, request_arrays
+from jrec.two_stages import StageSizes
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ["train", "--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.pages", "12"]
@@ -94,6 +101,36 @@ def test_what_was_watched_is_not_recommended(run):
         assert len({line.item for line in lines}) == len(lines) > 5
 
 
+def test_what_the_program_does_not_read_is_not_recommended_either(run):
+    model = load_two_stages(run / "run" / "export")
+    before = [line.item for line in recommend_ranked(model, 100, user="u3")[0]]
+    rows, logs = model.items.encode(before) - 2, model.logs
+    place = int(np.flatnonzero(model.user_rows == model.users.encode(["u3"])[0])[0])
+    listed = model.program(*request_arrays(model, place))
+
+    def with_older_clicks(older):
+        """The model of a log in which the user has older clicks, beyond those that the program reads."""
+        lists = [logs.clicks[k] for k in range(len(logs.clicks))]
+        lists[place] = np.concatenate([older, lists[place]])
+        longer = dataclasses.replace(logs, clicks=Ragged.from_lists(lists))
+        return dataclasses.replace(model, logs=longer, program=lambda *_: listed)
+
+    lines, notes = recommend_ranked(with_older_clicks(rows[:2]), 100, user="u3")
+    assert [line.item for line in lines] == before[2:] and not notes
+    lines, notes = recommend_ranked(with_older_clicks(rows), 100, user="u3")
+    assert not lines and "nothing is left" in notes[0]
+
+
+def test_requests_share_one_program(run, caplog):
+    model = load_two_stages(run / "run" / "export")
+    recommend_ranked(model, 1, user="u1")
+    with caplog.at_level(logging.WARNING), jax.log_compiles():
+        for count in range(1, 40):
+            recommend_ranked(model, count, user=f"u{count}")
+            recommend_ranked(model, count, history=[f"i{k}" for k in range(count)])
+    assert not [line for line in caplog.messages if "ompil" in line]
+
+
 def test_a_history_and_a_user_change_the_list(run):
     model = load_two_stages(run / "run" / "export")
     lists = [
@@ -142,12 +179,40 @@ def test_list_metrics_count_what_no_source_named():
         None,
         np.zeros(2),
         Ragged.from_lists([[5, 7], [1, 2]]),
+        np.array([1, 0]),  # the first user has watched 7 before
     )
     score = np.array([[0.1, 0.2, 0.3], [0.5, 0.5, 9.0]])
     found = list_metrics(lists, score)
     best = 1 + 1 / np.log2(3)
     np.testing.assert_allclose(found["ndcg@10"], [1 / np.log2(3) / best, 2 / np.log2(3) / best])
     np.testing.assert_allclose(found["recall@10"], [0.5, 1])
+    assert list_metrics(lists, score, "rank")["recall@10"].tolist() == [0.5, 1]
+    found = list_metrics(lists, score, "exclude")
+    np.testing.assert_allclose(found["ndcg@10"], [1 / np.log2(3), 2 / np.log2(3) / best])
+    np.testing.assert_allclose(found["recall@10"], [1, 1])
+
+
+def test_lists_hold_nothing_that_was_watched_before():
+    """Also what the first stage does not read of a long log; such targets are counted."""
+    impressions = make_impressions(ImpressionSize(users=30, items=12, pages=30, slots=3), 0)
+    clicks = first_stage_clicks(Data(), impressions)
+    log, sizes, M = Log.of(impressions, clicks, length=2), StageSizes(events=3), 12
+    day = int(impressions.timestamp.min()) // DAY * DAY + 5 * DAY
+
+    def every_item(arrays, request):
+        rows = np.tile(np.arange(M), (len(request.user), 1))
+        return Nominated(rows, np.ones((*rows.shape, 3), int), rows * 1.0, rows >= 0)
+
+    lists = make_lists(log, [day], every_item, {}, sizes, 3, only_targets=True)
+    before = impressions.clicked & (impressions.timestamp < day)
+    repeats = 0
+    for q, user in enumerate(lists.request.user):
+        watched = set(impressions.item[before & (impressions.user == user)] - 2)
+        assert set(lists.found.rows[q][lists.found.mask[q]]) == set(range(M)) - watched
+        assert watched and not lists.completed[q][~lists.found.mask[q]].any()
+        assert lists.repeats[q] == len(watched & set(lists.targets[q]))
+        repeats += lists.repeats[q]
+    assert repeats > 0
 
 
 BAD = [

@@ -1,4 +1,4 @@
-"""Shows what a data set holds: `python -m jrec.data --dataset ml-100k [--data-dir PATH]`."""
+"""Shows what a data set holds: `python -m jrec.data --dataset ml-100k [--data-dir PATH] [--user ID --item ID]`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +10,16 @@ from rich.table import Table
 
 from jrec.command_line import parse_command
 from jrec.data.own_csv import CsvRatings
-from jrec.data.ratings import Ratings
+from jrec.data.ratings import Ratings, user_labels
 from jrec.data.sources import DATASETS, load_ratings
 from jrec.data.synthetic import SyntheticSize
-from jrec.errors import run_command
+from jrec.data.vocabulary import FIRST, places_of
+from jrec.errors import InputError, run_command
 
 
 @dataclass
 class Show:
-    """Counts of a data set, one user, one film and one training example."""
+    """Counts of a data set, one user, one film and one example."""
 
     dataset: Literal[DATASETS] = "ml-100k"  # type: ignore[valid-type]
     """Which data set."""
@@ -30,14 +31,16 @@ class Show:
     """Sizes of `--dataset synthetic`."""
     seed: int = 0
     """Seed of `--dataset synthetic`."""
+    user: str | None = None
+    """Id of the user to show; left out, a user who rated --item, or the first one of the ratings."""
+    item: str | None = None
+    """Id of the film to show; left out, a film that --user rated."""
 
 
 def describe_user(ratings: Ratings, row: int) -> str:
-    """One line on a user: id and attributes, as codes of the 1M data set."""
-    parts = [f"id {ratings.vocabularies['user'].decode(row)}"]
-    for name, by_row in ratings.user_features.items():
-        parts.append(f"{name} {ratings.vocabularies[name].decode(by_row[row])}")
-    return ", ".join(parts)
+    """One line on a user: id and attributes in words."""
+    labels = [f"{name} {label}" for name, label in user_labels(ratings, row).items()]
+    return ", ".join([f"id {ratings.vocabularies['user'].decode(row)}", *labels])
 
 
 def describe_film(ratings: Ratings, row: int) -> str:
@@ -47,12 +50,53 @@ def describe_film(ratings: Ratings, row: int) -> str:
     return f"id {film}, {ratings.titles[row]!r}, {', '.join(genres) or 'no genres'}"
 
 
-def show(ratings: Ratings, console: Console) -> None:
-    """Prints the whole description."""
+def chosen_pair(
+    ratings: Ratings, user: str | None, item: str | None
+) -> tuple[int | None, int | None, int | None]:
+    """The rows of a user and a film to show, and the position of their rating; None where there is none.
+
+    Args:
+        user, item: raw ids. One that is left out is taken from the first rating of the other.
+
+    Raises InputError for an id that the data set does not hold.
+    """
+    fits = (ratings.user >= FIRST) & (ratings.film >= FIRST)
+    rows: dict[str, int | None] = {"user": None, "film": None}
+    for name, identity, column in (("user", user, ratings.user), ("film", item, ratings.film)):
+        if identity is None:
+            continue
+        row = int(places_of(ratings.vocabularies[name], [identity])[0]) + FIRST
+        if row < FIRST:
+            ids = ratings.vocabularies[name].values
+            flag = "user" if name == "user" else "item"
+            raise InputError(
+                f"--{flag} {identity[:60]} is no {name} of {ratings.name}; it has {len(ids):,} from {ids[0]} "
+                f"to {ids[-1]}."
+            )
+        rows[name] = row
+        fits &= column == row
+    found = np.flatnonzero(fits)
+    if len(found) == 0:
+        return rows["user"], rows["film"], None
+    return int(ratings.user[found[0]]), int(ratings.film[found[0]]), int(found[0])
+
+
+def show(
+    ratings: Ratings, console: Console, user_id: str | None = None, item_id: str | None = None
+) -> None:
+    """Prints the whole description, with the user and the film of these raw ids.
+
+    Raises InputError for an id that the data set does not hold.
+    """
+    user, film, rating = chosen_pair(ratings, user_id, item_id)
     source = ratings.source
-    console.print(f"[bold]{ratings.name}[/] from {source.kind}: {source.location}", highlight=False)
+    console.print(
+        f"[bold]{ratings.name}[/] from {source.kind}: {source.location}",
+        highlight=False,
+        soft_wrap=True,
+    )
     for extra in filter(None, (source.checksum, source.note)):
-        console.print(f"  {extra}", highlight=False)
+        console.print(f"  {extra}", highlight=False, soft_wrap=True)
     table = Table("what", "count")
     table.add_row("ratings", f"{len(ratings):,}")
     table.add_row("users (rated any)", _known(ratings, "user"))
@@ -73,16 +117,27 @@ def show(ratings: Ratings, console: Console) -> None:
         "first and last day", " to ".join(str(np.datetime64(int(d), "s"))[:10] for d in days)
     )
     console.print(table)
-    user, film = int(ratings.user[0]), int(ratings.film[0])
-    words = ratings.film_features["title"][film]
-    console.print(f"a user    : {describe_user(ratings, user)}", highlight=False)
-    console.print(f"a film    : {describe_film(ratings, film)}", highlight=False)
+    if user is not None:
+        console.print(
+            f"a user    : {describe_user(ratings, user)}", highlight=False, soft_wrap=True
+        )
+    if film is not None:
+        console.print(
+            f"a film    : {describe_film(ratings, film)}", highlight=False, soft_wrap=True
+        )
+    if rating is None:
+        console.print(
+            "an example: the data set has no such rating", highlight=False, soft_wrap=True
+        )
+        return
+    words, stars = ratings.film_features["title"][film], ratings.rating[rating]
     console.print(
         f"an example: user row {user}, film row {film}, "
         f"genre rows {ratings.film_features['genres'][film].tolist()}, "
-        f"title rows {words.tolist()}, {ratings.rating[0]:g} stars, "
-        f"target {2 * ratings.rating[0] - 5:g}",
+        f"title rows {words.tolist()}, {stars:g} stars, "
+        f"target {2 * stars - 5:g}",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -97,7 +152,7 @@ def main() -> None:
     ratings = load_ratings(
         settings.dataset, settings.data_dir, settings.synthetic, settings.seed, settings.csv
     )
-    show(ratings, Console())
+    show(ratings, Console(), settings.user, settings.item)
 
 
 if __name__ == "__main__":

@@ -177,6 +177,14 @@ def history_of(clicks: Clicks, examples: Examples, k: int) -> np.ndarray:
     return np.concatenate([lead, seen]).astype(np.int32)
 
 
+def repeated_targets(clicks: Clicks, examples: Examples) -> np.ndarray:
+    """bool [E], targets that the user had clicked by then (before `end`)."""
+    rows = clicks.vocabularies["item"].rows
+    pair = clicks.user_of_event * rows + clicks.item
+    _, first, place = np.unique(pair, return_index=True, return_inverse=True)
+    return first[place[examples.target]] < examples.end
+
+
 def count_items(clicks: Clicks, positions: np.ndarray) -> np.ndarray:
     """int64 [V_item], clicks of each item row among `positions` (`split.train`)."""
     rows = clicks.vocabularies["item"].rows

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from jrec.data.tables import BYTE_ORDER_MARK
 from jrec.errors import InputError
 
 NULL = "NULL"
@@ -67,7 +68,7 @@ def read_log_lines(path: Path, skip_bad_lines: bool = False) -> LogLines:
                 continue
             try:
                 if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
+                    line = line.removeprefix(BYTE_ORDER_MARK)
                 fields = [field.strip() for field in line.split(b"\t")]
                 if len(fields) != 5:
                     raise _Fault(

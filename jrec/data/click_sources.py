@@ -25,7 +25,7 @@ from jrec.data.movielens import DATASET_LAYOUTS
 from jrec.data.own_csv import CsvClicks, read_clicks_csv
 from jrec.data.ratings import Ratings, Source
 from jrec.data.sources import load_ratings
-from jrec.data.tables import whole_number
+from jrec.data.tables import BYTE_ORDER_MARK, whole_number
 from jrec.data.vocabulary import FIRST, Vocabulary
 from jrec.errors import InputError
 
@@ -132,7 +132,7 @@ def read_pairs(name: str, path: Path) -> Clicks:
         path = found[0]
     with opened(path) as file:
         content = file.read()
-    user, item = _pairs(content, path)
+    user, item = _pairs(content.removeprefix(BYTE_ORDER_MARK), path)
     digest = hashlib.sha256(content).hexdigest()
     note = "" if digest == _SAS_SHA256 else "not the file of the published numbers (another sum)"
     vocabularies = {"user": Vocabulary.of(user), "item": Vocabulary.of(item)}

@@ -86,7 +86,7 @@ def read_columns(
     def texts() -> Iterator[str]:
         for number, text in files.lines(name, "utf-8"):
             lines.append(number)
-            yield text.removeprefix("\ufeff") if number == 1 else text
+            yield text
 
     reader = csv.reader(texts(), delimiter=delimiter, strict=True)
     taken: list[list[str]] = [[] for _ in columns]

@@ -189,7 +189,7 @@ def _read_csv(files: Files) -> tuple[None, Films]:
                 f"{_where(files, 'movies.csv', number)}: {error}; is a quote missing?"
             ) from error
         if number == 1:
-            if [field.lstrip("\ufeff") for field in fields] != ["movieId", "title", "genres"]:
+            if fields != ["movieId", "title", "genres"]:
                 raise InputError(
                     f"{_where(files, 'movies.csv', 1)}: the header should be movieId,title,genres."
                 )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jrec.data.netflix_lines import Lines
+from jrec.data.tables import BYTE_ORDER_MARK
 from jrec.errors import InputError
 
 _FILM_FILE = re.compile(r"mv_(\d{1,7})\.txt")
@@ -80,7 +81,7 @@ def find_raw(path: Path) -> RawFiles:
         head = file.read(512)
     if head[:2] == b"\x1f\x8b" or head[257:262] == b"ustar" or path.suffix == ".tar":
         return RawFiles(path, "archive", [path], [])
-    if re.match(rb"\d+:\r?\n", head):
+    if re.match(rb"\d+:\r?\n", head.removeprefix(BYTE_ORDER_MARK)):
         return RawFiles(path, "folder", [path], [])
     raise InputError(
         f"{path} is neither a tar archive nor a text that begins with a movie line such as '1:'; "
@@ -126,8 +127,10 @@ class _Counted:
 def _read_text(file: Any, name: str, place: str) -> Iterator[Lines]:
     film = _FILM_FILE.fullmatch(name)
     film = int(film[1]) if film else None
-    line, rest = 1, b""
+    line, rest, at_start = 1, b"", True
     while data := file.read(_CHUNK):
+        if at_start:
+            data, at_start = data.removeprefix(BYTE_ORDER_MARK), False
         cut = data.rfind(b"\n") + 1
         if cut == 0:
             rest += data

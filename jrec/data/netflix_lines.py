@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from jrec.data.tables import BYTE_ORDER_MARK
 from jrec.errors import InputError
 
 
@@ -176,6 +177,7 @@ def parse_titles(place: str, content: bytes) -> dict[int, str]:
     Raises InputError with file, line and reason.
     """
     titles: dict[int, str] = {}
+    content = content.removeprefix(BYTE_ORDER_MARK)
     for number, line in enumerate(content.split(b"\n"), start=1):
         text = line.decode("latin-1").strip()
         film, comma, rest = text.partition(",")

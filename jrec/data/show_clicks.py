@@ -9,7 +9,14 @@ from rich.console import Console
 from rich.table import Table
 
 from jrec.command_line import parse_command
-from jrec.data.click_examples import Examples, history_of, leave_one_out, training_examples
+from jrec.data.click_examples import (
+    Examples,
+    held_out_examples,
+    history_of,
+    leave_one_out,
+    repeated_targets,
+    training_examples,
+)
 from jrec.data.click_sources import CLICK_DATASETS, load_clicks_dataset
 from jrec.data.click_truth import ClickSize
 from jrec.data.clicks import Bag, Clicks, Column, Continuous
@@ -89,6 +96,12 @@ def show(clicks: Clicks, console: Console) -> None:
         console.print(
             f"last click held out: train {len(split.train):,}, validation {len(split.valid):,}, "
             f"test {len(split.test):,}",
+            highlight=False,
+        )
+        repeats = repeated_targets(clicks, held_out_examples(clicks, split, "test"))
+        console.print(
+            f"test clicks on an item that the user had clicked before: {repeats.sum():,} "
+            f"({repeats.mean():.1%})",
             highlight=False,
         )
         console.print(_example(clicks, examples, len(examples) // 2), highlight=False)

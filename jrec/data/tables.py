@@ -13,6 +13,9 @@ import numpy as np
 
 from jrec.errors import InputError
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""What some programs write at the start of UTF-8 text; no reader takes it for a part of the first field."""
+
 
 @dataclass(frozen=True)
 class Files:
@@ -80,11 +83,12 @@ class Files:
             ) from error
 
     def lines(self, name: str, encoding: str) -> Iterator[tuple[int, str]]:
-        """(line number from 1, text without its end) of a text member; empty lines are left out.
+        """(line number from 1, text without its end) of a text member, without a byte-order mark and empty lines.
 
         Raises InputError with the line where the text is not in `encoding`.
         """
-        for number, line in enumerate(self.read(name).split(b"\n"), start=1):
+        content = self.read(name).removeprefix(BYTE_ORDER_MARK)
+        for number, line in enumerate(content.split(b"\n"), start=1):
             try:
                 text = line.decode(encoding).rstrip("\r")
             except UnicodeDecodeError as error:
@@ -128,13 +132,13 @@ def read_ratings(files: Files, name: str, layout: RatingColumns) -> dict[str, np
 
     Raises InputError: missing or wrong header, field count, bad number, rating out of range.
     """
-    content = files.read(name)
+    content = files.read(name).removeprefix(BYTE_ORDER_MARK)
     start = 0
     if layout.header is not None and content and not content.isspace():
         # No split or strip of the whole: it can be half a gigabyte.
         start = content.find(b"\n") + 1 or len(content)
         first = content[:start].decode("utf-8", "replace").rstrip("\r\n")
-        if first.lstrip("\ufeff") != layout.header:
+        if first != layout.header:
             raise InputError(
                 f"{files.place(name)}, line 1: the header is {first!r} but should be "
                 f"{layout.header!r}; rename or reorder the columns."

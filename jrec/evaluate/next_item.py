@@ -28,18 +28,46 @@ def make_next_item_evaluator(
     item_block: int = 4096,
     devices: Sequence[jax.Device] = (),
 ) -> Callable[[Any, Any], tuple[dict[str, float], dict[str, np.ndarray]]]:
-    """An evaluator by `target_ranks`: ties pessimistic, the same on any number of devices.
+    """Returns an evaluator by `make_next_item_ranker`.
+
+    Args:
+        ks: cut-offs. The others: see `make_next_item_ranker`.
+
+    Returns:
+        A function (params, data) -> (means, per_user) over the users `data["user"]` [n], positions 0 to
+        n - 1: per_user has float64 [n] by the names of `ranking_metrics`, NaN for users without a
+        target; means is over the others.
+    """
+    ranker = make_next_item_ranker(
+        user_vectors, item_vectors, gather, batch_size, item_block, devices
+    )
+
+    def evaluate(params: Any, data: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        per_user = ranking_metrics(*ranker(params, data), ks)
+        return mean_metrics(per_user), per_user
+
+    return evaluate
+
+
+def make_next_item_ranker(
+    user_vectors: UserVectors,
+    item_vectors: ItemVectors,
+    gather: Gather,
+    batch_size: int = 256,
+    item_block: int = 4096,
+    devices: Sequence[jax.Device] = (),
+) -> Callable[[Any, Any], tuple[np.ndarray, np.ndarray]]:
+    """Returns a ranker by `target_ranks`: ties pessimistic, the same on any number of devices.
 
     Args:
         gather: (data, positions int32 [B], mask bool [B]) -> batch, as in `jrec.train.stream`. Its batch
             has `targets` int [B, T] and `targets_mask` bool [B, T], false where the mask is; to remove
             seen items, `seen` int [B, L] and `seen_mask` bool [B, L]; and what `user_vectors` reads.
-        ks: cut-offs. batch_size: B. item_block: items scored at once. devices: that share the batches.
+        batch_size: B. item_block: items scored at once. devices: that share the batches.
 
     Returns:
-        A function (params, data) -> (means, per_user) over the users `data["user"]` [n], positions 0 to
-        n - 1: per_user has float64 [n] by the names of `ranking_metrics`, NaN for users without a
-        target; means is over the others. `data["recommendable"]` is bool [M].
+        A function (params, data) -> (rank int32 [n, T], counted bool [n, T]) on the host, for the users
+        `data["user"]` [n], positions 0 to n - 1. `data["recommendable"]` is bool [M].
     """
 
     def ranks(params: Any, items: tuple, data: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
@@ -56,13 +84,12 @@ def make_next_item_evaluator(
 
     all_ranks = _over_users(ranks, item_vectors, gather, batch_size, devices)
 
-    def evaluate(params: Any, data: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        empty = np.zeros((0, 1), np.int32)  # without users there is nothing to gather
-        found = all_ranks(params, data) if len(data["user"]) else (empty, empty)
-        per_user = ranking_metrics(*found, ks)
-        return mean_metrics(per_user), per_user
+    def ranker(params: Any, data: Any) -> tuple[np.ndarray, np.ndarray]:
+        if len(data["user"]) == 0:  # there is nothing to gather
+            return np.zeros((0, 1), np.int32), np.zeros((0, 1), bool)
+        return all_ranks(params, data)
 
-    return evaluate
+    return ranker
 
 
 def make_recommender(
@@ -74,7 +101,7 @@ def make_recommender(
     item_block: int = 16_384,
     devices: Sequence[jax.Device] = (),
 ) -> Callable[[Any, Any], tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Lists for all users by `top_items`; the arguments are those of `make_next_item_evaluator`.
+    """Lists for all users by `top_items`; the arguments are those of `make_next_item_ranker`.
 
     Returns:
         A function (params, data) -> (ids int32 [n, K], scores float32 [n, K], mask bool [n, K]).

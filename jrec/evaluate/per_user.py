@@ -32,6 +32,18 @@ def write_per_user(folder: Path, user: np.ndarray, metrics: Mapping[str, np.ndar
         np.savez_compressed(temporary, user=user, **columns)
 
 
+def means_by(place: np.ndarray, values: np.ndarray, users: int) -> np.ndarray:
+    """float64 [N]: each user's mean of the values that are numbers; NaN for users without any.
+
+    Args:
+        place: int [E], 0 to N - 1, whose each value is. values: float [E], NaN where there is none.
+    """
+    has = ~np.isnan(values)
+    number = np.bincount(place[has], minlength=users)
+    total = np.bincount(place[has], values[has], minlength=users)
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
+
+
 def read_per_user(folder: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """(user [N], rising; float32 [N] by metric) of a run directory.
 

@@ -10,6 +10,8 @@ With T targets of a user that count, r_t their ranks (1 is first), [.] 1 where t
     map@K       = sum_t [r_t <= K] |{s: r_s <= r_t}| / r_t  /  T
     mrr         = 1 / min_t r_t                        (mrr@K: 0 where the first target is behind K)
 
+A target of rank `NOT_LISTED` is never found and adds 0 to every metric.
+
 (Järvelin and Kekäläinen, ACM TOIS 2002, for ndcg, with relevance 0 or 1; map as trec_eval has it.)
 With one target recall is hr, and map is mrr. No value is above 1: of j targets one has rank j or
 more, also with the pessimistic ties of `target_ranks`.
@@ -28,7 +30,7 @@ def ranking_metrics(
     """Every metric of above for every user.
 
     Args:
-        rank_NT: int [N, T], 1 or more where counted; different targets of a user, see `target_ranks`.
+        rank_NT: int [N, T], 1 to `NOT_LISTED` where counted; different targets of a user, see `target_ranks`.
         counted_NT: bool [N, T], false where there is no target.
         ks: cut-offs K, 1 or more.
 
@@ -59,7 +61,7 @@ def ranking_metrics(
             values[f"ndcg@{k}"] = (hit / np.log2(rank + 1)).sum(1) / ideal[np.minimum(targets, k)]
             values[f"map@{k}"] = (hit * at_or_before / rank).sum(1) / targets
             values[f"mrr@{k}"] = np.where(first <= k, 1 / first, 0)
-    values["mrr"] = 1 / first
+    values["mrr"] = np.where(first < NOT_LISTED, 1 / first, 0)
     return {name: np.where(targets > 0, value, np.nan) for name, value in values.items()}
 
 

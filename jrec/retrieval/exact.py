@@ -21,12 +21,18 @@ from jrec.retrieval.simple_lsh import largest_norm
 
 _HIGHEST = jax.lax.Precision.HIGHEST  # a GPU's TF32 would move scores by 1e-3
 _SPARE_GROUPS = 16  # beyond K, so that rounding hardly ever leaves the choice of groups in doubt
-SEEN_LENGTHS = tuple(8 * 4**power for power in range(12))
-"""Lengths to pad seen items to, so that few shapes are compiled."""
 _FEW_QUERIES = 8
 _BLOCK_SCORES = 2**19  # 2 MiB
 _FEW_QUERIES_SCORES = 2**23  # 32 MiB
 _PADDING = 64  # item rows come in multiples of it; any group size divides it
+
+
+def list_size(count: int, items: int) -> int:
+    """Returns the length of list to search for so that few lengths, and so few programs, serve all requests.
+
+    The next power of two from 16 on, and at most the number of items.
+    """
+    return min(max(16, 1 << (count - 1).bit_length()), items)
 
 
 class Ranked(NamedTuple):

@@ -7,7 +7,7 @@ needs the extra `parquet`; TSV needs nothing.
 import hashlib
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -65,10 +65,11 @@ def write_lists(
     lists: ListSource,
     settings: dict[str, Any],
     chunk: int = 8192,
-) -> Iterator[int]:
+) -> Generator[int, None, int]:
     """Writes N lists to a `.parquet` or `.tsv` file with columns key, rank, item, score and rule.
 
-    Yields how many lists are on disk, after each part. A run that was stopped anywhere is gone on with by
+    Yields how many keys are done, after each part, and returns how many lists the file holds: an empty list has
+    no line. A run that was stopped anywhere is gone on with by
     the same call and ends with the same bytes.
 
     Args:
@@ -95,12 +96,14 @@ def write_lists(
     _open_parts(folder, plain(record))
     starts = range(0, max(len(key_ids), 1), chunk)
     parts = [folder / f"{number:06d}{path.suffix}" for number in range(len(starts))]
-    whole = folder / f"whole{path.suffix}"
+    whole, held = folder / f"whole{path.suffix}", 0
     with _joining(whole, [key, *_COLUMNS]) as append, ThreadPoolExecutor(1) as writer:
 
         def write(part: Path, ids: np.ndarray, some: Lists | None) -> None:
+            nonlocal held
             if some is not None:
                 _write_part(part, key, ids, item_ids, some)
+            held += _lists_in(part) if some is None else int(some.mask.any(1).sum())
             append(part)
 
         written = writer.submit(lambda: None)
@@ -116,6 +119,7 @@ def write_lists(
         yield len(key_ids)
     whole.replace(path)
     shutil.rmtree(folder)
+    return held
 
 
 def read_lists(path: Path) -> "pd.DataFrame":
@@ -148,8 +152,8 @@ def _numbers_if_all(ids: "pd.Series") -> "pd.Series":
     return ids.astype(np.int64) if ids.str.fullmatch(plain_number).all() else ids
 
 
-def watch_lists(done: Iterable[int], total: int, what: str, console: Console) -> None:
-    """Drains `write_lists` with a progress bar; `what` are its keys: users, items."""
+def watch_lists(done: Generator[int, None, int], total: int, what: str, console: Console) -> int:
+    """Drains `write_lists` with a progress bar and returns what it does; `what` are its keys: users, items."""
     bar = Progress(
         TextColumn(what),
         BarColumn(),
@@ -163,8 +167,11 @@ def watch_lists(done: Iterable[int], total: int, what: str, console: Console) ->
     )
     with bar:
         task = bar.add_task("", total=total)
-        for number in done:
-            bar.update(task, completed=number)
+        while True:
+            try:
+                bar.update(task, completed=next(done))
+            except StopIteration as finished:
+                return finished.value
 
 
 _COLUMNS = ("rank", "item", "score", "rule")
@@ -201,6 +208,21 @@ def _write_part(
             columns = (key_ids[list_E], rank_E, item_ids[row_E], score_E, lists.rules[list_E])
             frame = pd.DataFrame(dict(zip((key, *_COLUMNS), columns, strict=True)))
             frame.to_csv(temporary, sep="\t", header=False, index=False, lineterminator="\n")
+
+
+def _lists_in(part: Path) -> int:
+    """How many lists a part of an earlier run holds."""
+    if part.suffix == ".parquet":
+        from pyarrow import parquet  # slow to import
+
+        rank = parquet.read_table(part, columns=["rank"])["rank"].to_numpy()
+    else:
+        import pandas as pd  # slow to import
+
+        if part.stat().st_size == 0:
+            return 0
+        rank = pd.read_csv(part, sep="\t", header=None, usecols=[1])[1].to_numpy()
+    return int((rank == 1).sum())
 
 
 def _open_parts(folder: Path, record: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from jrec.retrieval.exact import ItemTable, exact_top_k, item_table
 from jrec.retrieval.list_files import Lists, ListSource
 from jrec.retrieval.simple_lsh import unit_rows
 
-# Twice as many shapes as `SEEN_LENGTHS`, and fewer numbers to carry: a whole catalogue's users wait.
+# Lengths to pad seen items to, so that few shapes are compiled.
 _SEEN_LENGTHS = tuple(8 * 2**power for power in range(24))
 
 
