@@ -36,6 +36,7 @@ from experiments.rating_baselines import (
 )
 from experiments.rating_report import show_ratings, write_rating_errors
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.data.own_csv import CsvClicks, CsvRatings
 from jrec.data.ratings import Ratings
 from jrec.data.sources import DATASETS, load_ratings
@@ -43,8 +44,15 @@ from jrec.data.splits import SplitName, split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError, run_command
 from jrec.evaluate.per_user import write_per_user
-from jrec.files import replacing, write_json
-from jrec.report import environment, markdown_table, open_run_directory
+from jrec.files import write_json
+from jrec.report import (
+    code,
+    environment,
+    markdown_table,
+    open_run_directory,
+    settings_table,
+    write_report,
+)
 
 
 @dataclass
@@ -136,7 +144,7 @@ def rate(command: Rate) -> None:
     """Runs a rating baseline from data to report."""
     used = settings_used(command.method)
     check(command, used)
-    console = Console()
+    console = plain_console()
     ratings = load_ratings(
         command.dataset, command.data_dir, command.synthetic, command.split_seed, command.csv
     )
@@ -189,7 +197,7 @@ def rank(command: Rank) -> None:
     group = command.method.replace("-", "_")
     used = (group,) if hasattr(command.settings, group) else ()
     check(command, used)
-    console = Console()
+    console = plain_console()
     events = load_events(
         command.dataset, command.data_dir, command.synthetic, command.split_seed, command.csv
     )
@@ -200,7 +208,6 @@ def rank(command: Rank) -> None:
     console.print(
         f"{events.name}: {len(events.user):,} events from {events.source.kind} "
         f"{events.source.location}; {len(split.test):,} users with a held-out item",
-        highlight=False,
         soft_wrap=True,
     )
     results = {}
@@ -251,26 +258,23 @@ def finish(
     results = {"method": command.method, **results}
     results |= {"seconds": seconds, "parameters": count_numbers(model), "seed": command.seed}
     table = environment()
-    report = "\n\n".join(
-        [
-            f"# {command.method} on {command.dataset}",
-            f"Command: `{line}`",
-            "## Results",
-            markdown_table(["what", "value"], list(results.items())),
-            "## Settings",
-            markdown_table(["setting", "value"], [[f"`{k}`", f"`{v}`"] for k, v in kept.items()]),
-            "## Environment",
-            markdown_table(["what", "value"], list(table.items())),
-        ]
+    write_report(
+        run_dir,
+        f"{command.method} on {command.dataset}",
+        f"Command: {code(line)}",
+        "## Results",
+        markdown_table(["what", "value"], list(results.items())),
+        "## Settings",
+        settings_table(kept),
+        "## Environment",
+        markdown_table(["what", "value"], list(table.items())),
     )
-    with replacing(run_dir / "report.md") as temporary:
-        temporary.write_text(report + "\n", encoding="utf-8")
     write_json(run_dir / "environment.json", table)
     write_json(run_dir / "results.json", results | {"command": line})
     for name, value in results.items():
         shown = f"{value:.4f}" if isinstance(value, float) else value
-        console.print(f"{name}: {shown}", highlight=False)
-    console.print(f"run directory: {run_dir}", highlight=False, soft_wrap=True)
+        console.print(f"{name}: {shown}")
+    console.print(f"run directory: {run_dir}", soft_wrap=True)
 
 
 def count_numbers(model: Any) -> int:

@@ -65,7 +65,6 @@ def watch_training(
             mark = "  *" if report.best else ""
             bar.console.print(
                 f"epoch {report.epoch:3d}  train_cost {report.loss:.4f}  {shown}{mark}",
-                highlight=False,
                 soft_wrap=True,
             )
     return None

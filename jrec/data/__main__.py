@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.data.own_csv import CsvRatings
 from jrec.data.ratings import Ratings
 from jrec.data.sources import DATASETS, load_ratings
@@ -50,9 +51,9 @@ def describe_film(ratings: Ratings, row: int) -> str:
 def show(ratings: Ratings, console: Console) -> None:
     """Prints the whole description."""
     source = ratings.source
-    console.print(f"[bold]{ratings.name}[/] from {source.kind}: {source.location}", highlight=False)
+    console.print(f"{ratings.name} from {source.kind}: {source.location}")
     for extra in filter(None, (source.checksum, source.note)):
-        console.print(f"  {extra}", highlight=False)
+        console.print(f"  {extra}")
     table = Table("what", "count")
     table.add_row("ratings", f"{len(ratings):,}")
     table.add_row("users (rated any)", _known(ratings, "user"))
@@ -75,14 +76,13 @@ def show(ratings: Ratings, console: Console) -> None:
     console.print(table)
     user, film = int(ratings.user[0]), int(ratings.film[0])
     words = ratings.film_features["title"][film]
-    console.print(f"a user    : {describe_user(ratings, user)}", highlight=False)
-    console.print(f"a film    : {describe_film(ratings, film)}", highlight=False)
+    console.print(f"a user    : {describe_user(ratings, user)}")
+    console.print(f"a film    : {describe_film(ratings, film)}")
     console.print(
         f"an example: user row {user}, film row {film}, "
         f"genre rows {ratings.film_features['genres'][film].tolist()}, "
         f"title rows {words.tolist()}, {ratings.rating[0]:g} stars, "
         f"target {2 * ratings.rating[0] - 5:g}",
-        highlight=False,
     )
 
 
@@ -97,7 +97,7 @@ def main() -> None:
     ratings = load_ratings(
         settings.dataset, settings.data_dir, settings.synthetic, settings.seed, settings.csv
     )
-    show(ratings, Console())
+    show(ratings, plain_console())
 
 
 if __name__ == "__main__":
