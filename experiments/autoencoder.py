@@ -22,8 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from experiments.autoencoder_report import (
     finish_autoencoder_run,
@@ -42,6 +41,7 @@ from experiments.autoencoder_system import (
 from experiments.hardware import open_run, using
 from jrec.centring import Centre, fit_centre
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.data.rating_parts import RatingParts, RatingRows
 from jrec.errors import InputError, run_command
 from jrec.evaluate.held_out import make_held_out_predictor, star_errors
@@ -120,7 +120,7 @@ def train(settings: Train) -> None:
 def train_on(devices: Devices, settings: Train) -> None:
     """Runs the experiment from data to export."""
     settings = with_preset(settings)
-    console = Console(quiet=not is_first())
+    console = plain_console(quiet=not is_first())
     parts, whole = load_parts(settings)
     items, users = len(parts.items), len(parts.users)
     stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -289,10 +289,10 @@ def recommend(settings: Recommend) -> None:
         print(f"note: {note}")
     if not ranked:
         return
-    table = Table("item", "title", "stars")
+    table = Table(Column("item", overflow="fold"), "title", "stars")
     for item, title, stars in ranked:
         table.add_row(str(item), title, f"{stars:.2f}")
-    Console().print(table)
+    plain_console().print(table)
 
 
 def main(arguments: list[str] | None = None) -> None:

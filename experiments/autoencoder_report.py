@@ -21,23 +21,26 @@ from jrec.evaluate.held_out import star_errors
 from jrec.evaluate.per_user import write_per_user
 from jrec.evaluate.rating_errors import errors_by_user
 from jrec.files import replacing, write_json
-from jrec.report import draw_curves, markdown_table, read_metrics
+from jrec.report import (
+    code,
+    draw_curves,
+    markdown_table,
+    read_metrics,
+    settings_table,
+    write_report,
+)
 
 
 def show_parts(parts: RatingParts, console: Console) -> None:
     """Prints which data a run uses, how much, and what was left out of it."""
     source = parts.source
-    console.print(
-        f"{parts.name} from {source.kind} {source.location}", highlight=False, soft_wrap=True
-    )
+    console.print(f"{parts.name} from {source.kind} {source.location}", soft_wrap=True)
     if source.note:
-        console.print(f"note: {source.note}", highlight=False, soft_wrap=True)
+        console.print(f"note: {source.note}", soft_wrap=True)
     console.print(parts_table([parts]))
     for what, count in parts.dropped.items():
         if count:
-            console.print(
-                f"{count:,} ratings were left out: {what} not in training", highlight=False
-            )
+            console.print(f"{count:,} ratings were left out: {what} not in training")
 
 
 def baseline_errors(parts: RatingParts, held_out: RatingRows) -> dict[str, dict[str, float]]:
@@ -98,16 +101,11 @@ def finish_autoencoder_run(
     parts: RatingParts,
     console: Console,
 ) -> None:
-    """Writes `results.json`, `environment.json`, `curves.png` and `report.md`; prints the tables."""
+    """Writes `results.json`, `environment.json`, `curves.png` and `report.md`; then prints the tables."""
     baselines = baseline_errors(parts, parts.test)
     names = ("rmse", "rmse_rounded", "mae")
     rows = [[name, *(errors[key] for key in names)] for name, errors in baselines.items()]
     rows.append(["autoencoder", *(results[f"test_{key}"] for key in names)])
-    table = Table("test error, in stars", "RMSE", "RMSE of whole stars", "MAE")
-    for name, *values in rows:
-        table.add_row(name, *(f"{value:.4f}" for value in values))
-    console.print(table)
-
     layers = ",".join(str(width) for width in settings["hidden"])
     published = [[row.split, row.rmse, row.layers] for row in PUBLISHED]
     own = [
@@ -115,11 +113,6 @@ def finish_autoencoder_run(
         results["test_rmse"],
         f"n,{layers},dp {settings['dropout']:g},…",
     ]
-    table = Table("published, and this run", "test RMSE", "layers")
-    for name, value, what in [*published, own]:
-        table.add_row(name, f"{value:.4f}", what)
-    console.print(table)
-
     curve = read_metrics(run_dir)
     series = {
         "train, root of the cost": [
@@ -131,28 +124,31 @@ def finish_autoencoder_run(
     }
     draw_curves(run_dir / "curves.png", series, "epoch", "RMSE in stars")
     command = shlex.join(["python", "-m", "experiments.autoencoder", *sys.argv[1:]])
-    report = "\n\n".join(
-        [
-            f"# autoencoder on {parts.name}",
-            f"Command: `{command}`",
-            markdown_table(["test error, in stars", "RMSE", "RMSE of whole stars", "MAE"], rows),
-            "![root mean squared error by epoch](curves.png)",
-            "Published by the source (Netflix, date splits), and this run:",
-            markdown_table(["split", "test RMSE", "layers"], [*published, own]),
-            "## Results",
-            markdown_table(["what", "value"], [[k, v] for k, v in results.items()]),
-            "## Settings",
-            markdown_table(
-                ["setting", "value"], [[f"`{k}`", f"`{v}`"] for k, v in settings.items()]
-            ),
-            "## Environment",
-            markdown_table(["what", "value"], list(environment.items())),
-        ]
+    write_report(
+        run_dir,
+        f"autoencoder on {parts.name}",
+        f"Command: {code(command)}",
+        markdown_table(["test error, in stars", "RMSE", "RMSE of whole stars", "MAE"], rows),
+        "![root mean squared error by epoch](curves.png)",
+        "Published by the source (Netflix, date splits), and this run:",
+        markdown_table(["split", "test RMSE", "layers"], [*published, own]),
+        "## Results",
+        markdown_table(["what", "value"], [[k, v] for k, v in results.items()]),
+        "## Settings",
+        settings_table(settings),
+        "## Environment",
+        markdown_table(["what", "value"], list(environment.items())),
     )
-    with replacing(run_dir / "report.md") as temporary:
-        temporary.write_text(report + "\n", encoding="utf-8")
     write_json(run_dir / "environment.json", environment)
     write_json(run_dir / "results.json", results | {"baselines": baselines, "command": command})
+    table = Table("test error, in stars", "RMSE", "RMSE of whole stars", "MAE")
+    for name, *values in rows:
+        table.add_row(name, *(f"{value:.4f}" for value in values))
+    console.print(table)
+    table = Table("published, and this run", "test RMSE", "layers")
+    for name, value, what in [*published, own]:
+        table.add_row(name, f"{value:.4f}", what)
+    console.print(table)
     speed = results["examples_per_second"]
     pace = f"; {speed:,.0f} users/s from the second epoch on" if speed else ""
-    console.print(f"run directory: {run_dir}{pace}", highlight=False, soft_wrap=True)
+    console.print(f"run directory: {run_dir}{pace}", soft_wrap=True)

@@ -40,6 +40,7 @@ from experiments.rating_baselines import (
 from experiments.rating_report import show_ratings, write_rating_errors
 from jrec.baselines.implicit_als import ImplicitALS
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.data.click_examples import held_out_examples, leave_one_out, repeated_targets
 from jrec.data.own_csv import CsvClicks, CsvRatings
 from jrec.data.ratings import Ratings
@@ -50,9 +51,16 @@ from jrec.errors import InputError, run_command
 from jrec.evaluate.per_user import write_per_user
 from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
 from jrec.evaluate.repeated_targets import RepeatedTargets, repeated_note, settle_repeated
-from jrec.files import replacing, write_json
+from jrec.files import write_json
 from jrec.finite import check_finite
-from jrec.report import environment, markdown_table, open_run_directory
+from jrec.report import (
+    code,
+    environment,
+    markdown_table,
+    open_run_directory,
+    settings_table,
+    write_report,
+)
 
 
 @dataclass
@@ -148,7 +156,7 @@ def rate(command: Rate) -> None:
     """Runs a rating baseline from data to report."""
     used = settings_used(command.method)
     check(command, used)
-    console = Console()
+    console = plain_console()
     ratings = load_ratings(
         command.dataset, command.data_dir, command.synthetic, command.split_seed, command.csv
     )
@@ -209,7 +217,7 @@ def rank(command: Rank) -> None:
     group = command.method.replace("-", "_")
     used = (group,) if hasattr(command.settings, group) else ()
     check(command, used)
-    console = Console()
+    console = plain_console()
     clicks = load_sequences(
         command.dataset, command.data_dir, command.synthetic, command.split_seed, command.csv
     )
@@ -220,7 +228,6 @@ def rank(command: Rank) -> None:
     console.print(
         f"{clicks.name}: {len(clicks):,} events from {clicks.source.kind} "
         f"{clicks.source.location}; {len(split.test):,} users with a held-out item",
-        highlight=False,
         soft_wrap=True,
     )
     start = time.perf_counter()
@@ -294,29 +301,26 @@ def finish(
     results = {"method": command.method, **results}
     results |= {"seconds": seconds, "parameters": count_numbers(model), "seed": command.seed}
     table = environment()
-    report = "\n\n".join(
-        [
-            f"# {command.method} on {command.dataset}",
-            f"Command: `{line}`",
-            *(f"Warning: {sentence}" for sentence in warnings),
-            "## Results",
-            markdown_table(["what", "value"], list(results.items())),
-            "## Settings",
-            markdown_table(["setting", "value"], [[f"`{k}`", f"`{v}`"] for k, v in kept.items()]),
-            "## Environment",
-            markdown_table(["what", "value"], list(table.items())),
-        ]
+    write_report(
+        run_dir,
+        f"{command.method} on {command.dataset}",
+        f"Command: {code(line)}",
+        *(f"Warning: {sentence}" for sentence in warnings),
+        "## Results",
+        markdown_table(["what", "value"], list(results.items())),
+        "## Settings",
+        settings_table(kept),
+        "## Environment",
+        markdown_table(["what", "value"], list(table.items())),
     )
-    with replacing(run_dir / "report.md") as temporary:
-        temporary.write_text(report + "\n", encoding="utf-8")
     write_json(run_dir / "environment.json", table)
     write_json(run_dir / "results.json", results | {"warnings": warnings, "command": line})
     for name, value in results.items():
         shown = f"{value:.4f}" if isinstance(value, float) else value
-        console.print(f"{name}: {shown}", highlight=False)
+        console.print(f"{name}: {shown}")
     for sentence in warnings:
-        console.print(f"warning: {sentence}", highlight=False, soft_wrap=True, markup=False)
-    console.print(f"run directory: {run_dir}", highlight=False, soft_wrap=True)
+        console.print(f"warning: {sentence}", soft_wrap=True)
+    console.print(f"run directory: {run_dir}", soft_wrap=True)
 
 
 def count_numbers(model: Any) -> int:

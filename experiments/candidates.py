@@ -22,7 +22,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from rich.console import Console
 
 from experiments.candidates_baselines import reference_metrics
 from experiments.candidates_evaluation import KS, make_evaluate, never_listed, write_test
@@ -43,6 +42,7 @@ from experiments.candidates_system import (
 )
 from experiments.hardware import open_run, using
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.data.click_examples import (
     ClickSplit,
     count_items,
@@ -107,7 +107,7 @@ def train_on(
         truth: the sizes and seed of a made-up log, whose planted optimum is a reference then.
         devices: that share the batches.
     """
-    console = Console(quiet=not is_first())
+    console = plain_console(quiet=not is_first())
     model = build_model(settings, clicks, axis_of(devices))
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"candidates-{settings.data.dataset}-{stamp}"

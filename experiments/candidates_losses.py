@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from rich.console import Console
-
 from experiments.candidates import train
 from experiments.candidates_settings import Data, Train
 from experiments.candidates_system import LossName
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.data.click_sources import CLICK_DATASETS
 from jrec.errors import InputError, run_command
 from jrec.files import read_json, replacing
@@ -120,7 +119,7 @@ def main(arguments: list[str] | None = None) -> None:
     table = markdown_table(header, rows)
     with replacing(settings.run_dir / "table.md") as temporary:
         temporary.write_text(table + "\n", encoding="utf-8")
-    Console().print(table, highlight=False, soft_wrap=True)
+    plain_console().print(table, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from rich.console import Console
 
 from experiments.candidates_search import histories_of, named_users
 from jrec.candidate_export import CandidateModel, encode_histories, load_candidate_model
+from jrec.console import plain_console
 from jrec.data.ragged import Ragged
 from jrec.errors import InputError
 from jrec.retrieval.list_files import Lists, ListSource, default_suffix, watch_lists, write_lists
@@ -78,7 +78,7 @@ def mine(settings: Mine) -> None:
     done = write_lists(
         out, key, ids, model.items.values, source, record | {"fingerprint": model.fingerprint}
     )
-    written = watch_lists(done, len(ids), f"{key}s", Console(stderr=True))
+    written = watch_lists(done, len(ids), f"{key}s", plain_console(stderr=True))
     if written < len(ids):
         print(
             f"  {len(ids) - written:,} of {len(ids):,} {key} ids have an empty list, which has no line"

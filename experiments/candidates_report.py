@@ -14,8 +14,15 @@ from jrec.data.click_examples import ClickSplit
 from jrec.data.clicks import Clicks
 from jrec.data.vocabulary import FIRST
 from jrec.evaluate.repeated_targets import repeated_note
-from jrec.files import replacing, write_json
-from jrec.report import draw_curves, markdown_table, read_metrics
+from jrec.files import write_json
+from jrec.report import (
+    code,
+    draw_curves,
+    markdown_table,
+    read_metrics,
+    settings_table,
+    write_report,
+)
 
 SHOWN = ("hr@10", "ndcg@10", "mrr", "recall@50", "recall@100")
 
@@ -31,7 +38,7 @@ def show_split(clicks: Clicks, split: ClickSplit, console: Console) -> None:
     ]
     lines += [f"note: {source.note}"] if source.note else []
     lines += [f"{count:,} left out: {what}" for what, count in clicks.dropped.items() if count]
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    console.print("\n".join(lines), soft_wrap=True)
 
 
 def finish_candidates_run(
@@ -43,7 +50,7 @@ def finish_candidates_run(
     clicks: Clicks,
     console: Console,
 ) -> None:
-    """Writes `results.json`, `environment.json`, `curves.png` and `report.md`; prints the table."""
+    """Writes `results.json`, `environment.json`, `curves.png` and `report.md`; then prints the table."""
     rows = [
         [title, *(numbers.get(name, math.nan) for name in SHOWN)]
         for title, numbers in references.items()
@@ -53,28 +60,13 @@ def finish_candidates_run(
     warnings = below_popularity(references | {"candidates": own})
     seen = "removed" if settings["remove_seen"] else "kept"
     title = f"test, whole catalogue, seen items {seen}"
-    table = Table(title, *SHOWN)
     shown = [[n, *("" if math.isnan(v) else f"{v:.4f}" for v in values)] for n, *values in rows]
-    for row in shown:
-        table.add_row(*row)
-    console.print(table)
-    for sentence in warnings:
-        console.print(f"warning: {sentence}", highlight=False, soft_wrap=True, markup=False)
-    if results["test_empty_histories"]:
-        console.print(
-            f"{results['test_empty_histories']:,} test clicks are their users' first: those users got "
-            "the popular list.",
-            highlight=False,
-            soft_wrap=True,
-        )
     repeats = repeated_note(
         results["repeated_targets"],
         results["test_repeats"],
         results["test_targets"],
         "--remove-seen False",
     )
-    if repeats:
-        console.print(repeats, highlight=False, soft_wrap=True)
     curve = read_metrics(run_dir)
     series = {
         name: [(line["epoch"], line[name]) for line in curve if line.get(name) is not None]
@@ -82,30 +74,39 @@ def finish_candidates_run(
     }
     draw_curves(run_dir / "curves.png", series, "epoch", "validation")
     command = shlex.join(["python", "-m", "experiments.candidates", *sys.argv[1:]])
-    report = "\n\n".join(
-        [
-            f"# candidates on {clicks.name}",
-            f"Command: `{command}`",
-            markdown_table([title, *SHOWN], shown),
-            *(f"Warning: {sentence}" for sentence in warnings),
-            *([repeats] if repeats else []),
-            "![validation by epoch](curves.png)",
-            "## Results",
-            markdown_table(["what", "value"], [[k, v] for k, v in results.items()]),
-            "## Settings",
-            markdown_table(
-                ["setting", "value"], [[f"`{k}`", f"`{v}`"] for k, v in settings.items()]
-            ),
-            "## Environment",
-            markdown_table(["what", "value"], list(environment.items())),
-        ]
+    write_report(
+        run_dir,
+        f"candidates on {clicks.name}",
+        f"Command: {code(command)}",
+        markdown_table([title, *SHOWN], shown),
+        *(f"Warning: {sentence}" for sentence in warnings),
+        *([repeats] if repeats else []),
+        "![validation by epoch](curves.png)",
+        "## Results",
+        markdown_table(["what", "value"], [[k, v] for k, v in results.items()]),
+        "## Settings",
+        settings_table(settings),
+        "## Environment",
+        markdown_table(["what", "value"], list(environment.items())),
     )
-    with replacing(run_dir / "report.md") as temporary:
-        temporary.write_text(report + "\n", encoding="utf-8")
     write_json(run_dir / "environment.json", environment)
     whole = results | {"references": references, "warnings": warnings}
     whole |= {"command": command, "run_settings": settings}
     write_json(run_dir / "results.json", whole)
+    table = Table(title, *SHOWN)
+    for row in shown:
+        table.add_row(*row)
+    console.print(table)
+    for sentence in warnings:
+        console.print(f"warning: {sentence}", soft_wrap=True)
+    if repeats:
+        console.print(repeats, soft_wrap=True)
+    if results["test_empty_histories"]:
+        console.print(
+            f"{results['test_empty_histories']:,} test clicks are their users' first: those users got "
+            "the popular list.",
+            soft_wrap=True,
+        )
     speed = results["examples_per_second"]
     pace = f"; {speed:,.0f} examples/s from the second epoch on" if speed else ""
-    console.print(f"run directory: {run_dir}{pace}", highlight=False, soft_wrap=True)
+    console.print(f"run directory: {run_dir}{pace}", soft_wrap=True)

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from rich.console import Console
 
 from experiments.embedding_mlp_improved import improved_system
 from experiments.embedding_mlp_settings import Train, load, with_preset
@@ -34,6 +33,7 @@ from experiments.rating_report import (
 )
 from experiments.rating_system import System
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
 from jrec.errors import run_command
@@ -102,7 +102,7 @@ def train(settings: Train) -> None:
 def train_on(devices: Devices, settings: Train) -> None:
     """Runs the experiment from data to export."""
     settings = with_preset(settings)
-    console = Console(quiet=not is_first())
+    console = plain_console(quiet=not is_first())
     ratings, split = read_once(lambda: load(settings), settings.run_dir)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"embedding_mlp-{settings.dataset}-{stamp}"
@@ -263,7 +263,7 @@ def predict(settings: Predict) -> None:
 def recommend(settings: Recommend) -> None:
     """Prints the ranked films."""
     model = load_rating_model(settings.run_dir / "export")
-    show_recommendations(model, settings.user, settings.count, settings.seen, Console())
+    show_recommendations(model, settings.user, settings.count, settings.seen, plain_console())
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-
 from experiments.faults_damage import archive_faults, file_faults
 from experiments.faults_runs import (
     Row,
@@ -31,6 +29,7 @@ from experiments.faults_runs import (
     went_on,
 )
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.errors import InputError, run_command
 from jrec.files import new_folder, write_json
 from jrec.report import markdown_table
@@ -209,7 +208,7 @@ def faults(settings: Faults) -> None:
     """Runs all of it and writes `faults.md`."""
     if settings.moments < 1 or settings.damages < 0:
         raise InputError("--moments must be 1 or more, and --damages 0 or more.")
-    console = Console(soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     with new_folder(settings.out) as folder:
         folder = folder.absolute()
         finished = folder / "undisturbed"
@@ -232,14 +231,12 @@ def faults(settings: Faults) -> None:
             found = parts[name]()
             rows += found
             for row in found:
-                console.print(" | ".join(row), highlight=False, markup=False)
+                console.print(" | ".join(row))
         header = ("fault", "moment or place", "what was said or saved", "gone on with")
         (folder / "faults.md").write_text(markdown_table(header, rows) + "\n", encoding="utf-8")
         bad = [row for row in rows if any(w in cell for w in _BAD for cell in row)]
         write_json(folder / "faults.json", {"rows": rows, "bad": bad})
-    console.print(
-        f"{len(rows)} rows, {len(bad)} bad; {settings.out / 'faults.md'}", highlight=False
-    )
+    console.print(f"{len(rows)} rows, {len(bad)} bad; {settings.out / 'faults.md'}")
     if bad:
         sys.exit(1)
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from rich.console import Console
 
 from experiments.fusion_improved import improved_system, ratings_by_film
 from experiments.fusion_settings import Train, load, with_preset
@@ -33,6 +32,7 @@ from experiments.rating_report import (
 )
 from experiments.rating_system import System
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
 from jrec.errors import InputError, run_command
@@ -101,7 +101,7 @@ def train(settings: Train) -> None:
 def train_on(devices: Devices, settings: Train) -> None:
     """Runs the experiment from data to export."""
     settings = with_preset(settings)
-    console = Console(quiet=not is_first())
+    console = plain_console(quiet=not is_first())
     ratings, split = read_once(lambda: load(settings), settings.run_dir)
     low, high = ratings.rating_range
     if settings.preset == "source" and not (low >= 0 and high <= 5):
@@ -248,7 +248,7 @@ def predict(settings: Predict) -> None:
 def recommend(settings: Recommend) -> None:
     """Prints the ranked films."""
     model = load_rating_model(settings.run_dir / "export")
-    show_recommendations(model, settings.user, settings.count, settings.seen, Console())
+    show_recommendations(model, settings.user, settings.count, settings.seen, plain_console())
 
 
 def main(arguments: list[str] | None = None) -> None:

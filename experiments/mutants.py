@@ -26,6 +26,7 @@ from rich.console import Console
 from experiments.mutants_changes import Change, changes
 from experiments.mutants_modules import EQUIVALENT, TESTS
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.errors import InputError, run_command
 from jrec.files import new_folder, write_json
 from jrec.report import markdown_table
@@ -146,7 +147,7 @@ def of_module(
             kind = run_tests(tree, TESTS[name], cache, limit)
         rows.append((change, kind, reason))
         if kind == "survived":
-            console.print(f"jrec/{name}.py:{change.line}: {change}", highlight=False, markup=False)
+            console.print(f"jrec/{name}.py:{change.line}: {change}")
     path.write_bytes(source)
     return rows
 
@@ -162,7 +163,7 @@ def mutants(settings: Mutants) -> None:
         raise InputError(
             f"--only takes {', '.join(TESTS)}, and --each 0 or more; {' '.join(unknown)} is none."
         )
-    console = Console(soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     for module in ("flax.linen", "optax", "pandas", "scipy.stats", "tyro"):
         importlib.import_module(module)  # once, not in every child
     done: dict[str, list[tuple[Change, str, str]]] = {}
@@ -174,14 +175,14 @@ def mutants(settings: Mutants) -> None:
         shutil.copy(_ROOT / "pyproject.toml", tree)
         for name in settings.only or TESTS:
             done[name] = of_module(settings, name, tree, cache, console)
-            console.print(" | ".join(map(str, _row(name, done[name]))), highlight=False)
+            console.print(" | ".join(map(str, _row(name, done[name]))))
         shutil.rmtree(tree)
         shutil.rmtree(cache, ignore_errors=True)
         text = _report(done)
         (folder / "mutants.md").write_text(text, encoding="utf-8")
         listed = {n: [(c.line, str(c), k, why) for c, k, why in r] for n, r in done.items()}
         write_json(folder / "mutants.json", {"seed": settings.seed, "modules": listed})
-    console.print(text, highlight=False, markup=False)
+    console.print(text)
 
 
 def _row(name: str, rows: list[tuple[Change, str, str]]) -> tuple[object, ...]:

@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rich.console import Console
 
 from experiments.hardware import open_run, using
 from experiments.ranking_report import finish_ranking_run, show_impressions
@@ -37,6 +36,7 @@ from experiments.ranking_system import (
 )
 from jrec import row_optimizers
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.data.impression_maker import ImpressionSize
 from jrec.data.impressions import Impressions, ImpressionSplit
 from jrec.errors import InputError, run_command
@@ -116,7 +116,7 @@ def train_on(
     devices: Devices = (),
 ) -> None:
     """The same on impressions that are there; `settings.data` says where they are from."""
-    console = Console(quiet=not is_first())
+    console = plain_console(quiet=not is_first())
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"ranking-{settings.data.dataset}-{stamp}"
     open_run(run_dir, settings.resume, lambda: record(settings, impressions))

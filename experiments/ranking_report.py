@@ -10,8 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 from jrec.data.impressions import Impressions, ImpressionSplit
-from jrec.files import replacing, write_json
-from jrec.report import draw_curves, markdown_table, read_metrics
+from jrec.files import write_json
+from jrec.report import (
+    code,
+    draw_curves,
+    markdown_table,
+    read_metrics,
+    settings_table,
+    write_report,
+)
 
 SHOWN = (
     "weighted_loss",
@@ -34,7 +41,7 @@ def show_impressions(impressions: Impressions, split: ImpressionSplit, console: 
         f"train {len(split.train):,}, validation {len(split.valid):,}, test {len(split.test):,}",
     ]
     lines += [f"note: {source.note}"] if source.note else []
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    console.print("\n".join(lines), soft_wrap=True)
 
 
 def finish_ranking_run(
@@ -46,16 +53,12 @@ def finish_ranking_run(
     bins: dict[str, np.ndarray],
     console: Console,
 ) -> None:
-    """Writes `results.json`, `environment.json`, two figures and `report.md`; prints the table.
+    """Writes `results.json`, `environment.json`, two figures and `report.md`; then prints the table.
 
     Args:
         bins: from `jrec.evaluate.watch_time.calibration`, of the test part.
     """
     rows = [[name, popular[name], results[f"test_{name}"]] for name in SHOWN]
-    table = Table("test", "popularity", "ranking")
-    for name, *values in rows:
-        table.add_row(name, *(f"{value:.4f}" for value in values))
-    console.print(table)
     curve = read_metrics(run_dir)
     series = {
         name: [(line["epoch"], line[name]) for line in curve if line.get(name) is not None]
@@ -70,31 +73,30 @@ def finish_ranking_run(
     )
     command = shlex.join(["python", "-m", "experiments.ranking", *sys.argv[1:]])
     tenths = zip(*(column.tolist() for column in bins.values()), strict=True)
-    report = "\n\n".join(
-        [
-            f"# ranking on {settings['data']['dataset']}",
-            f"Command: `{command}`",
-            markdown_table(["test", "popularity", "ranking"], rows),
-            "![validation by epoch](curves.png)",
-            "## Calibration",
-            "![predicted and actual watch time](calibration.png)",
-            markdown_table(list(bins), [list(line) for line in tenths]),
-            "## Results",
-            markdown_table(["what", "value"], [[k, v] for k, v in results.items()]),
-            "## Settings",
-            markdown_table(
-                ["setting", "value"], [[f"`{k}`", f"`{v}`"] for k, v in settings.items()]
-            ),
-            "## Environment",
-            markdown_table(["what", "value"], list(environment.items())),
-        ]
+    write_report(
+        run_dir,
+        f"ranking on {settings['data']['dataset']}",
+        f"Command: {code(command)}",
+        markdown_table(["test", "popularity", "ranking"], rows),
+        "![validation by epoch](curves.png)",
+        "## Calibration",
+        "![predicted and actual watch time](calibration.png)",
+        markdown_table(list(bins), [list(line) for line in tenths]),
+        "## Results",
+        markdown_table(["what", "value"], [[k, v] for k, v in results.items()]),
+        "## Settings",
+        settings_table(settings),
+        "## Environment",
+        markdown_table(["what", "value"], list(environment.items())),
     )
-    with replacing(run_dir / "report.md") as temporary:
-        temporary.write_text(report + "\n", encoding="utf-8")
     write_json(run_dir / "environment.json", environment)
     whole = results | {"popularity": popular, "command": command, "run_settings": settings}
     whole |= {"calibration": {name: column.tolist() for name, column in bins.items()}}
     write_json(run_dir / "results.json", whole)
+    table = Table("test", "popularity", "ranking")
+    for name, *values in rows:
+        table.add_row(name, *(f"{value:.4f}" for value in values))
+    console.print(table)
     speed = results["examples_per_second"]
     pace = f"; {speed:,.0f} examples/s from the second epoch on" if speed else ""
-    console.print(f"run directory: {run_dir}{pace}", highlight=False, soft_wrap=True)
+    console.print(f"run directory: {run_dir}{pace}", soft_wrap=True)

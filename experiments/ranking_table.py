@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from experiments.ranking import train_on
 from experiments.ranking_settings import Data, Train, check, load
 from experiments.ranking_system import measure, popularity_scores
 from experiments.ranking_trees import tree_metrics
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.data.impressions import Impressions, ImpressionSplit
 from jrec.errors import InputError, run_command
 from jrec.files import plain, read_json, replacing, write_json
@@ -178,7 +178,7 @@ def main(arguments: list[str] | None = None) -> None:
     with replacing(settings.run_dir / "table.md") as temporary:
         temporary.write_text(table + "\n", encoding="utf-8")
     draw_depth(settings.run_dir / "depth.png", {name: losses[name] for name in TOWERS})
-    Console().print(table, highlight=False, soft_wrap=True)
+    plain_console().print(table, soft_wrap=True)
 
 
 def draw_depth(path: Path, losses: dict[str, np.ndarray]) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from jrec.baselines.biases import fit_biases, fit_means
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
 from jrec.evaluate.per_user import write_per_user
 from jrec.evaluate.rating_errors import errors_by_user
-from jrec.files import replacing, write_json
+from jrec.files import write_json
 from jrec.rating_export import (
     RatingModel,
     known_rating,
@@ -23,7 +23,14 @@ from jrec.rating_export import (
     rank_films,
     row_of,
 )
-from jrec.report import draw_curves, markdown_table, read_metrics
+from jrec.report import (
+    code,
+    draw_curves,
+    markdown_table,
+    read_metrics,
+    settings_table,
+    write_report,
+)
 
 
 def show_ratings(ratings: Ratings, split: Split, console: Console) -> None:
@@ -40,7 +47,7 @@ def show_ratings(ratings: Ratings, split: Split, console: Console) -> None:
     for name, count in ratings.unknown.items():
         if count:
             lines.append(f"{count:,} ratings have an unknown {name}: they use the unknown row")
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    console.print("\n".join(lines), soft_wrap=True)
 
 
 def baseline_errors(ratings: Ratings, split: Split) -> dict[str, dict[str, float]]:
@@ -80,24 +87,16 @@ def finish_rating_run(
     cost: str = "mean squared error of 2 x stars",
 ) -> None:
     """Writes `results.json`, `environment.json`, `curves.png`, `report.md`, `per_user.npz` (test errors);
-    prints table and films.
+    then prints table and films.
 
     `cost` says what the metrics `train_cost`, `valid_cost` and `test_cost` are, for the curves.
     """
     baselines = baseline_errors(ratings, split)
     rows = [[name, errors["rmse"], errors["mae"]] for name, errors in baselines.items()]
     rows.append([system, results["test_rmse"], results["test_mae"]])
-    table = Table("test error, in stars", "RMSE", "MAE")
-    for name, rmse, mae in rows:
-        table.add_row(name, f"{rmse:.4f}", f"{mae:.4f}")
-    console.print(table)
-
     model = load_rating_model(run_dir / "export")
     predicted = predict_in_blocks(model, ratings.user[split.test], ratings.film[split.test])
     write_rating_errors(run_dir, ratings, split.test, predicted)
-    user = model.users.decode(ratings.user[split.test[:1]].clip(min=2)).tolist()[0]
-    show_recommendations(model, user, 10, False, console)
-
     curve = read_metrics(run_dir)
     series = {
         name: [(line["epoch"], line[name]) for line in curve if line.get(name) is not None]
@@ -105,29 +104,31 @@ def finish_rating_run(
     }
     draw_curves(run_dir / "curves.png", series, "epoch", cost)
     command = shlex.join(["python", "-m", f"experiments.{system}", *sys.argv[1:]])
-    setting_rows = [[f"`{name}`", f"`{value}`"] for name, value in settings.items()]
     result_rows = [[name, value] for name, value in results.items()]
-    report = "\n\n".join(
-        [
-            f"# {system} on {ratings.name}",
-            f"Command: `{command}`",
-            markdown_table(["test error, in stars", "RMSE", "MAE"], rows),
-            "![costs by epoch](curves.png)",
-            "## Results",
-            markdown_table(["what", "value"], result_rows),
-            "## Settings",
-            markdown_table(["setting", "value"], setting_rows),
-            "## Environment",
-            markdown_table(["what", "value"], list(environment.items())),
-        ]
+    write_report(
+        run_dir,
+        f"{system} on {ratings.name}",
+        f"Command: {code(command)}",
+        markdown_table(["test error, in stars", "RMSE", "MAE"], rows),
+        "![costs by epoch](curves.png)",
+        "## Results",
+        markdown_table(["what", "value"], result_rows),
+        "## Settings",
+        settings_table(settings),
+        "## Environment",
+        markdown_table(["what", "value"], list(environment.items())),
     )
-    with replacing(run_dir / "report.md") as temporary:
-        temporary.write_text(report + "\n", encoding="utf-8")
     write_json(run_dir / "environment.json", environment)
     write_json(run_dir / "results.json", results | {"baselines": baselines, "command": command})
+    table = Table("test error, in stars", "RMSE", "MAE")
+    for name, rmse, mae in rows:
+        table.add_row(name, f"{rmse:.4f}", f"{mae:.4f}")
+    console.print(table)
+    user = model.users.decode(ratings.user[split.test[:1]].clip(min=2)).tolist()[0]
+    show_recommendations(model, user, 10, False, console)
     speed = results["examples_per_second"]
     pace = f"; {speed:,.0f} examples/s from the second epoch on" if speed else ""
-    console.print(f"run directory: {run_dir}{pace}", highlight=False, soft_wrap=True)
+    console.print(f"run directory: {run_dir}{pace}", soft_wrap=True)
 
 
 def show_prediction(model: RatingModel, user: int | str, film: int | str) -> None:
@@ -172,10 +173,16 @@ def show_recommendations(
     """Prints the films ranked for one user."""
     ranked, notes = rank_films(model, user, count, include_seen)
     for note in notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True)
     if not ranked:
         return
-    table = Table("film", "title", "stars", title=f"for user {user}", title_justify="left")
+    table = Table(
+        Column("film", overflow="fold"),
+        "title",
+        "stars",
+        title=f"for user {user}",
+        title_justify="left",
+    )
     for film, title, stars in ranked:
         table.add_row(str(film), title, f"{stars:.2f}")
     console.print(table)

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiments.results_rows import TASKS, Row, TaskName, command_of, quick, rows_of, same_run
 from experiments.results_table import Result, collect, draw_bars, write_markdown
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.errors import InputError, run_command
 from jrec.files import read_json
 
@@ -141,9 +142,9 @@ def do(run: Run) -> None:
 def run_missing(runs: list[Run], console: Console) -> None:
     """Runs what is not finished, one after the other, with a bar over all of them."""
     missing = [run for run in runs if not is_finished(run)]
-    console.print(f"{len(runs) - len(missing)} of {len(runs)} runs are there", highlight=False)
+    console.print(f"{len(runs) - len(missing)} of {len(runs)} runs are there")
     bar = Progress(
-        TextColumn("{task.fields[name]}"),
+        TextColumn("{task.fields[name]}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -160,7 +161,7 @@ def run_missing(runs: list[Run], console: Console) -> None:
             metric = TASKS[run.task].metrics[0]
             value = results.get(f"whole_{metric}", results[metric])
             line = f"{name}: {metric} {value:.4f}, {results['seconds']:.1f} s"
-            bar.console.print(line, highlight=False, soft_wrap=True)
+            bar.console.print(line, soft_wrap=True)
             bar.advance(task)
 
 
@@ -183,7 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
     settings = parse_command((Results,), __doc__, arguments)
     if not 1 <= settings.seeds < 1000:
         raise InputError(f"--seeds must be from 1 to 999, but is {settings.seeds}.")
-    console = Console()
+    console = plain_console()
     runs = planned(settings)
     if settings.run:
         run_missing(runs, console)
@@ -193,7 +194,7 @@ def main(arguments: list[str] | None = None) -> None:
     draw_bars(settings.out / "results.png", found)
     path = settings.out / "results.md"
     write_markdown(path, found, settings.quick)
-    console.print(f"table: {path}", highlight=False, soft_wrap=True)
+    console.print(f"table: {path}", soft_wrap=True)
 
 
 if __name__ == "__main__":

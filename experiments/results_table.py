@@ -156,7 +156,7 @@ def write_markdown(path: Path, tables: dict[tuple[str, str], list[Result]], quic
         parts += ["Commands (S: 0, 1, …):", "```\n" + "\n".join(commands) + "\n```"]
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8", errors="replace")
 
 
 def draw_bars(path: Path, tables: dict[tuple[str, str], list[Result]]) -> None:

@@ -20,7 +20,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
 from experiments.candidates import train_on
 from experiments.ranking_settings import load
@@ -42,6 +41,7 @@ from experiments.two_stages_system import (
 from experiments.two_stages_training import make_predict, second_stage
 from jrec.candidate_export import load_candidate_model
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.data.click_examples import time_cut
 from jrec.data.impressions import Impressions, ImpressionSplit
 from jrec.data.ragged import Ragged
@@ -136,7 +136,7 @@ def first_stage(
 def train(settings: Train) -> None:
     """Runs both stages from data to report."""
     check(settings)
-    console = Console()
+    console = plain_console()
     impressions, split = load(settings.data, None)
     moments = moments_of(settings, impressions, split)
     stamp = time.strftime("%Y%m%d-%H%M%S")

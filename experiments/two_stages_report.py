@@ -15,8 +15,8 @@ from jrec.evaluate.per_user import means_by, write_per_user
 from jrec.evaluate.ranking_metrics import mean_metrics
 from jrec.evaluate.repeated_targets import repeated_note
 from jrec.evaluate.significance import Comparison, paired_bootstrap
-from jrec.files import replacing, write_json
-from jrec.report import markdown_table
+from jrec.files import write_json
+from jrec.report import code, markdown_table, settings_table, write_report
 
 SHOWN = ("ndcg@10", "hr@10", "recall@10", "mrr", "recall@50")
 
@@ -32,7 +32,7 @@ def finish_two_stages(
     fresh: Lists | None,
     console: Console,
 ) -> None:
-    """Measures all orders on test, writes `results.json` and `report.md`, prints the table.
+    """Measures all orders on test, writes `results.json` and `report.md`, then prints the table.
 
     Args:
         test: its lists. logits: each head's, of their candidates.
@@ -76,10 +76,6 @@ def finish_two_stages(
     }
     write_per_user(run_dir, users, {"ndcg@10": second})
     rows = [[name, *(values[metric] for metric in SHOWN)] for name, values in means.items()]
-    table = Table("test", *SHOWN)
-    for name, *values in rows:
-        table.add_row(name, *(f"{value:.4f}" for value in values))
-    console.print(table)
     sentence = (
         f"{len(test):,} lists, {results['targets']:,} targets, {named:.1%} of them named by a source; "
         f"second stage less the first by user: {gain.difference:+.4f} NDCG@10 "
@@ -87,24 +83,23 @@ def finish_two_stages(
     )
     if note := repeated_note(choice, repeats, results["targets"]):
         sentence += f".\n{note}"
-    console.print(sentence, highlight=False)
     command = shlex.join(["python", "-m", "experiments.two_stages", *sys.argv[1:]])
-    report = "\n\n".join(
-        [
-            f"# both stages on {settings['data']['dataset']}",
-            f"Command: `{command}`",
-            markdown_table(["test", *SHOWN], rows),
-            sentence,
-            "## Settings",
-            markdown_table(
-                ["setting", "value"], [[f"`{k}`", f"`{v}`"] for k, v in settings.items()]
-            ),
-            "## Environment",
-            markdown_table(["what", "value"], list(environment.items())),
-        ]
+    write_report(
+        run_dir,
+        f"both stages on {settings['data']['dataset']}",
+        f"Command: {code(command)}",
+        markdown_table(["test", *SHOWN], rows),
+        sentence,
+        "## Settings",
+        settings_table(settings),
+        "## Environment",
+        markdown_table(["what", "value"], list(environment.items())),
     )
-    with replacing(run_dir / "report.md") as temporary:
-        temporary.write_text(report + "\n", encoding="utf-8")
     write_json(run_dir / "environment.json", environment)
     write_json(run_dir / "results.json", results | {"command": command, "run_settings": settings})
-    console.print(f"run directory: {run_dir}", highlight=False, soft_wrap=True)
+    table = Table("test", *SHOWN)
+    for name, *values in rows:
+        table.add_row(name, *(f"{value:.4f}" for value in values))
+    console.print(table)
+    console.print(sentence)
+    console.print(f"run directory: {run_dir}", soft_wrap=True)

@@ -4,6 +4,8 @@ import errno
 import sys
 from collections.abc import Callable
 
+from jrec.console import open_output
+
 
 class InputError(Exception):
     """A fault in the user's files or settings; the text is one sentence: place, fault, fix."""
@@ -15,6 +17,7 @@ def run_command(command: Callable[[], None]) -> None:
     Exits with code 1 in these cases and 130 after Ctrl-C; any other exception is a bug of ours and
     keeps its traceback.
     """
+    open_output()
     try:
         command()
     except KeyboardInterrupt:

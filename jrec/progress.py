@@ -28,10 +28,10 @@ def watch_training(
     Returns the `Stopped` report of a run that was asked to stop, else None.
     """
     bar = Progress(
-        TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+        TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]} · {task.fields[rate]} examples/s"),
+        TextColumn("loss {task.fields[loss]} · {task.fields[rate]} examples/s", markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -65,7 +65,6 @@ def watch_training(
             mark = "  *" if report.best else ""
             bar.console.print(
                 f"epoch {report.epoch:3d}  train_cost {report.loss:.4f}  {shown}{mark}",
-                highlight=False,
                 soft_wrap=True,
             )
     return None

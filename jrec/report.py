@@ -176,15 +176,18 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 def draw_curves(
     path: Path, series: dict[str, Sequence[tuple[float, float]]], x_label: str, y_label: str
 ) -> None:
-    """Line plot of named series of (x, y) as a PNG."""
+    """Line plot of named series of (x, y) as a PNG; names and labels are drawn as they are."""
     from matplotlib.figure import Figure  # slow to import, and not needed to train
+
+    def plain_label(text: str) -> str:
+        return text.replace("$", r"\$")  # two would make mathematics of what is between
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     for name, points in series.items():
         if points:
-            axes.plot(*zip(*points, strict=True), marker=".", label=name)
-    axes.set(xlabel=x_label, ylabel=y_label)
+            axes.plot(*zip(*points, strict=True), marker=".", label=plain_label(name))
+    axes.set(xlabel=plain_label(x_label), ylabel=plain_label(y_label))
     axes.grid(alpha=0.3)
     axes.legend()
     with replacing(path) as temporary:
@@ -192,9 +195,33 @@ def draw_curves(
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table; numbers are printed with four decimals."""
+    """Returns a Markdown table; numbers have four decimals, and no cell's text ends its cell or line."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(
-        "| " + " | ".join(f"{c:.4f}" if isinstance(c, float) else str(c) for c in line) + " |"
-        for line in lines
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:.4f}" if isinstance(value, float) else " ".join(str(value).splitlines())
+    return re.sub(r"(\\*)\|", r"\1\1\\|", text)
+
+
+def code(value: Any) -> str:
+    """Returns a Markdown code span of any text: one line, between more backticks than stand together in it."""
+    text = " ".join(str(value).splitlines())
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if len(fence) > 1 or not text else ""
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def settings_table(settings: dict[str, Any]) -> str:
+    """Returns the Markdown table of a run's settings."""
+    return markdown_table(
+        ["setting", "value"], [[code(name), code(value)] for name, value in settings.items()]
     )
+
+
+def write_report(folder: Path, title: str, *parts: str) -> None:
+    """Writes `report.md`, a blank line between parts; a path that is no UTF-8 has `?` in it."""
+    text = "\n\n".join(["# " + " ".join(title.splitlines()), *parts]) + "\n"
+    with replacing(folder / "report.md") as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="replace")

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.errors import InputError, run_command
 from jrec.files import replacing
 from jrec.report import markdown_table
@@ -125,7 +126,7 @@ def command_of(name: str, settings: Bench) -> list[str]:
 def run_one(name: str, settings: Bench, console: Console) -> str:
     """A benchmark's section of the table file. Raises InputError where it fails."""
     command = command_of(name, settings)
-    console.print(f"{name}: {shlex.join(command)}", highlight=False, soft_wrap=True)
+    console.print(f"{name}: {shlex.join(command)}", soft_wrap=True)
     log = settings.out / f"{name}.txt"
     start = time.perf_counter()
     with log.open("w", encoding="utf-8") as file:
@@ -152,13 +153,13 @@ def main(arguments: list[str] | None = None) -> None:
         if name not in COMMANDS:
             raise InputError(f"There is no benchmark {name}; --only knows {', '.join(COMMANDS)}.")
     settings.out.mkdir(parents=True, exist_ok=True)
-    console = Console()
+    console = plain_console()
     sections = ["# Benchmarks\n", markdown_table(["", ""], list(map(list, machine())))]
     for name in settings.only or COMMANDS:
         sections.append(run_one(name, settings, console))
         with replacing(settings.out / "bench.md") as path:
             path.write_text("\n".join(sections), "utf-8")
-    console.print(f"tables: {settings.out / 'bench.md'}", highlight=False, soft_wrap=True)
+    console.print(f"tables: {settings.out / 'bench.md'}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.data.own_csv import CsvRatings
 from jrec.data.ratings import Ratings, user_labels
 from jrec.data.sources import DATASETS, load_ratings
@@ -90,13 +91,9 @@ def show(
     """
     user, film, rating = chosen_pair(ratings, user_id, item_id)
     source = ratings.source
-    console.print(
-        f"[bold]{ratings.name}[/] from {source.kind}: {source.location}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(f"{ratings.name} from {source.kind}: {source.location}", soft_wrap=True)
     for extra in filter(None, (source.checksum, source.note)):
-        console.print(f"  {extra}", highlight=False, soft_wrap=True)
+        console.print(f"  {extra}", soft_wrap=True)
     table = Table("what", "count")
     table.add_row("ratings", f"{len(ratings):,}")
     table.add_row("users (rated any)", _known(ratings, "user"))
@@ -118,17 +115,11 @@ def show(
     )
     console.print(table)
     if user is not None:
-        console.print(
-            f"a user    : {describe_user(ratings, user)}", highlight=False, soft_wrap=True
-        )
+        console.print(f"a user    : {describe_user(ratings, user)}", soft_wrap=True)
     if film is not None:
-        console.print(
-            f"a film    : {describe_film(ratings, film)}", highlight=False, soft_wrap=True
-        )
+        console.print(f"a film    : {describe_film(ratings, film)}", soft_wrap=True)
     if rating is None:
-        console.print(
-            "an example: the data set has no such rating", highlight=False, soft_wrap=True
-        )
+        console.print("an example: the data set has no such rating", soft_wrap=True)
         return
     words, stars = ratings.film_features["title"][film], ratings.rating[rating]
     console.print(
@@ -136,7 +127,6 @@ def show(
         f"genre rows {ratings.film_features['genres'][film].tolist()}, "
         f"title rows {words.tolist()}, {stars:g} stars, "
         f"target {2 * stars - 5:g}",
-        highlight=False,
         soft_wrap=True,
     )
 
@@ -152,7 +142,7 @@ def main() -> None:
     ratings = load_ratings(
         settings.dataset, settings.data_dir, settings.synthetic, settings.seed, settings.csv
     )
-    show(ratings, Console(), settings.user, settings.item)
+    show(ratings, plain_console(), settings.user, settings.item)
 
 
 if __name__ == "__main__":

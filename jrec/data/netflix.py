@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 from rich.progress import Progress
 
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.data.netflix_files import find_raw
 from jrec.data.netflix_table import read_table, window_split
 from jrec.data.parts_table import count_ratings, parts_table
@@ -67,7 +67,7 @@ def convert(settings: Convert) -> tuple[list[RatingParts], list[str]]:
         raise InputError(f"--seed must be 0 or more, but is {settings.seed}.")
     if not settings.splits or len(set(settings.splits)) < len(settings.splits):
         raise InputError("--splits must name each split once; leave it out for all four.")
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     done = []
     with (
         new_folder(settings.out) as folder,
@@ -122,12 +122,12 @@ def _sizes(sizes: tuple[int, int, int]) -> str:
 def main() -> None:
     settings = parse_command((Convert,), __doc__)
     splits, notes = convert(settings)
-    Console().print(parts_table(splits))
+    plain_console().print(parts_table(splits))
     print(f"Written to {settings.out}; checksum of what was read: {splits[0].source.checksum}")
     if splits[0].titles is None:
         notes.append("No movie_titles.txt was found; films have no titles.")
     for note in notes:
-        Console(stderr=True).print(f"[yellow]warning:[/] {note}", highlight=False, soft_wrap=True)
+        plain_console(stderr=True).print(f"warning: {note}", soft_wrap=True)
 
 
 if __name__ == "__main__":

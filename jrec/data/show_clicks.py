@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.data.click_examples import (
     Examples,
     held_out_examples,
@@ -55,9 +56,9 @@ class Show:
 def show(clicks: Clicks, console: Console) -> None:
     """Prints the whole description."""
     source = clicks.source
-    console.print(f"[bold]{clicks.name}[/] from {source.kind}: {source.location}", highlight=False)
+    console.print(f"{clicks.name} from {source.kind}: {source.location}")
     for extra in filter(None, (source.checksum, source.note)):
-        console.print(f"  {extra}", highlight=False)
+        console.print(f"  {extra}")
     lengths = np.diff(clicks.offsets)
     counts = np.sort(clicks.item_counts[FIRST:])[::-1]
     table = Table("what", "count")
@@ -96,15 +97,13 @@ def show(clicks: Clicks, console: Console) -> None:
         console.print(
             f"last click held out: train {len(split.train):,}, validation {len(split.valid):,}, "
             f"test {len(split.test):,}",
-            highlight=False,
         )
         repeats = repeated_targets(clicks, held_out_examples(clicks, split, "test"))
         console.print(
             f"test clicks on an item that the user had clicked before: {repeats.sum():,} "
-            f"({repeats.mean():.1%})",
-            highlight=False,
+            f"({repeats.mean():.1%})"
         )
-        console.print(_example(clicks, examples, len(examples) // 2), highlight=False)
+        console.print(_example(clicks, examples, len(examples) // 2))
 
 
 def _quantiles(values: np.ndarray) -> str:
@@ -152,7 +151,7 @@ def main() -> None:
         seed=settings.seed,
         csv=settings.csv,
     )
-    show(clicks, Console())
+    show(clicks, plain_console())
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def target_ranks(
     M, T = len(item_MD), targets_BT.shape[1]
     R = min(_up(item_block), _up(M))
     items = make_items(item_MD, bias_M, recommendable_M, R)
-    user_BD = user_BD.astype(jnp.float32)
+    user_BD = jnp.asarray(user_BD, jnp.float32)
     found_BT = targets_mask_BT & items.recommendable.at[targets_BT].get(
         mode="fill", fill_value=False, wrap_negative_indices=False
     )
@@ -78,7 +78,7 @@ def target_ranks(
         score_BR, block, _ = score_block(items, user_BD, removed, first, R)
         return ahead_BT + _ahead(score_BR, block, user_BD, score_BT), None
 
-    ahead_BT, _ = jax.lax.scan(add_block, ahead_BT, jnp.arange(0, M, R))
+    ahead_BT, _ = jax.lax.scan(add_block, ahead_BT, jnp.arange(0, M, R, dtype=jnp.int32))
     rank_BT = jnp.where(found_BT, ahead_BT + 1, M + 1).astype(jnp.int32)
     return rank_BT, targets_mask_BT & ~repeat_BT
 
@@ -180,25 +180,26 @@ def _ahead(
         low, high = (target_B1 - reach_BG)[..., None], (target_B1 + reach_BG)[..., None]
         # Both counts in one pass over the scores: a group's fits 16 bits.
         both = jnp.where(score_BGS < low, 0, 1) + jnp.where(score_BGS < high, 0, 1 << 16)
-        both_BG = both.sum(-1)
+        both_BG = both.sum(-1, dtype=jnp.int32)
         return both_BG >> 16, both_BG & 0xFFFF
 
     surely_TBG, perhaps_TBG = jax.lax.map(count, target_BT.T)
     near_BG = (surely_TBG != perhaps_TBG).any(0)
-    ahead_BT = jnp.where(near_BG[None], 0, surely_TBG).sum(-1).T
-    near_count = near_BG.sum()
+    ahead_BT = jnp.where(near_BG[None], 0, surely_TBG).sum(-1, dtype=jnp.int32).T
+    near_count = near_BG.sum(dtype=jnp.int32)
 
     def score_again(ahead_BT: jax.Array) -> jax.Array:
-        order = jnp.cumsum(near_BG.reshape(-1).astype(jnp.int32))
+        order = jnp.cumsum(near_BG.reshape(-1), dtype=jnp.int32)
 
         def some(number: jax.Array, ahead_BT: jax.Array) -> jax.Array:
-            wanted = number * _PAIRS + jnp.arange(1, _PAIRS + 1)
+            wanted = number * _PAIRS + jnp.arange(1, _PAIRS + 1, dtype=jnp.int32)
             place = jnp.minimum(jnp.searchsorted(order, wanted), B * G - 1)
             user, group = place // G, place % G
             exact_PS = pair_scores(user_BD[user][:, None], item_GSD[group], bias_GS[group])
             competes_PS = (score_BGS[user, group] != -jnp.inf) & (wanted <= near_count)[:, None]
             below_PST = exact_PS[:, :, None] < target_BT[user][:, None]
-            return ahead_BT.at[user].add((competes_PS[:, :, None] & ~below_PST).sum(1))
+            ahead_PT = (competes_PS[:, :, None] & ~below_PST).sum(1, dtype=jnp.int32)
+            return ahead_BT.at[user].add(ahead_PT)
 
         return jax.lax.fori_loop(0, (near_count + _PAIRS - 1) // _PAIRS, some, ahead_BT)
 

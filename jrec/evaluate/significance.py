@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from jrec.command_line import parse_command
+from jrec.console import plain_console
 from jrec.errors import InputError, run_command
 from jrec.evaluate.per_user import FILE, read_per_user
 
@@ -169,12 +169,11 @@ def main(arguments: list[str] | None = None) -> None:
             f"{drawn.p:.2g}",
             f"{student.p:.2g}",
         )
-    console = Console()
-    console.print(f"A: {settings.run_a}\nB: {settings.run_b}", highlight=False)
+    console = plain_console()
+    console.print(f"A: {settings.run_a}\nB: {settings.run_b}")
     console.print(table)
     console.print(
         f"Interval: paired bootstrap, {settings.draws:,} draws of users, seed {settings.seed}.",
-        highlight=False,
     )
 
 

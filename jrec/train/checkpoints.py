@@ -1,5 +1,6 @@
 """Orbax checkpoints of a train state, with a small JSON record beside each."""
 
+import glob
 import hashlib
 import logging
 import sys
@@ -35,9 +36,18 @@ class Checkpoints:
             max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
         )
         self._folder, self._devices = folder, devices or tuple(jax.local_devices()[:1])
+        # Orbax finds the files to merge by a glob of the whole path, in which `[1]`, `*` and `?` match
+        # others: below such a path each array gets files of its own. Either form is read anywhere.
+        merged = not glob.has_magic(str(folder.absolute()))
+        handlers = {
+            "state": ocp.PyTreeCheckpointHandler(use_ocdbt=merged),
+            "record": ocp.JsonCheckpointHandler(),
+        }
         try:
             with _quiet():
-                self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+                self._manager = ocp.CheckpointManager(
+                    folder.absolute(), options=options, item_handlers=handlers
+                )
         except PermissionError as error:
             raise InputError(
                 f"{folder} may not be read or written; give yourself the right (chmod u+rwx)."
@@ -56,7 +66,7 @@ class Checkpoints:
             self._manager.delete(step)
         plain = as_global(_plain(state), self._devices)
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(plain), record=ocp.args.JsonSave(record)
+            state=ocp.args.PyTreeSave(plain), record=ocp.args.JsonSave(record)
         )
         try:
             with _quiet():
@@ -100,8 +110,10 @@ class Checkpoints:
         plain = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), plain
         )
+        wanted = ocp.checkpoint_utils.construct_restore_args(plain)
         args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(plain), record=ocp.args.JsonRestore()
+            state=ocp.args.PyTreeRestore(plain, restore_args=wanted),
+            record=ocp.args.JsonRestore(),
         )
         try:
             with _quiet():

@@ -1,0 +1,232 @@
+"""Unusual surroundings: odd ids and paths, narrow encodings, closed pipes, no home, x64, debugging of NaN."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.table import Table
+
+from experiments import (
+    autoencoder_report,
+    candidates_report,
+    ranking_report,
+    rating_report,
+)
+from jrec.console import plain_console
+from jrec.evaluate.ranks import target_ranks
+from jrec.report import code, draw_curves, markdown_table, write_report
+from jrec.train.checkpoints import Checkpoints
+from jrec.train.step import TrainState
+
+ROOT = Path(__file__).parents[1]
+ODD_IDS = ("[/b]", "[red]x", ":smile:", "[link=x]y[/link]", "5 [bold]")
+ODD_FOLDERS = ("run[1]", "a*b?", "a [b] {c} 🎬")
+
+
+# ---- What is printed ----
+
+
+@pytest.mark.parametrize("name", ODD_IDS)
+def test_ids_are_printed_as_they_are(name):
+    console = plain_console(file=io.StringIO(), width=100, force_terminal=True)
+    table = Table(name, title=name)
+    table.add_row(name)
+    console.print(f"note: {name}")
+    console.print(table)
+    said = console.file.getvalue()
+    assert said.count(name) == 4
+    assert "\x1b[31m" not in said  # no colour of an id's own
+
+
+def test_no_other_console_is_made():
+    for folder in ("jrec", "experiments"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text("utf-8")
+            if path.name != "console.py":
+                assert not re.search(r"\bConsole\(|\[/\]|rich import print|markup=True", text), path
+            for column in re.findall(
+                r"\bTextColumn\(.*{task.*", text
+            ):  # these read markup by default
+                assert "markup=False" in column, (path, column)
+
+
+class Unprintable(Exception):
+    pass
+
+
+class Broken:
+    """A console on which nothing can be printed."""
+
+    def print(self, *parts, **how):
+        raise Unprintable
+
+
+ERRORS = {"test_rmse": 1.0, "test_mae": 1.0, "test_rmse_rounded": 1.0, "examples_per_second": None}
+
+
+def finish_rating(run_dir, patch):
+    for name in ("predict_in_blocks", "write_rating_errors", "load_rating_model"):
+        patch.setattr(rating_report, name, lambda *a: None)
+    patch.setattr(rating_report, "baseline_errors", lambda *a: {})
+    data = Named(user=np.zeros(1), film=np.zeros(1))
+    split = Named(test=np.zeros(1, int))
+    rating_report.finish_rating_run(run_dir, "s", {}, {}, ERRORS, data, split, Broken())
+
+
+def finish_autoencoder(run_dir, patch):
+    patch.setattr(autoencoder_report, "baseline_errors", lambda *a: {})
+    settings = {"hidden": [2], "dropout": 0.5}
+    data = Named(test=None)
+    autoencoder_report.finish_autoencoder_run(run_dir, settings, {}, ERRORS, data, Broken())
+
+
+def finish_candidates(run_dir, patch):
+    results = {f"test_{name}": 0.5 for name in candidates_report.SHOWN}
+    results |= {"test_empty_histories": 1, "examples_per_second": None}
+    settings = {"remove_seen": True}
+    candidates_report.finish_candidates_run(run_dir, settings, {}, results, {}, Named(), Broken())
+
+
+def finish_ranking(run_dir, patch):
+    popular = dict.fromkeys(ranking_report.SHOWN, 0.5)
+    results = {f"test_{name}": 0.5 for name in popular} | {"examples_per_second": None}
+    bins = {name: np.ones(2) for name in ("predicted", "actual")}
+    settings = {"data": {"dataset": "x"}}
+    ranking_report.finish_ranking_run(run_dir, settings, {}, results, popular, bins, Broken())
+
+
+class Named:
+    """Something with a name, and what else is given."""
+
+    def __init__(self, **parts):
+        self.name = "a\nb"
+        self.__dict__ |= parts
+
+
+@pytest.mark.parametrize(
+    "finish", [finish_rating, finish_autoencoder, finish_candidates, finish_ranking]
+)
+def test_results_are_written_before_anything_is_printed(finish, tmp_path, monkeypatch):
+    line = {"step": 1, "epoch": 1, "train_cost": 1.0, "valid_rmse": 1.0, "test_cost": 1.0}
+    line |= {"valid_ndcg@10": 0.1, "valid_weighted_loss": 0.1}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n", "utf-8")
+    with pytest.raises(Unprintable):
+        finish(tmp_path, monkeypatch)
+    for name in ("report.md", "results.json", "environment.json"):
+        assert (tmp_path / name).exists(), name
+    assert (tmp_path / "report.md").read_text("utf-8").splitlines()[1] == ""  # a title of one line
+
+
+SPEAKS = """
+import sys
+from pathlib import Path
+from jrec.errors import InputError, run_command
+
+def command():
+    for number in range(int(sys.argv[1])):
+        print("… é", flush=number == 0)
+    print("… é", file=sys.stderr)
+    Path(sys.argv[2]).touch()
+    raise InputError("no …")
+
+run_command(command)
+"""
+
+
+def speak(tmp_path, lines, environment=(), **how):
+    command = [sys.executable, "-c", SPEAKS, str(lines), str(tmp_path / "done")]
+    return subprocess.run(command, env=os.environ | dict(environment), cwd=ROOT, **how)
+
+
+@pytest.mark.parametrize("lines", [1, 20_000])  # at the interpreter's end alone, or long before
+def test_a_reader_that_leaves_is_no_error(lines, tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    done = speak(tmp_path, lines, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert done.stderr.decode().splitlines() == ["… é", "error: no …"] and done.returncode == 1
+    assert (tmp_path / "done").exists()
+
+
+def test_what_the_output_cannot_encode_is_replaced(tmp_path):
+    done = speak(tmp_path, 1, {"PYTHONIOENCODING": "latin-1"}, capture_output=True)
+    assert done.stdout.decode("latin-1") == "? é\n"
+    assert done.stderr.decode("latin-1") == "? é\nerror: no ?\n"
+    done = speak(
+        tmp_path, 1, {"PYTHONIOENCODING": "ascii", "PYTHONUNBUFFERED": "1"}, capture_output=True
+    )
+    assert done.stdout == b"? ?\n"
+
+
+# ---- What is written ----
+
+
+def test_no_text_breaks_a_markdown_table():
+    table = markdown_table(["a|b", "c"], [["x\ny", "|"], ["a\\|b", 1.0]])
+    assert table.splitlines() == [
+        r"| a\|b | c |",
+        "| --- | --- |",
+        r"| x y | \| |",
+        r"| a\\\|b | 1.0000 |",
+    ]
+
+
+def test_a_code_span_holds_any_text():
+    assert code("a b") == "`a b`" and code("") == "`  `"
+    assert code("a`b") == "`` a`b ``" and code("``") == "``` `` ```" and code("a\r\nb") == "`a b`"
+
+
+def test_a_report_takes_a_path_that_is_no_utf_8(tmp_path):
+    write_report(tmp_path, "x", "Command: a\udcff")
+    assert (tmp_path / "report.md").read_text("utf-8") == "# x\n\nCommand: a?\n"
+
+
+def test_dollars_in_a_label_are_no_mathematics(tmp_path):
+    draw_curves(tmp_path / "x.png", {r"$\x$": [(0, 1)]}, "$a_$", "b")
+
+
+# ---- Checkpoints under any path ----
+
+
+def state_of(value):
+    params = {"w": jnp.full(3, float(value)), "inner": {"a/b": jnp.ones((2, 2))}}
+    return TrainState(jnp.int32(value), jax.random.key(0), params, ())
+
+
+@pytest.mark.parametrize("name", ODD_FOLDERS)
+def test_a_checkpoint_is_read_under_any_path_and_where_it_is_moved(name, tmp_path):
+    for saved, moved in ((name, "plain"), ("other", f"{name} moved")):
+        kept = Checkpoints(tmp_path / saved / "last", keep=1)
+        for value in (1, 2):
+            kept.save(state_of(value), {"epoch": value})
+        state, _ = kept.restore(state_of(0))
+        assert state.params["w"].tolist() == [2, 2, 2]
+        kept.close()
+        assert [path.name for path in (tmp_path / saved / "last").iterdir()] == ["2"]
+        (tmp_path / saved).rename(tmp_path / moved)
+        state, record = Checkpoints(tmp_path / moved / "last", keep=1).restore(state_of(0))
+        assert (int(state.step), record) == (2, {"epoch": 2})
+
+
+# ---- Settings of JAX ----
+
+
+def test_ranks_are_the_same_under_x64():
+    random = np.random.default_rng(0)
+    user, item = random.normal(size=(3, 4)), random.normal(size=(300, 4))
+    given = [np.float32(user), np.float32(item), np.zeros(300, np.float32)]
+    given += [np.int32([[1], [7], [9]]), np.ones((3, 1), bool)]
+    ranks = jax.jit(partial(target_ranks, item_block=128))
+    rank, _ = ranks(*given)
+    with jax.enable_x64(True):
+        wide, _ = ranks(*given)
+    assert wide.dtype == jnp.int32 and wide.tolist() == rank.tolist()
