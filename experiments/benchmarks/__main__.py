@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         *("retrieval", "approximate", "--items", "100000", "--queries", "512", "--repeats", "5"),
         *("--figure", "{out}/recall.png"),
     ),
+    "serving": ("serving", "--requests", "10000"),
     "mining": ("mining", "--users", "100000", "--first", "16384", "--repeats", "5"),
     "loading": ("loading", "--rows", "2000000", "--repeats", "5"),
     "netflix": ("netflix", "--ratings", "1000000", "--repeats", "5"),
