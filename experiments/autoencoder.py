@@ -170,7 +170,7 @@ def train_on(devices: Devices, settings: Train) -> None:
         settings.refeed_target,
     )
     init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
-    params = jax.jit(model.init)(init_key, jnp.zeros((1, items)))
+    params = jax.jit(model.init)(init_key, jnp.zeros((1, items), jnp.float32))
     state = replicated(init_state(params, optimizer, step_key), devices)
     template = jax.eval_shape(lambda: state)
 

@@ -136,7 +136,7 @@ def train_on(
     constants = {
         "sampler": build_sampler(settings.noise, settings.noise_power, counts),
         "frequency": frequency(counts),
-        "items": jnp.arange(model.item_rows) >= FIRST,
+        "items": jnp.arange(model.item_rows, dtype=jnp.int32) >= FIRST,
     }
     data |= constants
 

@@ -56,7 +56,7 @@ def evaluation_data(
         return {"user": user.astype(np.int32), "seen": seen, "seen_mask": mask}
 
     ready |= placed(rows_of, len(examples), devices)
-    ready["recommendable"] = jnp.arange(clicks.vocabularies["item"].rows) >= FIRST
+    ready["recommendable"] = jnp.arange(clicks.vocabularies["item"].rows, dtype=jnp.int32) >= FIRST
     return ready
 
 
@@ -104,7 +104,7 @@ def make_evaluate(
         return model.apply(params, batch, method="last_vectors")
 
     def item_vectors(params: Any) -> tuple[jax.Array, jax.Array]:
-        return model.apply(params, jnp.arange(model.item_rows), method="outputs")
+        return model.apply(params, jnp.arange(model.item_rows, dtype=jnp.int32), method="outputs")
 
     gather = evaluation_gather(length)
     ranker = make_next_item_ranker(user_vectors, item_vectors, gather, devices=devices)

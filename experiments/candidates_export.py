@@ -54,11 +54,11 @@ def export_run(
             "mask": mask_BL,
             "user_features": read("user_features", user_B),
             "item_features": read("item_features", item_BL),
-            "age": jnp.zeros(user_B.shape),
+            "age": jnp.zeros(user_B.shape, jnp.float32),
         }
         return model.apply(arrays["params"], batch, method="last_vectors")
 
-    rows = jnp.arange(FIRST, model.item_rows)
+    rows = jnp.arange(FIRST, model.item_rows, dtype=jnp.int32)
     weight_MD, bias_M = model.apply(params, rows, method="outputs")
     scored = np.asarray(weight_MD), np.asarray(bias_M)
     export_candidate_model(folder, vectors, arrays, *scored, clicks, count_V, length)

@@ -66,7 +66,7 @@ def start_biases(
     if name == "nce":
         level_V = level_logits(counts)
     else:
-        log_q_V = np.asarray(sampler.log_q(jnp.arange(len(counts))))
+        log_q_V = np.asarray(sampler.log_q(jnp.arange(len(counts), dtype=jnp.int32)))
         beta = _beta(name, negatives, len(counts) - FIRST, calibration)
         level_V = level_logits(counts, log_q_V, negatives, beta)
     level_V[:FIRST] = 0  # padding and unknown are no items

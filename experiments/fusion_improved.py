@@ -169,7 +169,7 @@ def init_improved(
 ) -> Any:
     """Fresh parameters, stacked over heads; biases start from those of the training ratings."""
     block = first_batch(gather_films, data, devices)
-    shown = jnp.zeros(block["stars"].shape)
+    shown = jnp.zeros(block["stars"].shape, jnp.float32)
     biases = {name: data[name] for name in ("user_bias", "film_bias")}
 
     def init(key: jax.Array) -> Any:
@@ -244,7 +244,7 @@ def all_vectors(model: ProfiledFusion, data: dict[str, Any], params: Any) -> dic
         return jax.vmap(tower, (0, None, None, None))(params, block["user"], block["film"], profile)
 
     # In blocks, because all profiles at once would be the largest thing in memory.
-    films = jnp.pad(jnp.arange(count), (0, -count % _BLOCK)).reshape(-1, _BLOCK)
+    films = jnp.pad(jnp.arange(count, dtype=jnp.int32), (0, -count % _BLOCK)).reshape(-1, _BLOCK)
     vectors, biases = jax.lax.map(lambda film: towers_of(film)[:2], films)
     users = towers_of(films[0, :1])
     heads, width = vectors.shape[1], vectors.shape[-1]

@@ -121,8 +121,8 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "ids < start + R -> ids <= start + R": "place R is dropped, too",
         "0 -> -1 in jax.lax.fori_loop(0, (used + width - 1) // width, some, score_BR)": _TWICE,
         "used + width - 1 -> used + width + 1": _TWICE,
-        "0 -> 1 in jnp.where((ids_BL >= 0).any(0), jnp.arange(1, L + 1), 0)": "a column without ids",
-        "0 -> -1 in jnp.where((ids_BL >= 0).any(0), jnp.arange(1, L + 1), 0)": "a column without ids",
+        "0 -> 1 in jnp.where((ids_BL >= 0).any(0), jnp.arange(1, L + 1, dtype=jnp.int32), 0)": "a column without ids",
+        "0 -> -1 in jnp.where((ids_BL >= 0).any(0), jnp.arange(1, L + 1, dtype=jnp.int32), 0)": "a column without ids",
     },
     "evaluate/next_item": {
         "256 -> 255": _SIZE,

@@ -105,10 +105,10 @@ def make_predict(
     @jax.jit
     def of_block(params: Any, data: dict[str, Any]) -> dict[str, jax.Array]:
         def one(start: jax.Array) -> dict[str, jax.Array]:
-            positions = start + jnp.arange(batch)
+            positions = start + jnp.arange(batch, dtype=jnp.int32)
             return model.apply(params, gather(data, positions, jnp.ones(batch, bool)))
 
-        return jax.lax.map(one, jnp.arange(0, len(data["lists"]["late"]), batch))
+        return jax.lax.map(one, jnp.arange(0, len(data["lists"]["late"]), batch, dtype=jnp.int32))
 
     def of_lists(params: Any, features: dict[str, Any], lists: Lists) -> dict[str, np.ndarray]:
         count, found = min(block, -(-len(lists) // batch)) * batch, []

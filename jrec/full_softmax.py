@@ -58,8 +58,10 @@ def _forward(block, users_BD, table_MD, bias_M, target_B, mask_M):
         logits, *_ = _block(block, number, users_BD, table_MD, bias_M, mask_M)
         return jnp.logaddexp(total_B, jax.nn.logsumexp(logits, axis=1)), None
 
-    nothing = jnp.full(len(users_BD), -jnp.inf)
-    total_B, _ = jax.lax.scan(add_block, nothing, jnp.arange(-(-len(table_MD) // block)))
+    nothing = jnp.full(len(users_BD), -jnp.inf, jnp.float32)
+    total_B, _ = jax.lax.scan(
+        add_block, nothing, jnp.arange(-(-len(table_MD) // block), dtype=jnp.int32)
+    )
     rows = gather_rows(table_MD, target_B).astype(jnp.float32)
     true_B = (users_BD * rows).sum(1) + gather_rows(bias_M, target_B).astype(jnp.float32)
     counted = mask_M.at[target_B].get(mode="fill", fill_value=False, wrap_negative_indices=False)
@@ -73,7 +75,9 @@ def _backward(block, residuals, gradient_B):
     def add_block(gradients, number):
         users_gradient, table_gradient, bias_gradient = gradients
         logits, rows, start, new = _block(block, number, users_BD, table_MD, bias_M, mask_M)
-        is_target = ((target_B - start)[:, None] == jnp.arange(block)[None]) & new[None]
+        is_target = ((target_B - start)[:, None] == jnp.arange(block, dtype=jnp.int32)[None]) & new[
+            None
+        ]
         error = (jnp.exp(logits - total_B[:, None]) - is_target) * gradient_B[:, None]
         users_gradient = users_gradient + error @ rows
         table_gradient = _add_rows(table_gradient, start, error.T @ users_BD)
@@ -81,7 +85,9 @@ def _backward(block, residuals, gradient_B):
         return (users_gradient, table_gradient, bias_gradient), None
 
     zeros = tuple(jnp.zeros(a.shape, jnp.float32) for a in (users_BD, table_MD, bias_M))
-    gradients, _ = jax.lax.scan(add_block, zeros, jnp.arange(-(-len(table_MD) // block)))
+    gradients, _ = jax.lax.scan(
+        add_block, zeros, jnp.arange(-(-len(table_MD) // block), dtype=jnp.int32)
+    )
     users, table, bias = gradients
     return users, table.astype(table_MD.dtype), bias.astype(bias_M.dtype), None, None
 
@@ -98,7 +104,7 @@ def _block(block, number, users_BD, table_MD, bias_M, mask_M):
     rows, bias, mask = (
         jax.lax.dynamic_slice_in_dim(a, start, block) for a in (table_MD, bias_M, mask_M)
     )
-    new = mask & (start + jnp.arange(block) >= number * block)
+    new = mask & (start + jnp.arange(block, dtype=jnp.int32) >= number * block)
     rows = jnp.where(new[:, None], rows, 0).astype(jnp.float32)
     bias = jnp.where(new, bias.astype(jnp.float32), -jnp.inf)
     return users_BD @ rows.T + bias[None], rows, start, new

@@ -106,7 +106,7 @@ def in_batch_softmax(
     if own_B is None:
         if logits_BC.shape[0] != logits_BC.shape[1]:
             raise ValueError(f"Logits {logits_BC.shape} are not square: give own_B.")
-        own_B = jnp.arange(len(logits_BC))
+        own_B = jnp.arange(len(logits_BC), dtype=jnp.int32)
     mask_B = mask_C[own_B]
     kept = _no_hits(ids_C[own_B], ids_C, logits_BC.shape, mask_B, mask_C)
     true = jnp.take_along_axis(logits_BC, own_B[:, None], 1)[:, 0]

@@ -99,7 +99,7 @@ def rowwise_adagrad(learning_rate: Rate, initial: float = 0.1, eps: float = 1e-7
     rate = _schedule(learning_rate)
 
     def init(table_VD):
-        return {"squares": jnp.full(len(table_VD), initial)}
+        return {"squares": jnp.full(len(table_VD), initial, jnp.float32)}
 
     def accumulate(rows_UD, state, gradient_UD, step):
         return {"squares": state["squares"] + (gradient_UD**2).mean(1)}

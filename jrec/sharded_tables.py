@@ -85,7 +85,7 @@ def init_sharded(
             part = init(jax.random.fold_in(key, first + k), (stripe, width))
             return jax.lax.dynamic_update_slice_in_dim(table_RD, part, k * stripe, 0)
 
-        table_RD = jax.lax.fori_loop(0, own, fill, jnp.zeros((own * stripe, width)))
+        table_RD = jax.lax.fori_loop(0, own, fill, jnp.zeros((own * stripe, width), jnp.float32))
         return table_RD, init_table(optimizer, table_RD)
 
     return make(key)
@@ -147,7 +147,7 @@ def update_sharded(
         gradient_BD: float32, of the rows that `look_up` gave. Its sum over all devices counts.
     """
     devices, slots = route.asked_NC.shape
-    nothing_SD = jnp.zeros((devices * slots, gradient_BD.shape[1]))
+    nothing_SD = jnp.zeros((devices * slots, gradient_BD.shape[1]), jnp.float32)
     sum_SD = add_rows(nothing_SD, route.slot_B, gradient_BD)
     sum_NCD = _exchanged(sum_SD.reshape(devices, slots, -1), axis_name)
     ids_S = route.asked_NC.reshape(-1)

@@ -46,7 +46,7 @@ def observe(
     step = frequencies.step + 1
     hashes, width = frequencies.last_HW.shape
     bucket_HB = jnp.where(mask[None], _buckets(ids, hashes, width), width)
-    table_HB = jnp.broadcast_to(jnp.arange(hashes)[:, None], bucket_HB.shape)
+    table_HB = jnp.broadcast_to(jnp.arange(hashes, dtype=jnp.int32)[:, None], bucket_HB.shape)
 
     def occurrences(bucket_B: jax.Array) -> jax.Array:
         ordered = jnp.sort(bucket_B)
@@ -79,7 +79,7 @@ def log_frequency(frequencies: Frequencies, ids: jax.Array, draws: int | jax.Arr
     """
     hashes, width = frequencies.last_HW.shape
     bucket_H = _buckets(ids, hashes, width)
-    tables = jnp.arange(hashes).reshape(hashes, *[1] * ids.ndim)
+    tables = jnp.arange(hashes, dtype=jnp.int32).reshape(hashes, *[1] * ids.ndim)
     interval_H = frequencies.interval_HW[jnp.broadcast_to(tables, bucket_H.shape), bucket_H]
     unseen = (frequencies.step + 1).astype(jnp.float32)
     interval = jnp.where(interval_H > 0, interval_H, unseen).max(0)

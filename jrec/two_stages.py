@@ -105,7 +105,9 @@ def find_candidates(
 
 def last_clicks(request: Request, count: int) -> tuple[jax.Array, jax.Array]:
     """The last watched items, the latest first: int32 [B, count] vocabulary rows, mask bool."""
-    place_BR = request.clicks_mask.sum(1, keepdims=True) - 1 - jnp.arange(count)[None]
+    place_BR = (
+        request.clicks_mask.sum(1, keepdims=True) - 1 - jnp.arange(count, dtype=jnp.int32)[None]
+    )
     rows_BR = jnp.take_along_axis(request.clicks, jnp.maximum(place_BR, 0), 1)
     mask_BR = (place_BR >= 0) & (rows_BR >= FIRST)
     return jnp.where(mask_BR, rows_BR, 0), mask_BR
@@ -141,7 +143,9 @@ def rank_candidates(
     def taken(part: jax.Array) -> jax.Array:
         return jnp.take_along_axis(part, place_BK, 1)
 
-    seconds_BC = jnp.exp(logits.get("watch", jnp.full(score_BC.size, jnp.nan))).reshape(shape)
+    seconds_BC = jnp.exp(
+        logits.get("watch", jnp.full(score_BC.size, jnp.nan, jnp.float32))
+    ).reshape(shape)
     places_BKS = jnp.take_along_axis(found.places, place_BK[..., None], 1)
     return Listed(
         jnp.where(mask_BK, taken(found.rows), -1),

@@ -9,7 +9,6 @@ finds one, as jrec does. All take turns, one at a time; given are medians. Resul
 stand in BUILD_NOTES.md.
 """
 
-import importlib.util
 import json
 import os
 import statistics
@@ -29,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from experiments.benchmarks.peers import has_peer
 from experiments.embedding_mlp_source import Source, gather_pairs, train_state, train_step
 from jrec.data.synthetic import SyntheticSize, synthetic_columns
 from jrec.errors import InputError, run_command
@@ -153,13 +153,9 @@ def main(settings: Benchmark) -> None:
         path = Path(folder) / "data.npz"
         np.savez(path, **columns, users=settings.users, films=settings.films)
         for kind, python in pythons.items():
-            if python is None and importlib.util.find_spec(needs[kind]):
-                python = Path(sys.executable)
-            if python is None:
-                print(f"{kind} is left out: give a Python that has it with --{kind}-python")
-                continue
-            version, run = peer_run(python, kind, path, settings)
-            runs[version] = run
+            if has_peer(needs[kind], python):
+                version, run = peer_run(python or Path(sys.executable), kind, path, settings)
+                runs[version] = run
     device = jax.devices()[0]
     for tables in ("dense", "rows"):
         name = f"jrec, --tables {tables}, jax {jax.__version__}, {device.platform}"

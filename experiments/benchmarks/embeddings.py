@@ -6,11 +6,10 @@ A step looks rows up, takes the gradient of the sum of their squares (over two),
 run as its users run them, a compiled scan over a round's batches (ours and Optax's alike); PyTorch's and
 TensorFlow's are called one by one. All that are compared at one size run in turns, round after round,
 in one process: what disturbs one disturbs all. (TensorFlow has a process of its own, right after.) Given
-are medians over rounds of a round's mean step. PyTorch is left out where it is not installed. Results,
-with the machine and its load, stand in BUILD_NOTES.md.
+are medians over rounds of a round's mean step. PyTorch and TensorFlow are left out where they are not
+installed. Results, with the machine and its load, stand in BUILD_NOTES.md.
 """
 
-import importlib.util
 import os
 import platform
 import statistics
@@ -18,7 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,10 @@ import numpy as np
 import optax
 import tyro
 
+from experiments.benchmarks.peers import has_peer
 from jrec import row_optimizers
 from jrec.embeddings import Embed
-from jrec.errors import run_command
+from jrec.errors import InputError, run_command
 from jrec.train.row_step import init_row_state, make_row_step
 from jrec.train.step import init_state, make_step
 
@@ -174,11 +174,13 @@ def tensorflow_step(settings: Benchmark, rows: int, ids: np.ndarray, name: str) 
         arguments = [str(part) for part in (script, folder, name, steps, settings.repeats)]
         said = subprocess.run(
             [str(settings.tensorflow_python), *arguments],
-            check=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            capture_output=True,
             text=True,
+            errors="replace",
         )
+    if said.returncode:
+        last = said.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        raise InputError(f"TensorFlow's steps failed in {settings.tensorflow_python}: {last[0]}.")
     return float(said.stdout.split()[-1])
 
 
@@ -189,15 +191,15 @@ def busy() -> str:
 
 def main(settings: Benchmark) -> None:
     """Prints one line for each size, kind of ids and rule."""
-    with_torch = importlib.util.find_spec("torch") is not None
+    with_torch = has_peer("torch")
+    if settings.tensorflow_python and not has_peer("tensorflow", settings.tensorflow_python):
+        settings = replace(settings, tensorflow_python=None)
     versions = f"python {platform.python_version()}, jax {jax.__version__}"
     versions += f", optax {optax.__version__}"
     if with_torch:
         import torch
 
         versions += f", torch {torch.__version__} ({torch.get_num_threads()} threads)"
-    else:
-        print("PyTorch is not installed: its column stays empty.")
     print(f"{versions}; {jax.devices()[0].device_kind}, {os.cpu_count()} cores, load {busy()}")
     print(
         "| batch | ids | rule | rows | by rows, ms | whole (Optax) | PyTorch sparse | TensorFlow sparse | load |"

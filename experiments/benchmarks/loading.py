@@ -22,6 +22,7 @@ import tyro
 from jrec.data.sources import load_ratings
 from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize, synthetic_columns
+from jrec.errors import run_command
 
 
 @dataclass
@@ -85,4 +86,4 @@ def main(settings: Loading) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Loading, description=__doc__))
+    run_command(lambda: main(tyro.cli(Loading, description=__doc__)))

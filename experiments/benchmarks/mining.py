@@ -1,4 +1,4 @@
-"""Offline lists for all users, what they have seen left out, written to Parquet; beside faiss.
+"""Offline lists for all users, what they have seen left out, written to Parquet (TSV without pyarrow); beside faiss.
 
     python -m experiments.benchmarks.mining [--users 1000000] [--first 81920]
 
@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.benchmarks.peers import has_peer
 from experiments.benchmarks.retrieval import alternate, make_vectors, peak_gib
 from jrec.command_line import parse_command
 from jrec.data.ragged import Ragged
@@ -26,7 +27,7 @@ from jrec.errors import run_command
 from jrec.report import markdown_table
 from jrec.retrieval.ann import import_faiss
 from jrec.retrieval.exact import item_table
-from jrec.retrieval.list_files import Lists, ListSource, write_lists
+from jrec.retrieval.list_files import Lists, ListSource, default_suffix, write_lists
 from jrec.retrieval.mining import Fallback, hottest, personal_lists
 from jrec.retrieval.simple_lsh import item_vectors, user_vectors
 
@@ -72,7 +73,7 @@ def faiss_lists(
 
 def main(arguments: list[str] | None = None) -> None:
     settings = parse_command((Mine,), __doc__, arguments)
-    faiss = import_faiss()
+    faiss = import_faiss() if has_peer("faiss") else None
     users, items, count = settings.users, settings.items, settings.count
     vectors, weights, biases = make_vectors(None, items, users)
     lengths = np.random.default_rng(1).poisson(settings.seen, users)
@@ -95,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
             def run() -> None:
                 folder = Path(temporary) / "lists"
                 folder.mkdir()
-                path, names = folder / "lists.parquet", np.arange(items)
+                path, names = folder / f"lists{default_suffix()}", np.arange(items)
                 for _ in write_lists(path, "user", listed, names, source, {"made": True}):
                     pass
                 shutil.rmtree(folder)
@@ -105,22 +106,25 @@ def main(arguments: list[str] | None = None) -> None:
         start = time.perf_counter()
         writing(ours)()
         peak, once = peak_gib(), time.perf_counter() - start
-        flat = faiss.IndexFlatIP(vectors.shape[1] + 2)
-        flat.add(item_vectors(weights, biases))
-        queries = user_vectors(vectors[: len(listed)])
-        some = queries[:8192]
-        sides = {
-            "jrec, seen left out and written": writing(ours),
-            "faiss flat, seen left out and written": writing(
-                faiss_lists(flat, queries, count, histories, items)
-            ),
-            f"faiss flat, search alone ({len(some):,} users)": lambda: flat.search(some, count),
-        }
+        sides, sizes = {"jrec, seen left out and written": writing(ours)}, [len(listed)]
+        versions = f"jax {jax.__version__}"
+        if faiss is not None:
+            flat = faiss.IndexFlatIP(vectors.shape[1] + 2)
+            flat.add(item_vectors(weights, biases))
+            queries = user_vectors(vectors[: len(listed)])
+            some = queries[:8192]
+            sides |= {
+                "faiss flat, seen left out and written": writing(
+                    faiss_lists(flat, queries, count, histories, items)
+                ),
+                f"faiss flat, search alone ({len(some):,} users)": lambda: flat.search(some, count),
+            }
+            sizes += [len(listed), len(some)]
+            versions += f", faiss {faiss.__version__}"
         seconds = alternate(sides, settings.repeats)
-    sizes = [len(listed), len(listed), len(some)]
     rates = [size / each for size, each in zip(sizes, seconds.values(), strict=True)]
     print(
-        f"jax {jax.__version__}, faiss {faiss.__version__}; {len(listed):,} of {users:,} users x {items:,} "
+        f"{versions}; {len(listed):,} of {users:,} users x {items:,} "
         f"items, lists of {count}, {settings.repeats} turns; jrec's first pass {once:.0f} s, with "
         f"compilation, {peak:.2f} GiB at most\n"
     )

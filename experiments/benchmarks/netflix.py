@@ -29,6 +29,7 @@ import numpy as np
 import tyro
 
 from jrec.data.netflix import FULL_FILMS, FULL_RATINGS, FULL_USERS, Convert, convert
+from jrec.errors import run_command
 
 _FIRST_DAY, _LAST_DAY = np.datetime64("1999-11-11"), np.datetime64("2005-12-31")
 
@@ -197,4 +198,4 @@ def main(settings: Netflix) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Netflix, description=__doc__))
+    run_command(lambda: main(tyro.cli(Netflix, description=__doc__)))

@@ -168,10 +168,10 @@ def _solve(
 
     def from_history(weight_PL: jax.Array) -> jax.Array:
         piece_PD = jnp.einsum("pl,pld->pd", weight_PL, history_PLD)
-        return jnp.zeros((R + 1, D)).at[block.slot].add(piece_PD)[:R]
+        return jnp.zeros((R + 1, D), jnp.float32).at[block.slot].add(piece_PD)[:R]
 
     def with_history(vector_RD: jax.Array) -> jax.Array:
-        piece_PD = jnp.concatenate([vector_RD, jnp.zeros((1, D))])[block.slot]
+        piece_PD = jnp.concatenate([vector_RD, jnp.zeros((1, D), jnp.float32)])[block.slot]
         return jnp.einsum("pld,pd->pl", history_PLD, piece_PD)
 
     def step(_: jax.Array, carry: tuple) -> tuple:
@@ -210,7 +210,7 @@ def _alternate(
     solver_steps: int,
 ) -> tuple[jax.Array, jax.Array]:
     user_count_N, item_count_M = (
-        jnp.zeros(len(table)).at[side.row].add(side.count, mode="drop")
+        jnp.zeros(len(table), jnp.float32).at[side.row].add(side.count, mode="drop")
         for table, side in ((user_ND, by_user), (item_MD, by_item))
     )
 

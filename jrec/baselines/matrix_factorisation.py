@@ -98,7 +98,7 @@ def fit_matrix_factorisation(
         error, _ = squared_error(predicted_B, batch["rating"], batch["mask"])
         l2_B = regularisation * (user_BD**2 + item_BD**2).sum(1)
         # Counted as one: gradients of a batch add up, and the short last batch weighs no more.
-        return (error + jnp.where(batch["mask"], l2_B, 0).sum()) / 2, jnp.ones(())
+        return (error + jnp.where(batch["mask"], l2_B, 0).sum()) / 2, jnp.ones((), jnp.float32)
 
     def gather(data: Batch, positions: jax.Array, mask: jax.Array) -> Batch:
         return {name: column[positions] for name, column in data.items()} | {"mask": mask}

@@ -54,7 +54,9 @@ def score_block(
     """
     start = jnp.minimum(first, len(items.bias) - R)
     block = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, R), items)
-    block = block._replace(recommendable=block.recommendable & (start + jnp.arange(R) >= first))
+    block = block._replace(
+        recommendable=block.recommendable & (start + jnp.arange(R, dtype=jnp.int32) >= first)
+    )
     score_BR = jnp.dot(user_BD, block.vectors.T, precision=jax.lax.Precision.HIGHEST)
     score_BR = jnp.clip(score_BR + block.bias[None], -LARGEST, LARGEST)
     score_BR = jnp.where(block.recommendable[None], score_BR, -jnp.inf)
@@ -69,12 +71,12 @@ def _remove(score_BR: jax.Array, ids_BL: jax.Array, start: jax.Array) -> jax.Arr
         return score_BR
     width = min(_COLUMNS, L)
     # Columns behind the longest list are not visited; the last ones overlap those before.
-    used = jnp.max(jnp.where((ids_BL >= 0).any(0), jnp.arange(1, L + 1), 0))
+    used = jnp.max(jnp.where((ids_BL >= 0).any(0), jnp.arange(1, L + 1, dtype=jnp.int32), 0))
 
     def some(number: jax.Array, score_BR: jax.Array) -> jax.Array:
         ids = jax.lax.dynamic_slice_in_dim(ids_BL, number * width, width, axis=1)
         inside = (ids >= start) & (ids < start + R)
-        places = (jnp.arange(B)[:, None], jnp.where(inside, ids - start, R))
+        places = (jnp.arange(B, dtype=jnp.int32)[:, None], jnp.where(inside, ids - start, R))
         return score_BR.at[places].set(-jnp.inf, mode="drop")
 
     return jax.lax.fori_loop(0, (used + width - 1) // width, some, score_BR)

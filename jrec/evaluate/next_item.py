@@ -136,7 +136,7 @@ def _over_users(
         items = item_vectors(params)
 
         def step(start: jax.Array) -> tuple:
-            positions = start + jnp.arange(batch_size)
+            positions = start + jnp.arange(batch_size, dtype=jnp.int32)
             mask = positions < count
             batch = gather(data, jnp.where(mask, positions, 0), mask)
             return of_batch(params, items, data, batch)

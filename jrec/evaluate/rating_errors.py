@@ -34,7 +34,7 @@ def make_rating_errors(
         count = data["rating"].shape[0]
 
         def of_batch(start: jax.Array) -> tuple[jax.Array, jax.Array]:
-            positions = start + jnp.arange(batch_size)
+            positions = start + jnp.arange(batch_size, dtype=jnp.int32)
             mask = positions < count
             batch = gather(data, jnp.where(mask, positions, 0), mask)
             error = jnp.where(mask, predict(params, batch) - batch["rating"], 0)

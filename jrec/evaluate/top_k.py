@@ -52,7 +52,7 @@ def top_items(
         score_BK, place_BK = jax.lax.top_k(scores, K)
         return (score_BK, jnp.take_along_axis(ids, place_BK, 1)), None
 
-    nothing = (jnp.full((B, K), -jnp.inf), jnp.full((B, K), -1, jnp.int32))
+    nothing = (jnp.full((B, K), -jnp.inf, jnp.float32), jnp.full((B, K), -1, jnp.int32))
     (score_BK, id_BK), _ = jax.lax.scan(merge, nothing, jnp.arange(0, M, R, dtype=jnp.int32))
     mask_BK = score_BK > -jnp.inf
     return jnp.where(mask_BK, id_BK, -1), score_BK, mask_BK

@@ -119,7 +119,7 @@ class Autoencoder(nn.Module):
         kernel_UH, kernel_TH = _rows_of_parts(kernel_MH, *often, item_T)
         if train and self.input_noise > 0:
             # Of the whole catalogue, so that both forms draw the same.
-            kept_BM = self._noisy(jnp.ones((len(ratings_BU), self.items)), train)
+            kept_BM = self._noisy(jnp.ones((len(ratings_BU), self.items), jnp.float32), train)
             ratings_BU = ratings_BU * kept_BM[:, often[0]]
             rating_T = rating_T * kept_BM[row_T, item_T]
         sum_BH = product(ratings_BU, kernel_UH, self.compute)

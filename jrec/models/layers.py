@@ -115,7 +115,7 @@ class SequenceConvolution(nn.Module):
         batch, length = ids_BL.shape
         count_B = mask_BL.sum(1)
         end_B = jnp.cumsum(count_B)
-        slot_P = jnp.arange(self.positions)
+        slot_P = jnp.arange(self.positions, dtype=jnp.int32)
         row_P = jnp.searchsorted(end_B, slot_P, side="right")  # B beyond the last counted position
         inside_P = jnp.minimum(row_P, batch - 1)
         place_P = slot_P - (end_B - count_B)[inside_P]

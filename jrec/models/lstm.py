@@ -135,8 +135,8 @@ def _recur_maximum_forward(inputs_LBE, mask_LB, kernel_JG, bias_1G, compute):
         return (states, best_BH, jnp.where(better_BH, t, place_BH)), kept
 
     zeros_BH = _zeros(inputs_LBE, kernel_JG)
-    nothing_BH = jnp.full_like(zeros_BH, -jnp.inf), jnp.full(zeros_BH.shape, -1)
-    given = (jnp.arange(len(mask_LB)), given_LB, mask_LB)
+    nothing_BH = jnp.full_like(zeros_BH, -jnp.inf), jnp.full(zeros_BH.shape, -1, jnp.int32)
+    given = (jnp.arange(len(mask_LB), dtype=jnp.int32), given_LB, mask_LB)
     (_, best_BH, place_BH), kept = jax.lax.scan(step, ((zeros_BH, zeros_BH), *nothing_BH), given)
     residuals = (inputs_LBE, kernel_JG, kept), place_BH
     return jnp.where(place_BH >= 0, best_BH, 0), residuals
@@ -197,7 +197,7 @@ def _gradients(compute, residuals, gradient_at):
     tanh_BH, d_hidden_BH = jnp.tanh(cell_LBH[-1]), gradient_at(length - 1)
     start = (o_LBH[-1] * tanh_BH, d_hidden_BH, to_cell(d_hidden_BH, o_LBH[-1], tanh_BH))
     start += (None if few else (jnp.zeros_like(kernel_JG), jnp.zeros_like(kernel_JG[:1])),)
-    end, for_later = jax.lax.scan(step, start, jnp.arange(length), reverse=True)
+    end, for_later = jax.lax.scan(step, start, jnp.arange(length, dtype=jnp.int32), reverse=True)
     if not few:
         return for_later, *end[-1]
     hidden_before_LBH, d_gates_LBG = for_later

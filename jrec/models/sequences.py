@@ -60,7 +60,7 @@ class SelfAttention(nn.Module):
         """float [B, L, E], bool [B, L] -> [B, L, E]."""
         length, width = x_BLE.shape[1:]
         dot_general = dot_general_in(self.compute)
-        place_L = jnp.arange(length)
+        place_L = jnp.arange(length, dtype=jnp.int32)
         distance_LL = place_L[:, None] - place_L[None]
         sees_LL = distance_LL >= 0
         allowed = sees_LL[None, None] & mask_BL[:, None, None]

@@ -304,7 +304,7 @@ def _rank_all(
 ) -> tuple[jax.Array, jax.Array]:
     """Rows and scores [B, K], from every item's score, one block at a time."""
     (B, D), S = query_BD.shape, table.block_rows
-    query_rows = jnp.arange(B)[:, None]
+    query_rows = jnp.arange(B, dtype=jnp.int32)[:, None]
 
     def merge(best: tuple[jax.Array, jax.Array], block: tuple) -> tuple[tuple, None]:
         weight_SD, bias_S, start = block
@@ -319,7 +319,7 @@ def _rank_all(
         score_BK, place_BK = jax.lax.top_k(scores, K)
         return (jnp.take_along_axis(rows, place_BK, 1), score_BK), None
 
-    nothing = (jnp.full((B, K), -1, jnp.int32), jnp.full((B, K), -jnp.inf))
+    nothing = (jnp.full((B, K), -1, jnp.int32), jnp.full((B, K), -jnp.inf, jnp.float32))
     starts = jnp.arange(0, len(table.biases), S, dtype=jnp.int32)
     blocks = (table.weights.reshape(-1, S, D), table.biases.reshape(-1, S), starts)
     return jax.lax.scan(merge, nothing, blocks)[0]

@@ -27,7 +27,9 @@ def largest_places(value_BN: jax.Array, C: int) -> tuple[jax.Array, jax.Array]:
     _, threshold_B = jax.lax.while_loop(lambda ends: (ends[0] + 1 < ends[1]).any(), halve, ends)
     # Running counts of what is chosen, by a product within each 32 and a sum over the 32s.
     chosen_BN = jnp.pad(bits_BN > threshold_B[:, None], ((0, 0), (0, -N % 32)))
-    within = chosen_BN.reshape(-1, 32).astype(jnp.float32) @ jnp.triu(jnp.ones((32, 32)))
+    within = chosen_BN.reshape(-1, 32).astype(jnp.float32) @ jnp.triu(
+        jnp.ones((32, 32), jnp.float32)
+    )
     within = within.reshape(B, -1, 32)
     before = jnp.cumsum(within[..., -1], 1) - within[..., -1]
     count_BN = (within + before[..., None]).reshape(B, -1)[:, :N]

@@ -77,8 +77,8 @@ def _merge(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Rows each once, their best place in every source (0 for none), and which are there."""
     C, S = len(rows_C), len(lengths)
-    source_C = jnp.repeat(jnp.arange(S), jnp.array(lengths), total_repeat_length=C)
-    place_C = jnp.concatenate([jnp.arange(1, length + 1) for length in lengths])
+    source_C = jnp.repeat(jnp.arange(S, dtype=jnp.int32), jnp.array(lengths), total_repeat_length=C)
+    place_C = jnp.concatenate([jnp.arange(1, length + 1, dtype=jnp.int32) for length in lengths])
     key_C = jnp.where(mask_C, rows_C, _NOWHERE)
     order_C = jnp.argsort(key_C)
     key_C = key_C[order_C]

@@ -113,7 +113,7 @@ def make_window_gather(length: int) -> Gather:
         lead_B = examples["leads"].astype(jnp.int32)
         # A history longer than the rectangle keeps its end.
         start_B = jnp.maximum(examples["start"] - lead_B, examples["end"] - length)
-        place_BL = start_B[:, None] + jnp.arange(length)[None]
+        place_BL = start_B[:, None] + jnp.arange(length, dtype=jnp.int32)[None]
         inside_BL = place_BL < examples["end"][:, None]
         is_lead_BL = place_BL < examples["start"][:, None]
         item_BL = data["item"][jnp.clip(place_BL, 0, len(data["item"]) - 1)]
@@ -141,7 +141,7 @@ def make_segment_gather(length: int) -> Gather:
 
     def gather(data: Data, positions: jax.Array, mask: jax.Array) -> Data:
         segments = rows_at(data["segments"], positions)
-        place_BL = segments["start"][:, None] + jnp.arange(length)[None]
+        place_BL = segments["start"][:, None] + jnp.arange(length, dtype=jnp.int32)[None]
         inside_BL = place_BL < segments["end"][:, None]
         target_BL = jnp.clip(place_BL, 0, len(data["item"]) - 1)
         found = rows_at({name: data[name] for name in ("item", "age", "begins")}, target_BL)

@@ -117,7 +117,7 @@ def make_predict(
         count = len(data["rows"])
 
         def one(start: jax.Array) -> dict[str, jax.Array]:
-            positions = start + jnp.arange(batch_size)
+            positions = start + jnp.arange(batch_size, dtype=jnp.int32)
             mask = positions < count
             return predict(params, gather_impressions(data, jnp.where(mask, positions, 0), mask))
 

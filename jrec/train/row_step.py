@@ -81,7 +81,7 @@ def make_row_step(
             loss_sum, count = loss(_put_tables(watched, rest), batch, key, apply=reads.apply)
             return loss_sum, (count, reads.read, reads.shifts)
 
-        alarm = jnp.zeros(())
+        alarm = jnp.zeros((), jnp.float32)
         shapes = jax.eval_shape(lambda: read_loss(rest, None, alarm)[1][2])
         shifts = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
         (loss_sum, (count, read, _)), (gradient, row_gradient, _) = jax.value_and_grad(

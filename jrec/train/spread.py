@@ -65,7 +65,9 @@ def _exchanged(columns: list[Spread], places: jax.Array) -> list[jax.Array]:
     found, end = [], 0
     for column, size in zip(columns, (x.shape[-1] for x in sent), strict=True):
         start, end = end, end + size
-        own = answers[place_P // column.part.shape[0], jnp.arange(len(place_P)), start:end]
+        own = answers[
+            place_P // column.part.shape[0], jnp.arange(len(place_P), dtype=jnp.int32), start:end
+        ]
         found.append(_of_bytes(own, column.part).reshape(*places.shape, *column.part.shape[1:]))
     return found
 

@@ -112,7 +112,7 @@ def many_steps(step: Step, gather: Gather, count: int, batch_size: int) -> Calla
             taken, _, _, bad_step = carry
             return (taken < steps) & (bad_step < 0)
 
-        sums = {"loss_sum": jnp.zeros(()), "count": jnp.zeros(())}
+        sums = {"loss_sum": jnp.zeros((), jnp.float32), "count": jnp.zeros((), jnp.float32)}
         start = (jnp.zeros((), jnp.int32), state, sums, jnp.full((), -1, jnp.int32))
         _, state, sums, bad_step = jax.lax.while_loop(more, body, start)
         return state, sums, bad_step

@@ -60,7 +60,7 @@ def rating_list(
     start_B = data["offsets"][user_B]
     count_B = jnp.where(mask_B, data["offsets"][user_B + 1] - start_B, 0)
     end_B = jnp.cumsum(count_B)
-    slot_P = first + jnp.arange(slots)
+    slot_P = first + jnp.arange(slots, dtype=jnp.int32)
     inside_P = slot_P < end_B[-1]
     # Marks each user's first slot and adds up: cheaper than a search for each slot.
     local_B = jnp.clip(end_B - first, 0, slots)
@@ -141,7 +141,7 @@ def in_parts(
     column_P = place_M[given.item]
     often_P = given.mask & (column_P < often)
     cell_P = jnp.where(often_P, given.row * often + column_P, batch_size * often)
-    ratings = jnp.zeros(batch_size * often).at[cell_P].set(given.rating, mode="drop")
+    ratings = jnp.zeros(batch_size * often, jnp.float32).at[cell_P].set(given.rating, mode="drop")
     seldom_P = given.mask & (column_P >= often)
     (slot_T,) = jnp.nonzero(seldom_P, size=room.seldom, fill_value=slots)
 
