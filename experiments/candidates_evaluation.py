@@ -130,7 +130,7 @@ def make_evaluate(
 
 def take_examples(examples: Examples, rows: np.ndarray) -> Examples:
     """Some of the examples."""
-    names = ("user", "start", "end", "target", "starts_with_unknown", "age_days")
+    names = ("user", "start", "end", "target", "starts_with_unknown", "age")
     return dataclasses.replace(examples, **{name: getattr(examples, name)[rows] for name in names})
 
 

@@ -61,6 +61,9 @@ def finish_candidates_run(
             highlight=False,
             soft_wrap=True,
         )
+    if results["warning"]:
+        said = f"warning: {results['warning']}"
+        console.print(said, highlight=False, soft_wrap=True, markup=False)
     curve = read_metrics(run_dir)
     series = {
         name: [(line["epoch"], line[name]) for line in curve if line.get(name) is not None]
@@ -73,6 +76,7 @@ def finish_candidates_run(
             f"# candidates on {clicks.name}",
             f"Command: `{command}`",
             markdown_table([title, *SHOWN], shown),
+            *([f"Warning: {results['warning']}"] if results["warning"] else []),
             "![validation by epoch](curves.png)",
             "## Results",
             markdown_table(["what", "value"], [[k, v] for k, v in results.items()]),
