@@ -10,7 +10,6 @@ import pytest
 from experiments import candidates_settings
 from experiments.benchmarks import candidates as benchmark
 from experiments.candidates_network import build_model
-from experiments.candidates_presets import TABLE_WIDTHS
 from experiments.candidates_settings import Data, Train, with_preset
 from jrec.data.click_examples import leave_one_out
 from jrec.data.click_log import read_click_log
@@ -161,8 +160,3 @@ def test_what_is_loaded_is_normalised():
 def test_example_age_needs_times(log):
     with pytest.raises(InputError, match="--example-age needs times"):
         network(log, example_age=True)
-
-
-def test_every_width_has_a_table(clicks, log):
-    # KuaiRand-Pure's `tag` is tested beside its reader.
-    assert set(TABLE_WIDTHS) <= {*clicks.vocabularies, *log.vocabularies, "tag"}
