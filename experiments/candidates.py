@@ -15,6 +15,7 @@ import dataclasses
 import math
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from experiments.candidates_baselines import reference_metrics
 from experiments.candidates_evaluation import KS, make_evaluate, never_listed, write_test
@@ -40,6 +42,7 @@ from experiments.candidates_system import (
     loss,
     start_biases,
 )
+from experiments.candidates_vectors import make_sample_vectors
 from experiments.hardware import open_run, using
 from jrec.command_line import parse_command
 from jrec.console import plain_console
@@ -53,6 +56,7 @@ from jrec.data.click_truth import ClickSize
 from jrec.data.clicks import Clicks
 from jrec.data.vocabulary import FIRST
 from jrec.errors import run_command
+from jrec.evaluate.vector_spread import vector_spread, vector_warning
 from jrec.progress import watch_training
 from jrec.report import MetricsLog, environment
 from jrec.sampling import frequency
@@ -201,6 +205,12 @@ def train_on(
         means, _ = measure_valid(state.params)
         return {f"valid_{name}": means[name] for name in ("ndcg@10", "hr@10", "mrr", "recall@100")}
 
+    sample_vectors = make_sample_vectors(settings.length, model, held_data, held_out, devices)
+
+    def check(state: TrainState) -> Callable[[], str]:
+        vectors = sample_vectors(state.params)
+        return lambda: vector_warning(vector_spread(np.asarray(vectors)))
+
     schedule = Schedule(
         epochs=settings.epochs,
         steps_per_epoch=math.ceil(count / settings.batch_size),
@@ -237,6 +247,7 @@ def train_on(
             best,
             progress,
             agreed(should_stop),
+            check,
         )
         stopped = watch_training(reports, schedule, log, console, first_step)
     if stopped:
@@ -248,6 +259,7 @@ def train_on(
     chosen, saved = best.restore(template._replace(opt_state=()))
     means, by_example = measure_test(chosen.params)
     means |= make_up(chosen.params)
+    spread = vector_spread(np.asarray(sample_vectors(chosen.params)))
     if not is_first():
         return
     write_test(run_dir, held_out["test"], by_example)
@@ -259,6 +271,10 @@ def train_on(
         "seconds": time.perf_counter() - started,
         "examples_per_second": progress.examples / progress.seconds if progress.seconds else None,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(chosen.params)),
+        "sampled_users": spread.users,
+        "dead_units": spread.dead,
+        "user_vector_spread": spread.spread,
+        "warnings": [sentence] if (sentence := vector_warning(spread)) else [],
         "seed": settings.seed,
         "split": settings.data.split,
         "remove_seen": settings.remove_seen,

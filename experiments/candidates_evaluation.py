@@ -143,7 +143,7 @@ def never_listed(clicks: Clicks, examples: Examples, remove_seen: bool) -> np.nd
 
 def take_examples(examples: Examples, rows: np.ndarray) -> Examples:
     """Some of the examples."""
-    names = ("user", "start", "end", "target", "starts_with_unknown", "age_days")
+    names = ("user", "start", "end", "target", "starts_with_unknown", "age")
     return dataclasses.replace(examples, **{name: getattr(examples, name)[rows] for name in names})
 
 

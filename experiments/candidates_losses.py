@@ -33,7 +33,8 @@ PROTOCOL: dict[str, Any] = {
     "dropout": 0.1,
     "table_scale": 0.02,
     "user_id": False,
-    "features": False,
+    "user_features": (),
+    "item_features": (),
     "negatives": 256,
     "shared_negatives": True,
     "optimizer": "adam",
@@ -91,7 +92,8 @@ def run_cell(settings: Table, encoder: EncoderName, loss: LossName) -> dict[str,
         data = Data(dataset=settings.dataset, data_dir=settings.data_dir)
         train(Train(data=data, run_dir=folder, resume=folder.exists(), **chosen))
     results = read_json(folder / "results.json")
-    ran = results["run_settings"] | {"tower": tuple(results["run_settings"]["tower"])}
+    ran = results["run_settings"]
+    ran = {k: tuple(v) if isinstance(v, list) else v for k, v in ran.items()}
     for name, value in chosen.items():
         if ran.get(name) != value:
             raise InputError(

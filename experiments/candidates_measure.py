@@ -1,6 +1,6 @@
 """A finished candidate run measured again, out of its best checkpoint."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -49,6 +49,10 @@ def evaluate(settings: Evaluate) -> None:
     given = {
         k: v for k, v in given.items() if k not in ("run_dir", "resume", "hardware", "data_source")
     }
+    if unknown := sorted(given.keys() - {field.name for field in fields(Train)}):
+        raise InputError(
+            f"{settings.run_dir} is a run of another version, with the setting {unknown[0]}; train again."
+        )
     again = Train(data=Data(**data), tower=tuple(tower), **given)
     clicks, split = load(again.data)
     model = build_model(again, clicks)

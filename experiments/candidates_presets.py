@@ -2,10 +2,14 @@
 
 from typing import Any, Literal
 
-PresetName = Literal["source", "improved", "small"]
+PresetName = Literal["source", "source-listing", "improved", "small"]
 
-# Widths of the source's tables; other vocabularies take --feature-width.
-TABLE_WIDTHS = {"user": 64, "category": 8, "tag": 64, "province": 8, "city": 16, "phone": 16}
+# Widths of the source's tables, by the data's names of vocabularies; others take --feature-width.
+# A click log calls its tags `tags`, KuaiRand-Pure `tag`.
+TABLE_WIDTHS = {"user": 64, "category": 8, "tags": 64, "tag": 64}
+TABLE_WIDTHS |= {"province": 8, "city": 16, "phone": 16}
+# In place of the names of features.
+ALL = "all"
 
 PRESETS: dict[str, dict[str, Any]] = {
     "source": {
@@ -19,7 +23,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout": 0.0,
         "table_scale": 0.001,
         "user_id": True,
-        "features": True,
+        "user_features": (ALL,),
+        "item_features": (ALL,),
         "loss": "nce",
         "negatives": 5,
         "shared_negatives": False,
@@ -42,7 +47,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout": 0.3,
         "table_scale": 0.02,
         "user_id": False,
-        "features": False,
+        "user_features": (),
+        "item_features": (),
         "loss": "full-softmax",
         "negatives": 512,
         "shared_negatives": True,
@@ -54,6 +60,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "epochs": 60,
         "batch_size": 64,
     },
+}
+# The inputs of the first layer as the source's document lists them; its program has them all.
+PRESETS["source-listing"] = PRESETS["source"] | {
+    "user_features": ("city", "phone"),
+    "item_features": (),
 }
 # For histories of some 20 clicks: minutes on two cores. Chosen on the planted log's validation clicks.
 PRESETS["small"] = PRESETS["improved"] | {

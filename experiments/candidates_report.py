@@ -57,7 +57,7 @@ def finish_candidates_run(
     ]
     own = {name: results[f"test_{name}"] for name in SHOWN}
     rows.append(["candidates", *own.values()])
-    warnings = below_popularity(references | {"candidates": own})
+    warnings = results["warnings"] + below_popularity(references | {"candidates": own})
     seen = "removed" if settings["remove_seen"] else "kept"
     title = f"test, whole catalogue, seen items {seen}"
     shown = [[n, *("" if math.isnan(v) else f"{v:.4f}" for v in values)] for n, *values in rows]
@@ -83,7 +83,7 @@ def finish_candidates_run(
         *([repeats] if repeats else []),
         "![validation by epoch](curves.png)",
         "## Results",
-        markdown_table(["what", "value"], [[k, v] for k, v in results.items()]),
+        markdown_table(["what", "value"], [[k, v] for k, v in results.items() if k != "warnings"]),
         "## Settings",
         settings_table(settings),
         "## Environment",

@@ -19,6 +19,7 @@ from jrec.data.click_truth import ClickSize
 from jrec.data.clicks import Clicks
 from jrec.data.kuairand import Watched, china_midnight
 from jrec.data.own_csv import CsvClicks
+from jrec.data.quantiles import normalised
 from jrec.errors import InputError
 from jrec.evaluate.repeated_targets import RepeatedTargets
 from jrec.models.candidates import EncoderName
@@ -89,10 +90,12 @@ class Train:
     """Of vectors of features that the source does not have."""
     user_id: bool | None = None
     """Whether each user has a vector."""
-    features: bool | None = None
-    """Whether users' and items' features are read."""
+    user_features: tuple[str, ...] | None = None
+    """Users' features that are read, by name; `all`: every one; `--user-features` alone: none."""
+    item_features: tuple[str, ...] | None = None
+    """The same for the items in the history."""
     example_age: bool = False
-    """Read the age of each training example; held-out ones have age 0."""
+    """Read each training example's age: the share of the training clicks that are later. Held-out ones have 0."""
     loss: LossName | None = None
     """What is minimised."""
     negatives: int | None = None
@@ -194,7 +197,7 @@ def check(settings: Train) -> None:
 
 
 def load(data: Data) -> tuple[Clicks, ClickSplit]:
-    """The clicks, and what is held out of them."""
+    """The clicks, and what is held out of them; numbers of users and items are in [0, 1], see `normalised`."""
     clicks = load_clicks_dataset(
         data.dataset,
         data.data_dir,
@@ -206,8 +209,13 @@ def load(data: Data) -> tuple[Clicks, ClickSplit]:
         seed=data.split_seed,
         csv=data.csv,
     )
+    split = _split(data, clicks)
+    return normalised(clicks, split.train), split
+
+
+def _split(data: Data, clicks: Clicks) -> ClickSplit:
     if data.split == "leave-one-out":
-        return clicks, leave_one_out(clicks)
+        return leave_one_out(clicks)
     midnight = china_midnight if data.dataset == "kuairand-pure" else _utc_midnight
     moments = []
     for flag, day in (("valid-from", data.valid_from), ("test-from", data.test_from)):
@@ -215,7 +223,7 @@ def load(data: Data) -> tuple[Clicks, ClickSplit]:
             moments.append(midnight(day))
         except (ValueError, InputError):
             raise InputError(f"--{flag} must be a day as 2022-05-01, but is {day!r}.") from None
-    return clicks, time_cut(clicks, *moments)
+    return time_cut(clicks, *moments)
 
 
 def _utc_midnight(day: str) -> int:

@@ -21,7 +21,8 @@ from jrec.models.ranking import IdColumn, RankingNetwork
 from jrec.ranking_losses import Unit, logistic, weighted_logistic
 from jrec.train.step import Batch
 
-_KEYS = ("author", "author_id", "category", "tag")
+# Item columns that history features go by, in made-up impressions and KuaiRand-Pure.
+KEYS = ("author", "author_id", "category", "tag")
 _IDS = ("user", "item")
 
 
@@ -31,7 +32,7 @@ def extra_features(impressions: Impressions, history: bool, watched: int) -> dic
     if history:
         features = impressions.item_features
         columns |= history_features(
-            impressions, {name: features[name] for name in _KEYS if name in features}
+            impressions, {name: features[name] for name in KEYS if name in features}
         )
     if watched:
         columns["watched"] = watched_before(impressions, watched)

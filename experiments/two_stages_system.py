@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.ranking_system import KEYS
 from experiments.two_stages_lists import Lists
 from experiments.two_stages_settings import Train
 from jrec.candidate_features import Events, history_names, history_numbers, number_names
 from jrec.data.clicks import Bag, Categorical, Column, Continuous, take, with_stand_ins
 from jrec.data.impressions import Impressions
-from jrec.data.quantiles import Quantiles
+from jrec.data.quantiles import Quantiles, normalise
 from jrec.data.ragged import pad
 from jrec.data.vocabulary import FIRST, UNKNOWN
 from jrec.evaluate.ranking_metrics import NOT_LISTED, ranking_metrics
@@ -21,7 +22,6 @@ from jrec.models.ranking import IdColumn, RankingNetwork
 from jrec.retrieval.nominate import SOURCES, Nominated
 from jrec.two_stages import Request, StageSizes, candidate_batch
 
-KEYS = ("author", "author_id", "category", "tag")
 KS = (10, 50, 100)
 
 
@@ -61,9 +61,7 @@ def feature_arrays(
         ]
         values, known = [], []
         for column in numbers.values():
-            drawn = place[train][column.known[place[train]]]
-            quantiles = Quantiles.fit(column.values[drawn])
-            values.append(np.where(column.known, quantiles(column.values), 0))
+            values.append(normalise(column, place[train])[0].values)
             known.append(column.known)
         length = len(next(iter(columns.values())))
         empty = np.zeros((length, 0), np.float32)

@@ -59,6 +59,9 @@ def watch_training(
                     loss=f"{report.loss:.4f}",
                     rate=f"{report.examples / report.seconds:,.0f}",
                 )
+                if report.warning:
+                    said = f"warning, after step {report.step}: {report.warning}"
+                    bar.console.print(said, soft_wrap=True)
                 continue
             log.write(report.step, epoch=report.epoch, train_cost=report.loss, **report.metrics)
             shown = "  ".join(f"{name} {value:.4f}" for name, value in report.metrics.items())

@@ -35,6 +35,7 @@ from jrec.data.click_examples import (
 )
 from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
+from jrec.data.quantiles import normalised
 from jrec.models import lstm
 from jrec.models.candidates import CandidateNetwork
 from jrec.models.lstm import Lstm
@@ -74,7 +75,7 @@ def network(clicks, **fields):
 
 def all_data(clicks, columns):
     names = [[c.name for c in columns if c.of == of] for of in ("user", "item")]
-    return device_clicks(clicks, *names)
+    return device_clicks(normalised(clicks, leave_one_out(clicks).train), *names)
 
 
 def test_running_mean_and_max_read_no_later_position():
@@ -217,7 +218,7 @@ def test_attention_is_causal_and_knows_order():
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_what_is_padded_or_later_never_reaches_a_vector(clicks, encoder):
-    columns = feature_columns(clicks, True, True)
+    columns = feature_columns(clicks, True)
     model = network(clicks, encoder=encoder, columns=columns)
     split = leave_one_out(clicks)
     examples = training_examples(clicks, split, 5)
@@ -239,7 +240,7 @@ def test_what_is_padded_or_later_never_reaches_a_vector(clicks, encoder):
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_window_and_prefix_forms_are_equal_where_the_window_covers_all(clicks, encoder):
-    columns = feature_columns(clicks, True, True)
+    columns = feature_columns(clicks, True)
     model = network(clicks, encoder=encoder, columns=columns, example_age=True)
     split, length = leave_one_out(clicks), 32
     assert np.diff(clicks.offsets).max() <= length

@@ -1,6 +1,8 @@
 """The candidate experiment on small made-up logs: prepare, train, evaluate, resume, bad settings."""
 
+import contextlib
 import dataclasses
+import io
 import json
 from datetime import UTC, datetime
 
@@ -24,7 +26,9 @@ TRAIN += ["--chunk-steps", "2", "--checkpoint-steps", "2"]
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "candidates"
-    candidates.main([*TRAIN, "--run-dir", str(folder)])
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        candidates.main([*TRAIN, "--run-dir", str(folder)])
+    (folder.parent / "said").write_text(said.getvalue())
     return folder
 
 
@@ -43,6 +47,21 @@ def test_a_run_directory_explains_itself(run_dir):
     users, by_user = read_per_user(run_dir)
     assert len(users) == 60
     np.testing.assert_allclose(np.mean(by_user["ndcg@10"]), results["test_ndcg@10"], rtol=1e-5)
+
+
+def test_a_run_warns_of_dead_units(run_dir):
+    results = json.loads((run_dir / "results.json").read_text())
+    assert results["sampled_users"] == 60 and results["user_vector_spread"] > 0
+    # Tables begin at .001: the one number, the items' duration, decides which units are on.
+    sentence = (
+        f"{results['dead_units']} of 8 units of the last layer are 0 for all 60 sampled users"
+    )
+    assert results["dead_units"] > 0 and results["warnings"][0].startswith(sentence)
+    assert f"Warning: {sentence}" in (run_dir / "report.md").read_text()
+    said = (run_dir.parent / "said").read_text()
+    assert f"\nwarning: {sentence}" in said
+    # After the first chunk, and not again.
+    assert said.count("warning, after step") == said.count("warning, after step 2: ") == 1
 
 
 @pytest.mark.parametrize(
@@ -66,6 +85,14 @@ def test_evaluate_measures_the_same_again(run_dir, capsys):
     candidates.main(["evaluate", "--run-dir", str(run_dir), "--no-remove-seen"])
     kept = json.loads((run_dir / "evaluation-test-seen-kept.json").read_text())
     assert kept["hr@10"] <= again["hr@10"]
+
+
+def test_a_run_of_another_version_is_one_sentence(run_dir, tmp_path):
+    results = json.loads((run_dir / "results.json").read_text())
+    results["run_settings"]["features"] = True
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    with pytest.raises(InputError, match="another version, with the setting features; train again"):
+        candidates.main(["evaluate", "--run-dir", str(tmp_path)])
 
 
 def test_the_export_serves_what_the_run_was_measured_with(run_dir):
@@ -146,6 +173,8 @@ BAD = [
     (["--tied", "True", "--tower", "16", "5"], "--tied needs user vectors"),
     (["--split", "time-cut"], "--valid-from must be a day"),
     (["--resume"], "--resume needs --run-dir"),
+    (["--user-features", "town"], "--user-features names 'town'"),
+    (["--item-features", "tag"], "they have: category, tags, duration_seconds."),
     (["--loss", "softmax"], "full-softmax"),
     (["--dataset", "ml-1m-sas"], "--data-dir"),
 ]

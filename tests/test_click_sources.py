@@ -9,13 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.candidates_presets import TABLE_WIDTHS
+from experiments.ranking_system import KEYS
 from jrec.data import show_clicks
 from jrec.data.click_examples import count_items, leave_one_out, time_cut
 from jrec.data.click_log import prepare_click_log
+from jrec.data.click_maker import make_clicks
 from jrec.data.click_sources import CLICK_DATASETS, load_clicks_dataset
 from jrec.data.click_store import load_clicks, save_clicks
 from jrec.data.click_truth import ClickSize
 from jrec.data.clicks import Bag, Categorical, Continuous
+from jrec.data.impression_maker import ImpressionSize, make_impressions
 from jrec.data.kuairand import EARLIER, LOG, china_midnight
 from jrec.data.kuairand_tables import USERS, VIDEOS
 from jrec.data.sources import load_ratings
@@ -308,6 +312,14 @@ def test_columns_keep_their_values(kuairand):
         assert clicks.timestamp[event] == MAY + seconds
     of_long_views = load_clicks_dataset("kuairand-pure", kuairand, earlier=False)
     assert not {"is_click", "is_like", "long_view"} & of_long_views.event_features.keys()
+
+
+def test_names_in_tables_of_the_experiments_are_names_of_the_data(kuairand):
+    found = load_clicks_dataset("kuairand-pure", kuairand, earlier=False)
+    clicks = make_clicks(ClickSize(users=30, items=40, clicks=6, categories=4, groups=3), 0)[0]
+    impressions = make_impressions(ImpressionSize(users=4, items=20, pages=2, slots=2), 0)
+    assert set(TABLE_WIDTHS) <= found.vocabularies.keys() | clicks.vocabularies.keys()
+    assert set(KEYS) <= found.item_features.keys() | impressions.item_features.keys()
 
 
 def test_an_archive_is_the_same_as_its_folder(kuairand, tmp_path):

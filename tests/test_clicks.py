@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jrec.data import click_store
 from jrec.data.click_examples import (
     count_items,
+    example_ages,
     held_out_examples,
     history_of,
     leave_one_out,
@@ -275,7 +276,7 @@ def test_held_out_histories_are_all_that_came_before(events, window, running, ru
             end = position if running else begins[user]
             before = clicks.item[clicks.offsets[user] : end].tolist()
             assert history_of(clicks, examples, k).tolist() == window_of(before, window)
-            assert examples.user[k] == user and examples.age_days[k] == 0
+            assert examples.user[k] == user and examples.age[k] == 0
     with pytest.raises(InputError, match="valid or test"):
         held_out_examples(clicks, split, "train")
 
@@ -325,13 +326,18 @@ def test_the_cap_draws_every_example_equally_often():
     assert abs(counts[:10] - 180).max() < 50
 
 
-def test_example_age_counts_from_the_latest_training_click():
+def test_example_age_is_the_share_of_later_training_clicks():
     days = [0, 1, 3, 8, 10]
     clicks = toy([(0, k, day * DAY) for k, day in enumerate(days)])
     examples = training_examples(clicks, leave_one_out(clicks))
-    assert examples.age_days.tolist() == [3, 2, 0] and examples.age_days.dtype == np.float32
+    assert examples.age.tolist() == pytest.approx([2 / 3, 1 / 3, 0])
+    assert examples.age.dtype == np.float32
+    # The unit of time is nothing to it, and held-out clicks are later than none.
+    same = toy([(0, k, k) for k in range(5)])
+    ages = example_ages(same, leave_one_out(same))
+    assert ages.tolist() == pytest.approx([2 / 3, 1 / 3, 0, 0, 0])
     untimed = toy([(0, k, day) for k, day in enumerate(days)], timed=False)
-    assert training_examples(untimed, leave_one_out(untimed)).age_days.tolist() == [0, 0, 0]
+    assert training_examples(untimed, leave_one_out(untimed)).age.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("settings", [{"window": 0}, {"cap": 0}])

@@ -174,7 +174,7 @@ def test_a_process_reads_its_share_of_impressions(second):
 def test_a_process_reads_its_share_of_clicks_and_examples(second):
     clicks = make_clicks(ClickSize(users=15, items=20, clicks=6, categories=4, groups=3), 0)[0]
     split = leave_one_out(clicks)
-    names = ("user", "start", "end", "target", "age_days")
+    names = ("user", "start", "end", "target", "age")
     examples = noted(training_examples(clicks, split, 8), *names)
     clicks = noted(clicks, "item")
     data = device_clicks(clicks, [], [], second)
@@ -191,13 +191,13 @@ def test_a_process_reads_its_share_of_what_is_held_out(second):
     clicks = make_clicks(ClickSize(users=15, items=20, clicks=6, categories=4, groups=3), 0)[0]
     held = held_out_examples(clicks, leave_one_out(clicks), "test")
     data = device_clicks(clicks, [], [], second)
-    clicks, held = noted(clicks, "item"), noted(held, "start", "target", "age_days")
+    clicks, held = noted(clicks, "item"), noted(held, "start", "target", "age")
     ready = evaluation_data(data, clicks, held, True, second)
     later = later_half(len(held))
     places = [np.arange(clicks.offsets[u], end) for u, end in zip(held.user, held.end, strict=True)]
     seen = np.isin(np.arange(len(clicks)), np.concatenate(list(compress(places, later))))
     np.testing.assert_array_equal(clicks.item.read, seen)
-    for name in ("start", "target", "age_days"):
+    for name in ("start", "target", "age"):
         np.testing.assert_array_equal(getattr(held, name).read, later)
     columns = ready["examples"], [ready[name] for name in ("user", "seen", "seen_mask")]
     assert all(map(is_spread, jax.tree.leaves(columns, is_leaf=is_spread)))

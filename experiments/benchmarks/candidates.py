@@ -42,7 +42,8 @@ Run = Callable[[int], None]
 """Takes so many steps."""
 LossName = Literal["nce", "sampled-softmax"]
 WINDOW, TAGS, RATE = 20, 3, 0.1
-ROWS = {"user": 100_000, "category": 200, "tag": 20_000, "province": 36, "city": 400, "phone": 300}
+ROWS = {"user": 100_000, "category": 200, "tags": 20_000, "province": 36, "city": 400, "phone": 300}
+USER_NAMES = ("user", "province", "city", "phone")
 
 
 @dataclass
@@ -82,16 +83,24 @@ def draw(items: int, batch_size: int, batches: int) -> dict[str, Any]:
     def column(name: str, length: int) -> np.ndarray:
         return g.integers(2, ROWS[name], length).astype(np.int32)
 
-    users = {name: column(name, ROWS["user"]) for name in ("province", "city", "phone")}
+    users = {name: column(name, ROWS["user"]) for name in USER_NAMES if name != "user"}
     return {
         "item": clicks,
         "user": g.integers(2, ROWS["user"], examples).astype(np.int32),
         "start": np.arange(examples, dtype=np.int32),
         "user_features": {"user": np.arange(ROWS["user"], dtype=np.int32)} | users,
         "category": column("category", rows),
-        "tag": column("tag", rows * TAGS).reshape(rows, TAGS),
+        "tags": column("tags", rows * TAGS).reshape(rows, TAGS),
         "count": count,
     }
+
+
+def network(items: int) -> CandidateNetwork:
+    """Returns the preset `source` of `experiments.candidates` on a click log of so many items."""
+    columns = [FeatureColumn(n, "user", "categorical", n) for n in USER_NAMES]
+    columns += [FeatureColumn("category", "item", "categorical", "category")]
+    columns += [FeatureColumn("tags", "item", "bag", "tags")]
+    return CandidateNetwork(items + 2, ROWS, TABLE_WIDTHS, tuple(columns))
 
 
 def ours(
@@ -103,17 +112,14 @@ def ours(
     form: FormName,
 ) -> Run:
     """jrec's own experiment: its network, loss, row step and chunk."""
-    columns = [FeatureColumn(n, "user", "categorical", n) for n in world["user_features"]]
-    columns += [FeatureColumn("category", "item", "categorical", "category")]
-    columns += [FeatureColumn("tag", "item", "bag", "tag")]
-    model = CandidateNetwork(items + 2, ROWS, TABLE_WIDTHS, tuple(columns))
+    model = network(items)
     sampler = frequency(world["count"])
     data = {
         "item": world["item"],
         "user_features": world["user_features"],
         "item_features": {
             "category": world["category"],
-            "tag": (world["tag"], np.ones_like(world["tag"], bool)),
+            "tags": (world["tags"], np.ones_like(world["tags"], bool)),
         },
         "examples": {
             "user": world["user"],
@@ -168,8 +174,6 @@ def torch_run(
     from torch import nn
     from torch.nn import functional
 
-    user_names = list(world["user_features"])
-
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -180,13 +184,13 @@ def torch_run(
                 return made
 
             self.item = table(items + 2, 64)
-            self.users = nn.ModuleDict({n: table(ROWS[n], TABLE_WIDTHS[n]) for n in user_names})
+            self.users = nn.ModuleDict({n: table(ROWS[n], TABLE_WIDTHS[n]) for n in USER_NAMES})
             self.category = table(ROWS["category"], TABLE_WIDTHS["category"])
-            width = TABLE_WIDTHS["tag"]
-            self.tag = nn.EmbeddingBag(ROWS["tag"], width, mode="mean", sparse=True)
-            nn.init.normal_(self.tag.weight, std=0.001)
+            width = TABLE_WIDTHS["tags"]
+            self.tags = nn.EmbeddingBag(ROWS["tags"], width, mode="mean", sparse=True)
+            nn.init.normal_(self.tags.weight, std=0.001)
             self.lstm = nn.LSTM(64, 64)
-            wide = 64 + 8 + 64 + sum(TABLE_WIDTHS[n] for n in user_names)
+            wide = 64 + sum(TABLE_WIDTHS[n] for n in (*USER_NAMES, "category", "tags"))
             self.tower = nn.Sequential(
                 nn.Linear(wide, 256), nn.ReLU(), nn.Linear(256, 31), nn.ReLU()
             )
@@ -195,8 +199,8 @@ def torch_run(
         def forward(self, batch: dict[str, Any]) -> Any:
             states, _ = self.lstm(self.item(batch["item"].T))  # positions first, as it reads
             parts = [states.max(0).values, self.category(batch["category"]).mean(1)]
-            parts += [self.tag(batch["tag"])]
-            parts += [self.users[n](batch[n]) for n in user_names]
+            parts += [self.tags(batch["tags"])]
+            parts += [self.users[n](batch[n]) for n in USER_NAMES]
             return self.tower(torch.cat(parts, 1))
 
         def score(self, user: Any, ids: Any) -> Any:
@@ -214,7 +218,7 @@ def torch_run(
     kept, alias = torch.from_numpy(threshold / 2**32).float(), torch.from_numpy(alias).long()
     log_q = probability.log().float()
     clicks, users = torch.from_numpy(world["item"]).long(), torch.from_numpy(world["user"]).long()
-    tag_rows, category = torch.from_numpy(world["tag"]), torch.from_numpy(world["category"])
+    tag_rows, category = torch.from_numpy(world["tags"]), torch.from_numpy(world["category"])
     columns = {n: torch.from_numpy(rows) for n, rows in world["user_features"].items()}
     order = torch.from_numpy(world["start"][np.random.default_rng(1).permutation(len(users))])
     window = torch.arange(WINDOW)
@@ -223,9 +227,9 @@ def torch_run(
         place = order[first : first + batch_size].long()
         history, user = clicks[place[:, None] + window], users[place]
         batch = {"item": history, "category": category[history]}
-        batch["tag"] = tag_rows[history].reshape(len(place), WINDOW * TAGS)
+        batch["tags"] = tag_rows[history].reshape(len(place), WINDOW * TAGS)
         batch["target"] = clicks[place + WINDOW]
-        return batch | {n: columns[n][user] for n in user_names}
+        return batch | {n: columns[n][user] for n in USER_NAMES}
 
     def sample(*shape: int) -> Any:
         slots = torch.randint(len(alias), shape)

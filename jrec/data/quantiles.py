@@ -1,10 +1,11 @@
 """Numbers mapped to [0, 1] by where they lie among the training rows' (Covington et al. 2016, 4.1)."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
-from jrec.data.clicks import Continuous
+from jrec.data.clicks import Clicks, Column, Continuous
 from jrec.finite import check_finite
 
 
@@ -46,8 +47,32 @@ class Quantiles:
 
 
 def normalise(column: Continuous, train: np.ndarray) -> tuple[Continuous, Quantiles]:
-    """A column by its quantiles among the known training rows (positions); unknown values are 0."""
+    """A column by its quantiles among the known training rows; unknown values are 0.
+
+    Args:
+        train: int, positions in the column; one that stands there twice counts twice.
+    """
     known = train[column.known[train]]
     quantiles = Quantiles.fit(column.values[known])
     values = np.where(column.known, quantiles(column.values), np.float32(0))
     return Continuous(values, column.known), quantiles
+
+
+def normalised(clicks: Clicks, train: np.ndarray) -> Clicks:
+    """Returns the clicks with users' and items' numbers mapped by their quantiles among the training clicks.
+
+    Args:
+        train: int, positions of clicks.
+    """
+
+    def of(columns: dict[str, Column], rows: np.ndarray) -> dict[str, Column]:
+        return {
+            name: normalise(column, rows)[0] if isinstance(column, Continuous) else column
+            for name, column in columns.items()
+        }
+
+    return dataclasses.replace(
+        clicks,
+        user_features=of(clicks.user_features, clicks.user_of_event[train]),
+        item_features=of(clicks.item_features, clicks.item[train]),
+    )

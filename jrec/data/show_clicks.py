@@ -133,7 +133,7 @@ def _example(clicks: Clicks, examples: Examples, k: int) -> str:
     shown = " ".join(history if len(history) <= 6 else ["...", *history[-6:]])
     target = _text(clicks, "item", clicks.item[examples.target[k]])
     user = _text(clicks, "user", clicks.user_row[examples.user[k]])
-    age = f", age {examples.age_days[k]:.1f} days" if clicks.timed else ""
+    age = f", {examples.age[k]:.0%} of the training clicks are later" if clicks.timed else ""
     return f"an example: user {user} after {shown} -> {target}{age}"
 
 

@@ -116,7 +116,8 @@ class CandidateNetwork(nn.Module):
         Args:
             batch: `item` int32 [B, L] and `mask` bool [B, L], a prefix of each row, the oldest click
                 first; `user_features` and `item_features`, by name: categorical int32 [B] or [B, L],
-                bag (ids [B, (L,) F], mask), continuous (values, known); `age` float [B, L] in days.
+                bag (ids [B, (L,) F], mask), continuous (values, known); `age` float [B, L]. Numbers
+                and ages lie in [0, 1].
         """
         states_BLH = self._states(batch, train)
         length = states_BLH.shape[1]
@@ -227,7 +228,6 @@ def _last_of(states_BLH: jax.Array, mask_BL: jax.Array) -> jax.Array:
     return jnp.take_along_axis(states_BLH, last_B[:, None, None], 1)[:, 0]
 
 
-def _age_parts(age_days: jax.Array) -> jax.Array:
+def _age_parts(age: jax.Array) -> jax.Array:
     """Example age, its square and its root, as the paper's continuous features: [...] -> [..., 3]."""
-    years = age_days / 365.0
-    return jnp.stack([years, years**2, jnp.sqrt(years)], -1)
+    return jnp.stack([age, age**2, jnp.sqrt(age)], -1)

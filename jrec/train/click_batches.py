@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jrec.computed_once import computed_once
-from jrec.data.click_examples import ClickSplit, Examples
+from jrec.data.click_examples import ClickSplit, Examples, example_ages
 from jrec.data.clicks import Bag, Categorical, Clicks, Column, Continuous
 from jrec.data.ragged import pad
 from jrec.data.vocabulary import PADDING, UNKNOWN
@@ -27,6 +27,8 @@ def device_clicks(
         `item` int32 [n]; `user_features`, `item_features`: by name, categorical int32 [rows], bag
         (ids [rows, F], mask), continuous (values, known). `user` among the user columns is the user
         itself.
+
+    Raises ValueError for numbers outside [0, 1]; see `jrec.data.quantiles.normalised`.
     """
     users = {"user": Categorical(clicks.user_row, "user")} | clicks.user_features
     tables = {
@@ -43,6 +45,11 @@ def _arrays(column: Column) -> Any:
     if isinstance(column, Bag):
         return pad(column.rows)
     assert isinstance(column, Continuous)
+    if len(column) and not (column.values.min() >= 0 and column.values.max() <= 1):
+        raise ValueError(
+            f"Numbers from {column.values.min():g} to {column.values.max():g} are not in [0, 1]; give the "
+            "clicks to jrec.data.quantiles.normalised first."
+        )
     return column.values, column.known
 
 
@@ -54,7 +61,7 @@ def window_data(data: Data, examples: Examples, devices: Devices = ()) -> Data:
         "end": examples.end,
         "target": examples.target,
         "leads": examples.starts_with_unknown,
-        "age": examples.age_days,
+        "age": examples.age,
     }
     return data | {"examples": placed(lambda rows: rows_at(columns, rows), len(examples), devices)}
 
@@ -69,8 +76,8 @@ def training_segments(
         whole: all runs of each user; else the last alone (as SASRec trains).
 
     Returns:
-        `segments`, of each run `user`, `start` and `end` int64; of each click `age` float32, days to the
-        latest training click, and `begins` bool, whether it is its user's first.
+        `segments`, of each run `user`, `start` and `end` int64; of each click `age` float32, see
+        `example_ages`, and `begins` bool, whether it is its user's first.
     """
     user, start, end = [], [], []
     first, last = clicks.offsets[:-1], split.train_end
@@ -85,12 +92,9 @@ def training_segments(
     order = np.argsort(np.concatenate(user), kind="stable")
     columns = {"user": user, "start": start, "end": end}
     segments = {name: np.concatenate(values)[order] for name, values in columns.items()}
-    latest = clicks.timestamp[split.train].max(initial=0)
     begins = np.zeros(len(clicks), bool)
     begins[clicks.offsets[:-1][np.diff(clicks.offsets) > 0]] = True
-    time = clicks.timestamp if clicks.timed else np.full(len(clicks), latest)
-    age = np.float32((latest - time) / 86_400)
-    return {"segments": segments, "age": age, "begins": begins}
+    return {"segments": segments, "age": example_ages(clicks, split), "begins": begins}
 
 
 def segment_data(data: Data, columns: dict[str, Any], devices: Devices = ()) -> Data:
@@ -154,8 +158,7 @@ def make_segment_gather(length: int) -> Gather:
             "mask": inside_BL,
             "target": jnp.where(inside_BL, found["item"], PADDING),
             "counted": inside_BL & mask[:, None],
-            # What fills the row up may be later than all training.
-            "age": jnp.where(inside_BL, found["age"], 0),
+            "age": found["age"],
             "user": segments["user"],
         }
 

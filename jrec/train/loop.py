@@ -39,7 +39,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class ChunkReport:
-    """One chunk's result, read a chunk late so that the host never holds the device up."""
+    """One chunk's result, read a chunk late so that the host never holds the device up.
+
+    Attributes:
+        warning: a sentence of `fit`'s `check`, else empty.
+    """
 
     epoch: int
     step: int
@@ -47,6 +51,7 @@ class ChunkReport:
     loss: float
     examples: float
     seconds: float
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,7 @@ def fit(
     best: Checkpoints,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    check: Callable[[TrainState], Callable[[], str]] | None = None,
 ) -> Iterator["ChunkReport | EpochReport | Stopped"]:
     """Trains, yielding a report after each chunk and each epoch.
 
@@ -130,8 +136,9 @@ def fit(
         chunk: from `jrec.train.stream.make_chunk`.
         order_of_epoch: epoch (from 0) -> the epoch's order on the device.
         evaluate: at each epoch's end, state -> metrics.
-
         should_stop: asked after each chunk; true saves a checkpoint, yields `Stopped` and ends.
+        check: after the first chunk, state -> a function that gives the chunk's warning. The first starts
+            work on the device, the second is called with the chunk's report and may wait for it.
 
     Raises InputError when a loss is not finite, with the step; the checkpoints stay.
     """
@@ -148,11 +155,13 @@ def fit(
             steps = _chunk_length(schedule, before, done)
             state, sums, bad_step = chunk(state, data, order, done, steps)
             done += steps
+            # Before the next chunk, which takes the state's memory.
+            warning, check = check(state) if check else None, None
             if waiting is not None:
                 report = _read(waiting, now, before, clock, last)
                 clock = time.perf_counter()
                 yield report
-            waiting = (done, steps, sums, bad_step)
+            waiting = (done, steps, sums, bad_step, warning)
             stop = should_stop()
             due = schedule.checkpoint_steps and (before + done) % schedule.checkpoint_steps == 0
             if stop or (due and done < schedule.steps_per_epoch):
@@ -187,7 +196,7 @@ def _read(
     waiting: tuple, now: Progress, before: int, clock: float, last: Checkpoints
 ) -> ChunkReport:
     """Waits for a chunk, adds it to the progress, and stops the run where a loss is not finite."""
-    done, steps, sums, bad_step = waiting
+    done, steps, sums, bad_step, warning = waiting
     loss_sum, count = float(sums["loss_sum"]), float(sums["count"])
     if int(bad_step) >= 0:
         raise InputError(
@@ -201,7 +210,9 @@ def _read(
     if now.epoch > 1:
         now.examples += count
         now.seconds += seconds
-    return ChunkReport(now.epoch, before + done, steps, loss_sum / max(count, 1), count, seconds)
+    said = warning() if warning else ""
+    loss, step = loss_sum / max(count, 1), before + done
+    return ChunkReport(now.epoch, step, steps, loss, count, seconds, said)
 
 
 def _end_epoch(
