@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.autoencoder_presets import PUBLISHED
+from experiments.rating_baselines import not_better_than_mean
 from jrec.baselines.biases import fit_biases
 from jrec.centring import fit_centre
 from jrec.data.parts_table import parts_table
@@ -21,12 +22,14 @@ from jrec.evaluate.held_out import star_errors
 from jrec.evaluate.per_user import write_per_user
 from jrec.evaluate.rating_errors import errors_by_user
 from jrec.files import replacing, write_json
+from jrec.finite import check_finite
 from jrec.report import (
     code,
     draw_curves,
     markdown_table,
     read_metrics,
     settings_table,
+    show_warnings,
     write_report,
 )
 
@@ -102,10 +105,13 @@ def finish_autoencoder_run(
     console: Console,
 ) -> None:
     """Writes `results.json`, `environment.json`, `curves.png` and `report.md`; then prints the tables."""
-    baselines = baseline_errors(parts, parts.test)
     names = ("rmse", "rmse_rounded", "mae")
+    errors = [results[f"test_{key}"] for key in names]
+    check_finite("Test errors of the autoencoder are", "take a lower --learning-rate", errors)
+    baselines = baseline_errors(parts, parts.test)
+    warnings = not_better_than_mean("autoencoder", errors[0], baselines["global mean"]["rmse"])
     rows = [[name, *(errors[key] for key in names)] for name, errors in baselines.items()]
-    rows.append(["autoencoder", *(results[f"test_{key}"] for key in names)])
+    rows.append(["autoencoder", *errors])
     layers = ",".join(str(width) for width in settings["hidden"])
     published = [[row.split, row.rmse, row.layers] for row in PUBLISHED]
     own = [
@@ -129,6 +135,7 @@ def finish_autoencoder_run(
         f"autoencoder on {parts.name}",
         f"Command: {code(command)}",
         markdown_table(["test error, in stars", "RMSE", "RMSE of whole stars", "MAE"], rows),
+        *(f"Warning: {sentence}" for sentence in warnings),
         "![root mean squared error by epoch](curves.png)",
         "Published by the source (Netflix, date splits), and this run:",
         markdown_table(["split", "test RMSE", "layers"], [*published, own]),
@@ -140,11 +147,13 @@ def finish_autoencoder_run(
         markdown_table(["what", "value"], list(environment.items())),
     )
     write_json(run_dir / "environment.json", environment)
-    write_json(run_dir / "results.json", results | {"baselines": baselines, "command": command})
+    whole = results | {"baselines": baselines, "warnings": warnings, "command": command}
+    write_json(run_dir / "results.json", whole)
     table = Table("test error, in stars", "RMSE", "RMSE of whole stars", "MAE")
     for name, *values in rows:
         table.add_row(name, *(f"{value:.4f}" for value in values))
     console.print(table)
+    show_warnings(warnings, console)
     table = Table("published, and this run", "test RMSE", "layers")
     for name, value, what in [*published, own]:
         table.add_row(name, f"{value:.4f}", what)

@@ -59,6 +59,7 @@ from jrec.report import (
     markdown_table,
     open_run_directory,
     settings_table,
+    show_warnings,
     write_report,
 )
 
@@ -318,8 +319,7 @@ def finish(
     for name, value in results.items():
         shown = f"{value:.4f}" if isinstance(value, float) else value
         console.print(f"{name}: {shown}")
-    for sentence in warnings:
-        console.print(f"warning: {sentence}", soft_wrap=True)
+    show_warnings(warnings, console)
     console.print(f"run directory: {run_dir}", soft_wrap=True)
 
 

@@ -21,6 +21,7 @@ from jrec.report import (
     markdown_table,
     read_metrics,
     settings_table,
+    show_warnings,
     write_report,
 )
 
@@ -97,8 +98,7 @@ def finish_candidates_run(
     for row in shown:
         table.add_row(*row)
     console.print(table)
-    for sentence in warnings:
-        console.print(f"warning: {sentence}", soft_wrap=True)
+    show_warnings(warnings, console)
     if repeats:
         console.print(repeats, soft_wrap=True)
     if results["test_empty_histories"]:

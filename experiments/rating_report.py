@@ -9,12 +9,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
+from experiments.rating_baselines import not_better_than_mean
 from jrec.baselines.biases import fit_biases, fit_means
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
 from jrec.evaluate.per_user import write_per_user
 from jrec.evaluate.rating_errors import errors_by_user
 from jrec.files import write_json
+from jrec.finite import check_finite
 from jrec.rating_export import (
     RatingModel,
     known_rating,
@@ -29,6 +31,7 @@ from jrec.report import (
     markdown_table,
     read_metrics,
     settings_table,
+    show_warnings,
     write_report,
 )
 
@@ -91,7 +94,10 @@ def finish_rating_run(
 
     `cost` says what the metrics `train_cost`, `valid_cost` and `test_cost` are, for the curves.
     """
+    errors = [results["test_rmse"], results["test_mae"]]
+    check_finite(f"Test errors of {system} are", "take a lower --learning-rate", errors)
     baselines = baseline_errors(ratings, split)
+    warnings = not_better_than_mean(system, errors[0], baselines["global mean"]["rmse"])
     rows = [[name, errors["rmse"], errors["mae"]] for name, errors in baselines.items()]
     rows.append([system, results["test_rmse"], results["test_mae"]])
     model = load_rating_model(run_dir / "export")
@@ -110,6 +116,7 @@ def finish_rating_run(
         f"{system} on {ratings.name}",
         f"Command: {code(command)}",
         markdown_table(["test error, in stars", "RMSE", "MAE"], rows),
+        *(f"Warning: {sentence}" for sentence in warnings),
         "![costs by epoch](curves.png)",
         "## Results",
         markdown_table(["what", "value"], result_rows),
@@ -119,11 +126,13 @@ def finish_rating_run(
         markdown_table(["what", "value"], list(environment.items())),
     )
     write_json(run_dir / "environment.json", environment)
-    write_json(run_dir / "results.json", results | {"baselines": baselines, "command": command})
+    whole = results | {"baselines": baselines, "warnings": warnings, "command": command}
+    write_json(run_dir / "results.json", whole)
     table = Table("test error, in stars", "RMSE", "MAE")
     for name, rmse, mae in rows:
         table.add_row(name, f"{rmse:.4f}", f"{mae:.4f}")
     console.print(table)
+    show_warnings(warnings, console)
     user = model.users.decode(ratings.user[split.test[:1]].clip(min=2)).tolist()[0]
     show_recommendations(model, user, 10, False, console)
     speed = results["examples_per_second"]
