@@ -279,7 +279,7 @@ def test_fits_whose_numbers_overflow_name_the_setting():
     with pytest.raises(InputError, match="There are no training ratings"):
         fit_biases(user[:0], item[:0], stars[:0], users, items)
     with pytest.raises(InputError, match=r"factorisation .*--matrix-factorisation\.learning-rate"):
-        fit_matrix_factorisation(user, item, stars, users, items, 2, 1, 64, 1e30)
+        fit_matrix_factorisation(user, item, stars, users, items, 2, 1, 64, 3e38)
 
 
 def test_quantiles_of_what_is_no_number_are_refused():
