@@ -163,6 +163,12 @@ def test_a_resumed_run_ends_with_the_same_bits(run_dir, tmp_path, monkeypatch):
     assert one["test_ndcg@100"] == two["test_ndcg@100"]
 
 
+def test_a_resumed_run_reads_the_same_features(run_dir):
+    sentence = r"item_features = \['all'\], but now it is \['tags'\]"
+    with pytest.raises(InputError, match=sentence):
+        candidates.main([*TRAIN, "--item-features", "tags", "--run-dir", str(run_dir), "--resume"])
+
+
 BAD = [
     (["--epochs", "0"], "--epochs must be 1"),
     (["--dropout", "1"], "--dropout must be 0 or more"),
