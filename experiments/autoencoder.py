@@ -122,6 +122,11 @@ def train_on(devices: Devices, settings: Train) -> None:
     console = Console(quiet=not is_first())
     parts, whole = load_parts(settings)
     items, users = len(parts.items), len(parts.users)
+    if not len(parts.test):
+        raise InputError(
+            f"No test rating of {parts.name} is of a user and an item that training has, so nothing can be "
+            f"measured; use another split or more data."
+        )
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"autoencoder-{settings.dataset}-{stamp}"
     if settings.last_activation and not settings.centre and parts.rating_range[0] < 0:

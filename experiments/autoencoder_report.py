@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.autoencoder_presets import PUBLISHED
+from experiments.rating_baselines import not_better_than_mean
 from jrec.baselines.biases import fit_biases
 from jrec.centring import fit_centre
 from jrec.data.parts_table import parts_table
@@ -21,7 +22,8 @@ from jrec.evaluate.held_out import star_errors
 from jrec.evaluate.per_user import write_per_user
 from jrec.evaluate.rating_errors import errors_by_user
 from jrec.files import replacing, write_json
-from jrec.report import draw_curves, markdown_table, read_metrics
+from jrec.finite import check_finite
+from jrec.report import draw_curves, markdown_table, read_metrics, show_warnings
 
 
 def show_parts(parts: RatingParts, console: Console) -> None:
@@ -99,14 +101,18 @@ def finish_autoencoder_run(
     console: Console,
 ) -> None:
     """Writes `results.json`, `environment.json`, `curves.png` and `report.md`; prints the tables."""
-    baselines = baseline_errors(parts, parts.test)
     names = ("rmse", "rmse_rounded", "mae")
+    errors = [results[f"test_{key}"] for key in names]
+    check_finite("Test errors of the autoencoder are", "take a lower --learning-rate", errors)
+    baselines = baseline_errors(parts, parts.test)
+    warnings = not_better_than_mean("autoencoder", errors[0], baselines["global mean"]["rmse"])
     rows = [[name, *(errors[key] for key in names)] for name, errors in baselines.items()]
-    rows.append(["autoencoder", *(results[f"test_{key}"] for key in names)])
+    rows.append(["autoencoder", *errors])
     table = Table("test error, in stars", "RMSE", "RMSE of whole stars", "MAE")
     for name, *values in rows:
         table.add_row(name, *(f"{value:.4f}" for value in values))
     console.print(table)
+    show_warnings(warnings, console)
 
     layers = ",".join(str(width) for width in settings["hidden"])
     published = [[row.split, row.rmse, row.layers] for row in PUBLISHED]
@@ -136,6 +142,7 @@ def finish_autoencoder_run(
             f"# autoencoder on {parts.name}",
             f"Command: `{command}`",
             markdown_table(["test error, in stars", "RMSE", "RMSE of whole stars", "MAE"], rows),
+            *(f"Warning: {sentence}" for sentence in warnings),
             "![root mean squared error by epoch](curves.png)",
             "Published by the source (Netflix, date splits), and this run:",
             markdown_table(["split", "test RMSE", "layers"], [*published, own]),
@@ -152,7 +159,8 @@ def finish_autoencoder_run(
     with replacing(run_dir / "report.md") as temporary:
         temporary.write_text(report + "\n", encoding="utf-8")
     write_json(run_dir / "environment.json", environment)
-    write_json(run_dir / "results.json", results | {"baselines": baselines, "command": command})
+    whole = results | {"baselines": baselines, "warnings": warnings, "command": command}
+    write_json(run_dir / "results.json", whole)
     speed = results["examples_per_second"]
     pace = f"; {speed:,.0f} users/s from the second epoch on" if speed else ""
     console.print(f"run directory: {run_dir}{pace}", highlight=False, soft_wrap=True)

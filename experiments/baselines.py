@@ -51,7 +51,7 @@ from jrec.evaluate.per_user import write_per_user
 from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
 from jrec.files import replacing, write_json
 from jrec.finite import check_finite
-from jrec.report import environment, markdown_table, open_run_directory
+from jrec.report import environment, markdown_table, open_run_directory, show_warnings
 
 
 @dataclass
@@ -296,8 +296,7 @@ def finish(
     for name, value in results.items():
         shown = f"{value:.4f}" if isinstance(value, float) else value
         console.print(f"{name}: {shown}", highlight=False)
-    for sentence in warnings:
-        console.print(f"warning: {sentence}", highlight=False, soft_wrap=True, markup=False)
+    show_warnings(warnings, console)
     console.print(f"run directory: {run_dir}", highlight=False, soft_wrap=True)
 
 

@@ -52,6 +52,8 @@ def evaluate(settings: Evaluate) -> None:
     columns = [[c.name for c in model.columns if c.of == of] for of in ("user", "item")]
     held_data = device_clicks(clicks, *columns)
     examples = held_out_examples(clicks, split, settings.part)
+    if not len(examples):
+        raise InputError(f"{settings.run_dir} was run without a {settings.part} part.")
     batch = make_window_gather(again.length)(
         window_data(held_data, examples), jnp.zeros(1, jnp.int32), jnp.ones(1, bool)
     )

@@ -14,7 +14,7 @@ from jrec.data.click_examples import ClickSplit
 from jrec.data.clicks import Clicks
 from jrec.data.vocabulary import FIRST
 from jrec.files import replacing, write_json
-from jrec.report import draw_curves, markdown_table, read_metrics
+from jrec.report import draw_curves, markdown_table, read_metrics, show_warnings
 
 SHOWN = ("hr@10", "ndcg@10", "mrr", "recall@50", "recall@100")
 
@@ -57,8 +57,7 @@ def finish_candidates_run(
     for row in shown:
         table.add_row(*row)
     console.print(table)
-    for sentence in warnings:
-        console.print(f"warning: {sentence}", highlight=False, soft_wrap=True, markup=False)
+    show_warnings(warnings, console)
     if results["test_empty_histories"]:
         console.print(
             f"{results['test_empty_histories']:,} test clicks are their users' first: those users got "

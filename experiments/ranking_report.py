@@ -11,7 +11,8 @@ from rich.table import Table
 
 from jrec.data.impressions import Impressions, ImpressionSplit
 from jrec.files import replacing, write_json
-from jrec.report import draw_curves, markdown_table, read_metrics
+from jrec.finite import check_finite
+from jrec.report import draw_curves, markdown_table, read_metrics, show_warnings
 
 SHOWN = (
     "weighted_loss",
@@ -21,6 +22,7 @@ SHOWN = (
     "watch_mae",
     "watch_bias",
 )
+_WHY = "its impressions have clicks, completions or watched seconds of one kind only."
 
 
 def show_impressions(impressions: Impressions, split: ImpressionSplit, console: Console) -> None:
@@ -51,11 +53,16 @@ def finish_ranking_run(
     Args:
         bins: from `jrec.evaluate.watch_time.calibration`, of the test part.
     """
+    loss = results["test_watch_loss"]  # finite wherever the scores are
+    check_finite("The test loss of ranking is", "take a lower --learning-rate", loss)
     rows = [[name, popular[name], results[f"test_{name}"]] for name in SHOWN]
+    absent = [name for name, _, value in rows if np.isnan(value)]
+    warnings = [f"The test part has no value of {', '.join(absent)}: {_WHY}"] if absent else []
     table = Table("test", "popularity", "ranking")
     for name, *values in rows:
         table.add_row(name, *(f"{value:.4f}" for value in values))
     console.print(table)
+    show_warnings(warnings, console)
     curve = read_metrics(run_dir)
     series = {
         name: [(line["epoch"], line[name]) for line in curve if line.get(name) is not None]
@@ -75,6 +82,7 @@ def finish_ranking_run(
             f"# ranking on {settings['data']['dataset']}",
             f"Command: `{command}`",
             markdown_table(["test", "popularity", "ranking"], rows),
+            *(f"Warning: {sentence}" for sentence in warnings),
             "![validation by epoch](curves.png)",
             "## Calibration",
             "![predicted and actual watch time](calibration.png)",
@@ -92,7 +100,8 @@ def finish_ranking_run(
     with replacing(run_dir / "report.md") as temporary:
         temporary.write_text(report + "\n", encoding="utf-8")
     write_json(run_dir / "environment.json", environment)
-    whole = results | {"popularity": popular, "command": command, "run_settings": settings}
+    whole = results | {"popularity": popular, "warnings": warnings, "command": command}
+    whole |= {"run_settings": settings}
     whole |= {"calibration": {name: column.tolist() for name, column in bins.items()}}
     write_json(run_dir / "results.json", whole)
     speed = results["examples_per_second"]

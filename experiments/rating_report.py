@@ -9,14 +9,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from experiments.rating_baselines import not_better_than_mean
 from jrec.baselines.biases import fit_biases, fit_means
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
 from jrec.evaluate.per_user import write_per_user
 from jrec.evaluate.rating_errors import errors_by_user
 from jrec.files import replacing, write_json
+from jrec.finite import check_finite
 from jrec.rating_export import RatingModel, load_rating_model, rank_films
-from jrec.report import draw_curves, markdown_table, read_metrics
+from jrec.report import draw_curves, markdown_table, read_metrics, show_warnings
 
 
 def show_ratings(ratings: Ratings, split: Split, console: Console) -> None:
@@ -77,13 +79,17 @@ def finish_rating_run(
 
     `cost` says what the metrics `train_cost`, `valid_cost` and `test_cost` are, for the curves.
     """
+    errors = [results["test_rmse"], results["test_mae"]]
+    check_finite(f"Test errors of {system} are", "take a lower --learning-rate", errors)
     baselines = baseline_errors(ratings, split)
+    warnings = not_better_than_mean(system, errors[0], baselines["global mean"]["rmse"])
     rows = [[name, errors["rmse"], errors["mae"]] for name, errors in baselines.items()]
     rows.append([system, results["test_rmse"], results["test_mae"]])
     table = Table("test error, in stars", "RMSE", "MAE")
     for name, rmse, mae in rows:
         table.add_row(name, f"{rmse:.4f}", f"{mae:.4f}")
     console.print(table)
+    show_warnings(warnings, console)
 
     model = load_rating_model(run_dir / "export")
     predicted = predict_in_blocks(model, ratings.user[split.test], ratings.film[split.test])
@@ -105,6 +111,7 @@ def finish_rating_run(
             f"# {system} on {ratings.name}",
             f"Command: `{command}`",
             markdown_table(["test error, in stars", "RMSE", "MAE"], rows),
+            *(f"Warning: {sentence}" for sentence in warnings),
             "![costs by epoch](curves.png)",
             "## Results",
             markdown_table(["what", "value"], result_rows),
@@ -117,7 +124,8 @@ def finish_rating_run(
     with replacing(run_dir / "report.md") as temporary:
         temporary.write_text(report + "\n", encoding="utf-8")
     write_json(run_dir / "environment.json", environment)
-    write_json(run_dir / "results.json", results | {"baselines": baselines, "command": command})
+    whole = results | {"baselines": baselines, "warnings": warnings, "command": command}
+    write_json(run_dir / "results.json", whole)
     speed = results["examples_per_second"]
     pace = f"; {speed:,.0f} examples/s from the second epoch on" if speed else ""
     console.print(f"run directory: {run_dir}{pace}", highlight=False, soft_wrap=True)

@@ -46,6 +46,12 @@ def collect(row: Row, task: Task, run_dirs: list[Path], command: str) -> Result:
         values.append(metrics[task.paired].astype(np.float64))
     if any(not np.array_equal(user, users[0]) for user in users):
         raise InputError(f"The runs of {run_dirs[0].parent} have different users; run them again.")
+    for folder, one in zip(run_dirs, results, strict=True):
+        for name in task.metrics:
+            if name in one and one[name] is None:  # NaN, of a run that measured nothing
+                raise InputError(
+                    f"{folder / 'results.json'} has no number as {name}; run it again."
+                )
     try:
         return Result(
             row,

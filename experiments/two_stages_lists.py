@@ -19,6 +19,7 @@ from jrec.data.impressions import Impressions
 from jrec.data.quantiles import Quantiles
 from jrec.data.ragged import Ragged
 from jrec.data.vocabulary import FIRST
+from jrec.errors import InputError
 from jrec.retrieval.mining import hottest, item_counts
 from jrec.retrieval.nominate import Nominated
 from jrec.two_stage_export import UserLogs
@@ -201,6 +202,8 @@ def make_lists(
         find: the first stage, jitted. arrays: its own, without `hottest`.
         only_targets: leave out users who completed nothing on the day.
         batch: users at once.
+
+    Raises InputError where that leaves nobody.
     """
     parts = []
     for moment in moments:
@@ -209,6 +212,8 @@ def make_lists(
         targets = log.labels(users, moment, empty, empty > 0)[3]
         if only_targets:
             users = users[targets.lengths > 0]
+        if not len(users):
+            continue
         popular, recent, _ = log.recent(moment, recent_days, sizes)
         request = log.request(users, moment, sizes)
         now = arrays | {"hottest": jnp.asarray(popular)}
@@ -225,6 +230,12 @@ def make_lists(
         late = np.where(nominated.mask, recent[nominated.rows + FIRST], 0).astype(np.float32)
         day = np.full(len(users), moment)
         parts.append((request, nominated, late, clicked, completed, watch, day, targets))
+    if not parts:
+        did = "completed" if only_targets else "was shown"
+        raise InputError(
+            f"Nobody {did} anything on the days of a part that begins at {moments[0]} (seconds), so it has no "
+            f"lists; use a longer log, or other --list-days and --valid-days."
+        )
     columns = [list(column) for column in zip(*parts, strict=True)]
     joined = [jax.tree.map(lambda *some: np.concatenate(some), *column) for column in columns[:-1]]
     lengths = np.concatenate([targets.lengths for targets in columns[-1]])

@@ -43,6 +43,7 @@ class Centre:
         return (self.mean + self.item[rows.item] + by_rating).astype(np.float32)
 
 
+@np.errstate(all="ignore")  # what overflows is told by `check_finite`, in one sentence
 def fit_centre(rows: RatingRows, items: int, regularisation: float = 5.0) -> Centre:
     """Biases of the training ratings, alternately solved as in `jrec.baselines.biases.fit_biases`."""
     counts = np.diff(rows.offsets)

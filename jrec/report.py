@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from rich.console import Console
 
 from jrec import __version__
 from jrec.errors import InputError
@@ -171,6 +172,12 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
             raise InputError(f"{path}, line {number}: no metrics of a step; delete the line.")
         lines.append(value)
     return lines
+
+
+def show_warnings(warnings: Sequence[str], console: Console) -> None:
+    """Prints each sentence on a line of its own."""
+    for sentence in warnings:
+        console.print(f"warning: {sentence}", highlight=False, soft_wrap=True, markup=False)
 
 
 def draw_curves(

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from experiments import autoencoder, autoencoder_ablations, autoencoder_settings
-from experiments.autoencoder_report import write_whole_test
+from experiments.autoencoder_report import finish_autoencoder_run, write_whole_test
 from experiments.autoencoder_settings import Train, load_parts
+from experiments.ranking_report import finish_ranking_run
+from experiments.rating_report import finish_rating_run
 from jrec.baselines.biases import fit_biases
 from jrec.data.rating_parts import rating_parts, save_rating_parts
 from jrec.data.sources import load_ratings
@@ -93,6 +95,27 @@ def test_errors_over_the_whole_test_part_take_what_the_network_lacks_from_biases
     assert by_user["squared_error"].sum() == pytest.approx((error**2).sum(), rel=1e-5)
     exact = ~np.isin(users, user[lacks])
     assert exact.any() and not by_user["squared_error"][exact].any()
+
+
+def test_a_test_part_of_strangers_alone_is_refused_before_training(tmp_path):
+    path = tmp_path / "ratings.csv"
+    lines = [f"{user},{user % 3},{1 + user % 5}" for user in range(40)]
+    path.write_text("\n".join(["user,item,rating", *lines]) + "\n")
+    place = ["--dataset", "csv", "--data-dir", str(path), "--run-dir", str(tmp_path / "run")]
+    with pytest.raises(InputError, match="No test rating of ratings is of a user and an item"):
+        autoencoder.main(["train", *place, "--split", "random"])
+
+
+def test_errors_that_are_not_finite_end_the_run_with_a_sentence(tmp_path):
+    """Of each kind of report, before anything is written."""
+    nan = dict.fromkeys(("test_rmse", "test_rmse_rounded", "test_mae", "test_watch_loss"), np.nan)
+    with pytest.raises(InputError, match="Test errors of the autoencoder are not finite"):
+        finish_autoencoder_run(tmp_path, {}, {}, nan, None, None)
+    with pytest.raises(InputError, match="Test errors of fusion are not finite"):
+        finish_rating_run(tmp_path, "fusion", {}, {}, nan, None, None, None)
+    with pytest.raises(InputError, match="The test loss of ranking is not finite"):
+        finish_ranking_run(tmp_path, {}, {}, nan, {}, {}, None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_predictions_are_in_original_ids_and_give_the_reported_error(run_dir):

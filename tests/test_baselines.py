@@ -11,7 +11,10 @@ from jrec.baselines.matrix_factorisation import (
     predict_matrix_factorisation,
 )
 from jrec.baselines.rating_neighbours import fit_rating_neighbours, predict_rating_neighbours
+from jrec.centring import fit_centre
+from jrec.data.quantiles import Quantiles
 from jrec.data.ragged import Ragged
+from jrec.data.rating_parts import RatingRows
 from jrec.errors import InputError
 
 
@@ -233,3 +236,54 @@ def test_matrix_factorisation_names_what_is_wrong():
         fit_matrix_factorisation(*data, width=2, epochs=30, batch_size=4, learning_rate=1e9)
     with pytest.raises(InputError, match="above 0"):
         fit_matrix_factorisation(*data, width=0)
+
+
+def broken(place):
+    """Ratings of which one is none."""
+    user, item, stars, users, items = sparse_ratings()
+    stars[place] = np.nan
+    return user, item, stars, users, items
+
+
+@pytest.mark.parametrize(
+    ("fit", "sentence"),
+    [
+        (lambda r: fit_means(r[0], r[2], r[3]), "The mean rating is not finite; check the ratings"),
+        (lambda r: fit_biases(*r), "The mean rating is not finite; check the ratings"),
+        (lambda r: fit_rating_neighbours(*r), "The mean rating is not finite"),
+        (lambda r: fit_matrix_factorisation(*r, 2, 1), "diverged in epoch 1; take a lower"),
+        (lambda r: fit_centre(rows_of(r), r[4]), "The mean rating is not finite"),
+    ],
+)
+def test_fits_to_what_is_no_rating_say_so(fit, sentence):
+    with pytest.raises(InputError, match=sentence):
+        fit(broken(3))
+
+
+def rows_of(ratings):
+    user, item, stars, users, _ = ratings
+    order = np.argsort(user, kind="stable")
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=users))])
+    return RatingRows(offsets, item[order], stars[order])
+
+
+def test_fits_whose_numbers_overflow_name_the_setting():
+    user, item, stars, users, items = sparse_ratings()
+    huge = stars.astype(np.float64) * 1e300
+    with pytest.raises(InputError, match=r"Similarities by item .*--item-neighbours\.shrinkage"):
+        fit_rating_neighbours(user, item, stars * np.float32(1e25), users, items)
+    with pytest.raises(InputError, match="The items' biases are not finite"):
+        fit_centre(rows_of((user, item, huge, users, items)), items)
+    with pytest.raises(InputError, match=r"biases are not finite; .*--biases\.regularisation"):
+        fit_biases(user, item, stars, users, items, np.nan)
+    with pytest.raises(InputError, match="There are no training ratings"):
+        fit_biases(user[:0], item[:0], stars[:0], users, items)
+    with pytest.raises(InputError, match=r"factorisation .*--matrix-factorisation\.learning-rate"):
+        fit_matrix_factorisation(user, item, stars, users, items, 2, 1, 64, 3e38)
+
+
+def test_quantiles_of_what_is_no_number_are_refused():
+    with pytest.raises(
+        InputError, match="Values of a feature are not finite; mark them as unknown"
+    ):
+        Quantiles.fit(np.array([1.0, np.nan]))

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from experiments import candidates, candidates_losses, candidates_settings
+from experiments.candidates_report import finish_candidates_run
 from jrec.candidate_export import load_candidate_model
 from jrec.candidate_serving import recommend
 from jrec.data.click_maker import make_click_log, make_clicks
@@ -199,3 +201,39 @@ def test_a_cuts_days_begin_where_the_log_was_written(name, hours, monkeypatch):
 def test_evaluate_wants_a_finished_run(tmp_path):
     with pytest.raises(InputError):
         candidates.main(["evaluate", "--run-dir", str(tmp_path)])
+
+
+def test_evaluate_wants_a_part_that_the_run_has(run_dir, tmp_path):
+    written = json.loads((run_dir / "results.json").read_text())
+    clicks, _ = candidates_settings.load(
+        candidates_settings.Data(
+            synthetic=ClickSize(**written["run_settings"]["data"]["synthetic"])
+        )
+    )
+    day = str(datetime.fromtimestamp(np.median(clicks.timestamp), UTC).date())
+    written["run_settings"]["data"] |= {"split": "time-cut", "valid_from": day, "test_from": day}
+    (tmp_path / "results.json").write_text(json.dumps(written))
+    with pytest.raises(InputError, match="was run without a valid part"):
+        candidates.main(["evaluate", "--run-dir", str(tmp_path), "--part", "valid"])
+
+
+def test_a_network_below_popularity_is_told(tmp_path, capsys):
+    clicks = make_clicks(ClickSize(9, 40, 5), 0)[0]
+    line = {"step": 1, "epoch": 1, "valid_ndcg@10": 0.1, "valid_hr@10": 0.1}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    numbers = dict.fromkeys(("hr@10", "ndcg@10", "mrr", "recall@50", "recall@100"), 0.25)
+    results = {f"test_{name}": value / 2 for name, value in numbers.items()}
+    results |= {"test_empty_histories": 0, "examples_per_second": None}
+    references = {"popularity": numbers, "item neighbours": numbers | {"ndcg@10": 0.1}}
+    finish_candidates_run(
+        tmp_path, {"remove_seen": True}, {}, results, references, clicks, Console(width=99)
+    )
+    warnings = json.loads((tmp_path / "results.json").read_text())["warnings"]
+    end = "below popularity's 0.2500 on the same held-out items."
+    assert warnings == [
+        f"item neighbours has test NDCG@10 0.1000, {end}",
+        f"candidates has test NDCG@10 0.1250, {end}",
+    ]
+    out, report = capsys.readouterr().out, (tmp_path / "report.md").read_text()
+    for sentence in warnings:
+        assert f"warning: {sentence}" in out and f"Warning: {sentence}" in report

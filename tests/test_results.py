@@ -96,6 +96,10 @@ def test_a_run_without_what_the_table_needs_is_refused(tmp_path):
     write_run(tmp_path / "b", "x", {"test_rmse": 1.0}, np.arange(3), {"squared_error": np.ones(3)})
     with pytest.raises(InputError, match="has no 'test_mae'"):
         collect(Row("b", True, "", ()), RMSE, [tmp_path / "b"], "")
+    nothing = {"test_rmse": float("nan"), "test_mae": 1.0}
+    write_run(tmp_path / "c", "x", nothing, np.arange(3), {"squared_error": np.ones(3)})
+    with pytest.raises(InputError, match="has no number as test_rmse; run it again"):
+        collect(Row("c", True, "", ()), RMSE, [tmp_path / "c"], "")
 
 
 def test_every_row_is_one_run_a_seed_under_the_task_s_split(tmp_path):

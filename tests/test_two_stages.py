@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import two_stages
-from experiments.two_stages_lists import Lists
+from experiments.two_stages_lists import Lists, make_lists
 from experiments.two_stages_system import list_metrics
 from jrec.data.ragged import Ragged
 from jrec.errors import InputError, run_command
@@ -148,6 +148,22 @@ def test_list_metrics_count_what_no_source_named():
     best = 1 + 1 / np.log2(3)
     np.testing.assert_allclose(found["ndcg@10"], [1 / np.log2(3) / best, 2 / np.log2(3) / best])
     np.testing.assert_allclose(found["recall@10"], [0.5, 1])
+    # A score that is NaN is no win: its target is last, and it stands ahead of other targets.
+    score = np.array([[0.1, np.nan, 0.3], [np.nan, 0.5, 9.0]])
+    found = list_metrics(lists, score)
+    np.testing.assert_allclose(found["ndcg@10"], [1 / 2 / best, 2 / np.log2(3) / best])
+
+
+def test_a_part_in_which_nobody_completes_anything_is_refused():
+    class Log:
+        def users_of(self, moment):
+            return np.arange(3)
+
+        def labels(self, users, moment, rows, mask):
+            return None, None, None, Ragged.from_lists([[], [], []])
+
+    with pytest.raises(InputError, match=r"Nobody completed anything .* begins at 86400"):
+        make_lists(Log(), [86_400, 172_800], None, {}, None, 1, only_targets=True)
 
 
 BAD = [

@@ -28,6 +28,7 @@ def _shrunk(sums: np.ndarray, counts: np.ndarray, regularisation: float) -> np.n
     return sums / np.maximum(counts + regularisation, 1e-12) * (counts > 0)
 
 
+@np.errstate(all="ignore")  # what overflows is told by `check_finite`, in one sentence
 def fit_biases(
     user: np.ndarray,
     film: np.ndarray,
@@ -69,6 +70,7 @@ def fit_biases(
     return Biases(mean, b_user, b_film)
 
 
+@np.errstate(all="ignore")  # what overflows is told by `check_finite`, in one sentence
 def fit_means(rows: np.ndarray, rating: np.ndarray, count: int) -> tuple[float, np.ndarray]:
     """The global mean, and each row's difference from it (0 without ratings)."""
     mean = _mean(rating)

@@ -71,6 +71,7 @@ class RatingContent:
     damping: float
 
 
+@np.errstate(all="ignore")  # what overflows is told by `check_finite`, in one sentence
 def fit_rating_content(
     user: np.ndarray,
     item: np.ndarray,

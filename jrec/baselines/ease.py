@@ -22,6 +22,7 @@ class Ease:
     weights: np.ndarray
 
 
+@np.errstate(all="ignore")  # what overflows is told by `check_finite`, in one sentence
 def fit_ease(
     user: np.ndarray, item: np.ndarray, users: int, items: int, regularisation: float = 400.0
 ) -> Ease:
@@ -44,14 +45,13 @@ def fit_ease(
     history = interaction_matrix(user, item, users, items)
     weights = (history.T @ history).toarray().astype(np.float64)
     weights[np.diag_indices(items)] += regularisation
-    with np.errstate(all="ignore"):  # what is not finite is told below, in one sentence
-        try:
-            invert(weights)
-        except np.linalg.LinAlgError:  # singular to rounding
-            weights[:] = np.nan
-        weights /= -weights.diagonal()
-        weights[np.diag_indices(items)] = 0
-        weights = weights.astype(np.float32)
+    try:
+        invert(weights)
+    except np.linalg.LinAlgError:  # singular to rounding
+        weights[:] = np.nan
+    weights /= -weights.diagonal()
+    weights[np.diag_indices(items)] = 0
+    weights = weights.astype(np.float32)
     remedy = f"raise --ease.regularisation, which is {regularisation:g}"
     check_finite("EASE's weights are", remedy, weights)
     return Ease(weights)

@@ -34,6 +34,7 @@ class RatingNeighbours:
     neighbours: int
 
 
+@np.errstate(all="ignore")  # what overflows is told by `check_finite`, in one sentence
 def fit_rating_neighbours(
     user: np.ndarray,
     item: np.ndarray,
