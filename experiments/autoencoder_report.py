@@ -96,6 +96,15 @@ def write_whole_test(
     }
 
 
+def beside_published(settings: dict[str, Any], parts: RatingParts, rmse: float) -> list[list]:
+    """Rows of the source's table (split, test RMSE, layers) and this run's; none but for Netflix data."""
+    if settings["dataset"] != "netflix":
+        return []
+    layers = ",".join(str(width) for width in settings["hidden"])
+    own = [f"this run: {parts.name}", rmse, f"n,{layers},dp {settings['dropout']:g},…"]
+    return [*([row.split, row.rmse, row.layers] for row in PUBLISHED), own]
+
+
 def finish_autoencoder_run(
     run_dir: Path,
     settings: dict[str, Any],
@@ -112,13 +121,12 @@ def finish_autoencoder_run(
     warnings = not_better_than_mean("autoencoder", errors[0], baselines["global mean"]["rmse"])
     rows = [[name, *(errors[key] for key in names)] for name, errors in baselines.items()]
     rows.append(["autoencoder", *errors])
-    layers = ",".join(str(width) for width in settings["hidden"])
-    published = [[row.split, row.rmse, row.layers] for row in PUBLISHED]
-    own = [
-        f"this run: {parts.name}",
-        results["test_rmse"],
-        f"n,{layers},dp {settings['dropout']:g},…",
-    ]
+    unit = parts.source.unit
+    columns = [f"test error, in {unit}", "RMSE", "RMSE, rounded", "MAE"]
+    published, compared = beside_published(settings, parts, results["test_rmse"]), []
+    if published:
+        compared.append("Published by the source, and this run:")
+        compared.append(markdown_table(["split", "test RMSE", "layers"], published))
     curve = read_metrics(run_dir)
     series = {
         "train, root of the cost": [
@@ -128,17 +136,16 @@ def finish_autoencoder_run(
             (line["epoch"], line["valid_rmse"]) for line in curve if line["valid_rmse"] is not None
         ],
     }
-    draw_curves(run_dir / "curves.png", series, "epoch", "RMSE in stars")
+    draw_curves(run_dir / "curves.png", series, "epoch", f"RMSE in {unit}")
     command = shlex.join(["python", "-m", "experiments.autoencoder", *sys.argv[1:]])
     write_report(
         run_dir,
         f"autoencoder on {parts.name}",
         f"Command: {code(command)}",
-        markdown_table(["test error, in stars", "RMSE", "RMSE of whole stars", "MAE"], rows),
+        markdown_table(columns, rows),
         *(f"Warning: {sentence}" for sentence in warnings),
         "![root mean squared error by epoch](curves.png)",
-        "Published by the source (Netflix, date splits), and this run:",
-        markdown_table(["split", "test RMSE", "layers"], [*published, own]),
+        *compared,
         "## Results",
         markdown_table(["what", "value"], [[k, v] for k, v in results.items()]),
         "## Settings",
@@ -149,15 +156,16 @@ def finish_autoencoder_run(
     write_json(run_dir / "environment.json", environment)
     whole = results | {"baselines": baselines, "warnings": warnings, "command": command}
     write_json(run_dir / "results.json", whole)
-    table = Table("test error, in stars", "RMSE", "RMSE of whole stars", "MAE")
+    table = Table(*columns)
     for name, *values in rows:
         table.add_row(name, *(f"{value:.4f}" for value in values))
     console.print(table)
     show_warnings(warnings, console)
-    table = Table("published, and this run", "test RMSE", "layers")
-    for name, value, what in [*published, own]:
-        table.add_row(name, f"{value:.4f}", what)
-    console.print(table)
+    if published:
+        table = Table("published, and this run", "test RMSE", "layers")
+        for name, value, what in published:
+            table.add_row(name, f"{value:.4f}", what)
+        console.print(table)
     speed = results["examples_per_second"]
     pace = f"; {speed:,.0f} users/s from the second epoch on" if speed else ""
     console.print(f"run directory: {run_dir}{pace}", soft_wrap=True)

@@ -100,6 +100,7 @@ def finish_rating_run(
     warnings = not_better_than_mean(system, errors[0], baselines["global mean"]["rmse"])
     rows = [[name, errors["rmse"], errors["mae"]] for name, errors in baselines.items()]
     rows.append([system, results["test_rmse"], results["test_mae"]])
+    title = f"test error, in {ratings.source.unit}"
     model = load_rating_model(run_dir / "export")
     predicted = predict_in_blocks(model, ratings.user[split.test], ratings.film[split.test])
     write_rating_errors(run_dir, ratings, split.test, predicted)
@@ -115,7 +116,7 @@ def finish_rating_run(
         run_dir,
         f"{system} on {ratings.name}",
         f"Command: {code(command)}",
-        markdown_table(["test error, in stars", "RMSE", "MAE"], rows),
+        markdown_table([title, "RMSE", "MAE"], rows),
         *(f"Warning: {sentence}" for sentence in warnings),
         "![costs by epoch](curves.png)",
         "## Results",
@@ -128,7 +129,7 @@ def finish_rating_run(
     write_json(run_dir / "environment.json", environment)
     whole = results | {"baselines": baselines, "warnings": warnings, "command": command}
     write_json(run_dir / "results.json", whole)
-    table = Table("test error, in stars", "RMSE", "MAE")
+    table = Table(title, "RMSE", "MAE")
     for name, rmse, mae in rows:
         table.add_row(name, f"{rmse:.4f}", f"{mae:.4f}")
     console.print(table)

@@ -203,13 +203,14 @@ LOG_HEADER = (
     "is_hate,long_view,play_time_ms,duration_ms,profile_stay_time,comment_stay_time,"
     "is_profile_enter,is_rand,tab"
 )
-# user, video, hourmin, seconds from May on, click, like, long, played, of; out of order on purpose
+# user, video, hourmin, seconds from May on, click, like, long, played, of; out of order on purpose,
+# two of one second
 ROWS = [
+    (0, 12, 1400, 50.5, 1, 0, 1, 7000, 20000),
     (0, 11, 1300, 50, 1, 0, 1, 9000, 10000),
     (0, 10, 900, -70, 1, 1, 1, 8000, 10000),
     (1, 10, 0, -40, 1, 0, 0, 2000, 10000),
     (1, 12, 2300, 60, 0, 0, 0, 500, 20000),
-    (0, 12, 1400, 55, 1, 0, 1, 7000, 20000),
     (5, 13, 1500, 70, 1, 0, 1, 7000, 20000),  # neither user nor video is in the tables
 ]
 
@@ -220,7 +221,7 @@ def kuairand(tmp_path):
     folder = tmp_path / "KuaiRand-Pure" / "data"
     folder.mkdir(parents=True)
     log = [
-        f"{u},{v},20220430,{h},{(MAY + s) * 1000 + 7},{c},{like},0,0,0,0,{long},{p},{d},0,0,0,0,{u + 1}"
+        f"{u},{v},20220430,{h},{int((MAY + s) * 1000) + 7},{c},{like},0,0,0,0,{long},{p},{d},0,0,0,0,{u + 1}"
         for u, v, h, s, c, like, long, p, d in ROWS
     ]
     ones = ",".join(["1"] * 12 + [""] * 6)
@@ -309,7 +310,7 @@ def test_columns_keep_their_values(kuairand):
             "is_like": like,
             "long_view": long,
         }
-        assert clicks.timestamp[event] == MAY + seconds
+        assert clicks.timestamp[event] == int(MAY + seconds)
     of_long_views = load_clicks_dataset("kuairand-pure", kuairand, earlier=False)
     assert not {"is_click", "is_like", "long_view"} & of_long_views.event_features.keys()
 
@@ -404,7 +405,8 @@ def test_without_pyarrow_a_sentence_says_what_to_do(kuairand, monkeypatch):
 def row(k, **changes):
     names = LOG_HEADER.split(",")
     u, v, h, s, c, like, long, p, d = ROWS[k]
-    fields = [u, v, 20220430, h, (MAY + s) * 1000, c, like, 0, 0, 0, 0, long, p, d, 0, 0, 0, 0, 1]
+    ms = int((MAY + s) * 1000)
+    fields = [u, v, 20220430, h, ms, c, like, 0, 0, 0, 0, long, p, d, 0, 0, 0, 0, 1]
     return ",".join(str(changes.get(n, f)) for n, f in zip(names, fields, strict=True))
 
 

@@ -1,6 +1,7 @@
 """Files of one's own: columns by flag, ids of any text, bad lines named, predictions in original ids."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import pytest
 from experiments import autoencoder, baselines, candidates, embedding_mlp, fusion
 from jrec.data.click_sources import load_clicks_dataset
 from jrec.data.own_csv import CsvClicks, CsvRatings
+from jrec.data.rating_parts import rating_parts
 from jrec.data.sources import load_ratings
+from jrec.data.splits import Split, split_ratings
 from jrec.errors import InputError
 
 WINE = CsvRatings("member", "wine, bottle", "when", delimiter=";", rating="points")
@@ -108,7 +111,48 @@ def test_the_latest_of_a_pair_stays_and_the_range_may_be_given(tmp_path):
     in_ms = ratings_of(
         tmp_path, "user,item,rating,t\na,x,1,1714521600999\na,y,2,1\n", time="t", time_unit="ms"
     )
-    assert in_ms.timestamp.tolist() == [1714521600, 0]
+    assert in_ms.timestamp.tolist() == [1714521600.999, 0.001]
+
+
+# Three moments of one second, written in each form of time; the newest first, as logs often are.
+ONE_SECOND = {
+    "milliseconds": ("ms", ["1714521600900", "1714521600500", "1714521600100"]),
+    "fractions": ("s", ["1714521600.000003", "1714521600.000002", "1714521600.000001"]),
+    "dates": ("s", [f"2024-05-01T00:00:00.{digit}Z" for digit in (9, 5, 1)]),
+}
+
+
+@pytest.mark.parametrize("form", ONE_SECOND)
+def test_times_of_one_second_keep_their_order(form, tmp_path):
+    unit, times = ONE_SECOND[form]
+    names = ("c", "b", "a")
+    lines = [
+        f"u,{item},{k},{time}" for k, (item, time) in enumerate(zip(names, times, strict=True))
+    ]
+    text = "\n".join(["user,item,rating,t", *lines, f"u,d,3,{times[-1]}", f"v,a,4,{times[0]}"])
+    ratings = ratings_of(tmp_path, text, time="t", time_unit=unit)
+    assert (ratings.timestamp // 1 == 1714521600).all()
+    path, columns = tmp_path / "own.csv", CsvClicks(time="t", time_unit=unit)
+    clicks = load_clicks_dataset("csv", path, csv=columns)
+    # Of equal times the earlier line comes first.
+    assert clicks.vocabularies["item"].decode(clicks.item).tolist() == ["a", "d", "b", "c", "a"]
+    assert clicks.timestamp.dtype == np.int64 and set(clicks.timestamp.tolist()) == {1714521600}
+    last = split_ratings(ratings, "leave-one-out")
+    assert (last.test.tolist(), last.valid.tolist()) == ([0], [1])
+    cut = split_ratings(ratings, "global-time", test_fraction=0.4, valid_fraction=0.0)
+    assert cut.test.tolist() == [0, 4]  # only the latest moment
+    everything = Split(np.arange(5), *[np.zeros(0, int)] * 2)
+    parts = rating_parts(ratings, everything)
+    assert parts.items[parts.train.item].tolist() == ["a", "d", "b", "c", "a"]
+    assert parts.time_ranges["train"] == ("2024-05-01", "2024-05-01")
+
+
+@pytest.mark.parametrize("form", ONE_SECOND)
+def test_the_later_rating_of_one_second_stays(form, tmp_path):
+    unit, (late, _, early) = ONE_SECOND[form]
+    text = f"user,item,rating,t\nu,a,5,{late}\nu,a,1,{early}\nu,b,2,{late}\nu,b,3,{late}\n"
+    ratings = ratings_of(tmp_path, text, time="t", time_unit=unit)
+    assert ratings.rating.tolist() == [5, 3] and ratings.repeated == 2
 
 
 HEAD = "user,item,rating,time\na,x,1,5\n"
@@ -197,7 +241,10 @@ def test_clicks_are_what_the_file_says(shop):
 def test_rating_experiments_answer_in_the_ids_of_the_file(wine, tmp_path, capsys):
     own = [*FLAGS, "--data-dir", str(wine)]
     run = tmp_path / "mlp"
-    embedding_mlp.main(["train", *own, "--epochs", "1", "--run-dir", str(run)])
+    flags = ["--epochs", "3", "--batch-size", "32", "--run-dir", str(run)]
+    embedding_mlp.main(["train", *own, *flags])  # from 0 to 100, on which raw ratings diverge
+    results = json.loads((run / "results.json").read_text())
+    assert results["test_rmse"] < 1.5 * results["baselines"]["global mean"]["rmse"]
     assert "has rated all 30 films: nothing is left" in capsys.readouterr().out
     embedding_mlp.main(["recommend", "--run-dir", str(run), "--user", "Zoë 07", "--seen"])
     assert "Château; n°" in capsys.readouterr().out
@@ -209,9 +256,6 @@ def test_rating_experiments_answer_in_the_ids_of_the_file(wine, tmp_path, capsys
         ["predict", "--run-dir", str(run), "--user", "Ann", "--film", "Château; n° 9"]
     )
     assert "user Ann is not in the data" in capsys.readouterr().out
-    with pytest.raises(InputError, match=r"0 to 5 stars.*improved"):
-        fusion.main(["train", *own, "--run-dir", str(tmp_path / "no")])
-    assert not (tmp_path / "no").exists()
     run = tmp_path / "autoencoder"
     autoencoder.main(["train", *own, "--hidden", "4", "--epochs", "1", "--run-dir", str(run)])
     line = (run / "predictions.tsv").read_text(encoding="utf-8").splitlines()[1].split("\t")

@@ -69,7 +69,8 @@ class Clicks:
     Attributes:
         offsets: int64 [N + 1]; user r's clicks are `item[offsets[r]:offsets[r + 1]]`, maybe none.
         item: int32 [n], rows of `vocabularies["item"]`, never padding (0) nor unknown (1).
-        timestamp: int64 [n], seconds; the place from the user's first click (0) where not `timed`.
+        timestamp: int64 [n], seconds, rounded down after sorting; the place from the user's first click
+            (0) where not `timed`.
         timed: whether the times are known.
         user_row: int32 [N], rows of `vocabularies["user"]`; 1 for a user that it does not hold.
         vocabularies: `user`, `item` and those that columns name.
@@ -129,8 +130,8 @@ def build_clicks(
 
     Args:
         user: int [n], 0 to N - 1. item: int [n], rows from 2 on.
-        timestamp: int [n], seconds; None where unknown: then the given order is the time order, as
-            it is among equal times.
+        timestamp: int or float [n], seconds with their fraction, which decides the order; None where
+            unknown: then the given order is the time order, as it is among equal times.
         event_features: columns in the given order of events.
 
     Raises InputError where there are no clicks or a column does not fit.
@@ -149,7 +150,7 @@ def build_clicks(
         source=source,
         offsets=offsets,
         item=np.asarray(item[order], np.int32),
-        timestamp=np.asarray(timestamp[order] if timed else place, np.int64),
+        timestamp=np.floor(timestamp[order]).astype(np.int64) if timed else place,
         timed=timed,
         user_row=np.asarray(user_row, np.int32),
         vocabularies=dict(vocabularies),

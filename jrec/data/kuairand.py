@@ -98,7 +98,7 @@ def read_kuairand(path: Path, watched: Watched = "long_view", earlier: bool = Tr
         ),
         user=np.searchsorted(present, user_row),
         item=vocabularies["item"].encode(item),
-        timestamp=np.concatenate([before.time_ms, events["time_ms"]]) // 1000,
+        timestamp=np.concatenate([before.time_ms, events["time_ms"]]) / 1000,
         user_row=present,
         vocabularies=vocabularies,
         user_features=users.of(vocabularies["user"].decode(present)),
@@ -121,15 +121,14 @@ def china_midnight(day: str) -> int:
 
 
 def _read_log(files: Files) -> dict[str, np.ndarray]:
-    """int64 columns in the order of time."""
+    """int64 columns in the order of the file."""
     columns = read_columns(files, LOG, _LOG_COLUMNS)
     log = {key: column.whole() for key, column in columns.items()}
     for key in _SIGNALS:
         columns[key].refuse(log[key] > 1, "0 or 1")
     columns["hourmin"].refuse(log["hourmin"] >= 2400, "hours and minutes below 2400")
     log["hour"] = log.pop("hourmin") // 100
-    order = np.argsort(log["time_ms"], kind="stable")
-    return {key: values[order] for key, values in log.items()}
+    return log
 
 
 @dataclass(frozen=True)

@@ -151,9 +151,9 @@ def _numbered(column: TextColumn) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _seconds(column: TextColumn, csv: CsvClicks) -> np.ndarray:
-    """int64 seconds since 1970."""
-    known: dict[str, int] = {}
-    seconds = np.zeros(len(column.texts), np.int64)
+    """Seconds since 1970: int64 where all are whole, else float64, which tells microseconds apart."""
+    known: dict[str, float] = {}
+    seconds = np.zeros(len(column.texts))
     for row, text in enumerate(column.texts):
         if text not in known:
             value = _time(text.strip(" \t"), 1000 if csv.time_unit == "ms" else 1)
@@ -164,20 +164,21 @@ def _seconds(column: TextColumn, csv: CsvClicks) -> np.ndarray:
                 )
             known[text] = value
         seconds[row] = known[text]
-    return seconds
+    whole = seconds.astype(np.int64)
+    return whole if (whole == seconds).all() else seconds
 
 
 _LAST = 10**11  # seconds; the year 5138: what lies beyond is not in seconds
 
 
-def _time(text: str, unit: int) -> int | None:
+def _time(text: str, unit: int) -> float | None:
     number = float(int(text)) if is_whole_number(text) else decimal_number(text)
     if not math.isnan(number):
-        return int(number // unit) if 0 <= number < unit * _LAST else None
+        return number / unit if 0 <= number < unit * _LAST else None
     try:
         moment = datetime.fromisoformat(text) if text.isascii() else None
         if moment is None:
             return None
-        return math.floor(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp())
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError):
         return None

@@ -26,6 +26,16 @@ class Source:
     checksum: str
     note: str = ""
 
+    @property
+    def in_stars(self) -> bool:
+        """Whether the source fixes the unit of its ratings: all do but a user's own file."""
+        return self.kind != "file"
+
+    @property
+    def unit(self) -> str:
+        """The unit of ratings, as reports name it."""
+        return "stars" if self.in_stars else "the file's unit"
+
 
 @dataclass(frozen=True)
 class Users:
@@ -50,7 +60,8 @@ class Ratings:
 
     Attributes:
         user, film: int32 [N], rows of `vocabularies["user"]` and `["film"]`.
-        rating: float32 [N], stars. timestamp: int64 [N], seconds.
+        rating: float32 [N], stars. timestamp: int64 [N], seconds; float64 where the file's times have
+            fractions of a second, so that whatever sorts by it keeps their order.
         rating_range: lowest and highest star value of the data set.
         vocabularies: `user`, `film`, one for each user attribute, `genres`, `title`.
         user_features: int32 [users' rows] for each attribute, rows of its vocabulary.
@@ -135,7 +146,8 @@ def build(
     """Joins raw files into `Ratings`: builds vocabularies, encodes ids, keeps the latest repeat.
 
     Args:
-        columns: raw `user`, `film` (int64), `rating` (float32), `timestamp` (int64), in file order.
+        columns: raw `user`, `film` (int64), `rating` (float32), `timestamp` (int64 or float64, seconds),
+            in file order.
         users: the users file; None where the data set has none (users then come from the ratings).
 
     Raises InputError where there are no ratings.

@@ -112,8 +112,8 @@ def _random(count: int, seed: int, test_fraction: float, valid_fraction: float) 
 def _global_time(time: np.ndarray, test_fraction: float, valid_fraction: float) -> np.ndarray:
     ordered = np.sort(time)
 
-    def moment(before: float) -> int:
-        return int(ordered[min(int(before * len(ordered)), len(ordered) - 1)])
+    def moment(before: float) -> np.generic:
+        return ordered[min(int(before * len(ordered)), len(ordered) - 1)]
 
     test_from = moment(1 - test_fraction)
     valid_from = moment((1 - test_fraction) * (1 - valid_fraction)) if valid_fraction else test_from
