@@ -40,6 +40,7 @@ from experiments.autoencoder_system import (
     predict_pairs,
 )
 from experiments.hardware import open_run, using
+from experiments.rating_system import costs_in_user_unit, in_standard_unit
 from jrec.centring import Centre, fit_centre
 from jrec.command_line import parse_command
 from jrec.data.rating_parts import RatingParts, RatingRows
@@ -54,6 +55,7 @@ from jrec.profile_export import (
     read_profile,
 )
 from jrec.progress import watch_training
+from jrec.rating_scale import scale_of_ratings
 from jrec.report import MetricsLog, environment
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.devices import (
@@ -124,19 +126,21 @@ def train_on(devices: Devices, settings: Train) -> None:
     items, users = len(parts.items), len(parts.users)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"autoencoder-{settings.dataset}-{stamp}"
-    if settings.last_activation and not settings.centre and parts.rating_range[0] < 0:
-        raise InputError(
-            f"Ratings from {parts.rating_range[0]:g} on are below what {settings.activation} gives; add "
-            f"--centre True and --last-activation False."
-        )
     open_run(run_dir, settings.resume, lambda: record(settings, parts))
     if is_first():
         show_parts(parts, console)
 
+    standard, scale = in_standard_unit(
+        parts.source,
+        parts.train.rating,
+        lambda: scale_of_ratings(parts.train.rating),
+        settings.run_dir,
+    )
+    rows = RatingRows(parts.train.offsets, parts.train.item, standard)
     centre = Centre(0.0, np.zeros(items, np.float32), 0.0)
-    user_bias, rows = np.zeros(users, np.float32), parts.train
+    user_bias = np.zeros(users, np.float32)
     if settings.centre:
-        fields, user_bias, rest = read_once(lambda: centred(parts.train, items), settings.run_dir)
+        fields, user_bias, rest = read_once(lambda: centred(rows, items), settings.run_dir)
         centre, rows = Centre(**fields), RatingRows(rows.offsets, rows.item, rest)
     data = device_rows(rows, devices)
     room = room_for_batches(rows, items, settings.batch_size)
@@ -181,7 +185,7 @@ def train_on(devices: Devices, settings: Train) -> None:
     }
 
     def predicted(part: str, params: Any) -> np.ndarray:
-        return predictors[part](params) + centre.of(getattr(parts, part), user_bias)
+        return scale.user(predictors[part](params) + centre.of(getattr(parts, part), user_bias))
 
     def errors(part: str, stars: np.ndarray) -> dict[str, float]:
         measured = star_errors(stars, getattr(parts, part).rating)
@@ -226,6 +230,7 @@ def train_on(devices: Devices, settings: Train) -> None:
             progress,
             agreed(should_stop),
         )
+        reports = costs_in_user_unit(reports, scale)
         stopped = watch_training(reports, schedule, log, console, first_step)
     if stopped:
         console.print(
@@ -245,7 +250,7 @@ def train_on(devices: Devices, settings: Train) -> None:
         "centred": np.full(1, settings.centre, np.float32),
     }
     export_profile_model(
-        run_dir / "export", make_predict(model, centre.regularisation), arrays, parts
+        run_dir / "export", make_predict(model, centre.regularisation, scale), arrays, parts
     )
     write_predictions(run_dir / "predictions.tsv", parts, parts.test, test)
     results = saved["metrics"] | errors("test", test)

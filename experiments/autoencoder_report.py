@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.autoencoder_presets import PUBLISHED
+from experiments.rating_baselines import not_better_than_mean
 from jrec.baselines.biases import fit_biases
 from jrec.centring import fit_centre
 from jrec.data.parts_table import parts_table
@@ -90,6 +91,15 @@ def write_whole_test(
     }
 
 
+def beside_published(settings: dict[str, Any], parts: RatingParts, rmse: float) -> list[list]:
+    """Rows of the source's table (split, test RMSE, layers) and this run's; none but for Netflix data."""
+    if settings["dataset"] != "netflix":
+        return []
+    layers = ",".join(str(width) for width in settings["hidden"])
+    own = [f"this run: {parts.name}", rmse, f"n,{layers},dp {settings['dropout']:g},…"]
+    return [*([row.split, row.rmse, row.layers] for row in PUBLISHED), own]
+
+
 def finish_autoencoder_run(
     run_dir: Path,
     settings: dict[str, Any],
@@ -103,22 +113,25 @@ def finish_autoencoder_run(
     names = ("rmse", "rmse_rounded", "mae")
     rows = [[name, *(errors[key] for key in names)] for name, errors in baselines.items()]
     rows.append(["autoencoder", *(results[f"test_{key}"] for key in names)])
-    table = Table("test error, in stars", "RMSE", "RMSE of whole stars", "MAE")
+    mean_rmse = baselines["global mean"]["rmse"]
+    warnings = not_better_than_mean("autoencoder", results["test_rmse"], mean_rmse)
+    unit = parts.source.unit
+    columns = [f"test error, in {unit}", "RMSE", "RMSE, rounded", "MAE"]
+    table = Table(*columns)
     for name, *values in rows:
         table.add_row(name, *(f"{value:.4f}" for value in values))
     console.print(table)
+    for sentence in warnings:
+        console.print(f"warning: {sentence}", highlight=False, soft_wrap=True)
 
-    layers = ",".join(str(width) for width in settings["hidden"])
-    published = [[row.split, row.rmse, row.layers] for row in PUBLISHED]
-    own = [
-        f"this run: {parts.name}",
-        results["test_rmse"],
-        f"n,{layers},dp {settings['dropout']:g},…",
-    ]
-    table = Table("published, and this run", "test RMSE", "layers")
-    for name, value, what in [*published, own]:
-        table.add_row(name, f"{value:.4f}", what)
-    console.print(table)
+    published, compared = beside_published(settings, parts, results["test_rmse"]), []
+    if published:
+        compared.append("Published by the source, and this run:")
+        compared.append(markdown_table(["split", "test RMSE", "layers"], published))
+        table = Table("published, and this run", "test RMSE", "layers")
+        for name, value, what in published:
+            table.add_row(name, f"{value:.4f}", what)
+        console.print(table)
 
     curve = read_metrics(run_dir)
     series = {
@@ -129,16 +142,16 @@ def finish_autoencoder_run(
             (line["epoch"], line["valid_rmse"]) for line in curve if line["valid_rmse"] is not None
         ],
     }
-    draw_curves(run_dir / "curves.png", series, "epoch", "RMSE in stars")
+    draw_curves(run_dir / "curves.png", series, "epoch", f"RMSE in {unit}")
     command = shlex.join(["python", "-m", "experiments.autoencoder", *sys.argv[1:]])
     report = "\n\n".join(
         [
             f"# autoencoder on {parts.name}",
             f"Command: `{command}`",
-            markdown_table(["test error, in stars", "RMSE", "RMSE of whole stars", "MAE"], rows),
+            *(f"Warning: {sentence}" for sentence in warnings),
+            markdown_table(columns, rows),
             "![root mean squared error by epoch](curves.png)",
-            "Published by the source (Netflix, date splits), and this run:",
-            markdown_table(["split", "test RMSE", "layers"], [*published, own]),
+            *compared,
             "## Results",
             markdown_table(["what", "value"], [[k, v] for k, v in results.items()]),
             "## Settings",
@@ -152,7 +165,8 @@ def finish_autoencoder_run(
     with replacing(run_dir / "report.md") as temporary:
         temporary.write_text(report + "\n", encoding="utf-8")
     write_json(run_dir / "environment.json", environment)
-    write_json(run_dir / "results.json", results | {"baselines": baselines, "command": command})
+    beside = {"baselines": baselines, "warnings": warnings, "command": command}
+    write_json(run_dir / "results.json", results | beside)
     speed = results["examples_per_second"]
     pace = f"; {speed:,.0f} users/s from the second epoch on" if speed else ""
     console.print(f"run directory: {run_dir}{pace}", highlight=False, soft_wrap=True)

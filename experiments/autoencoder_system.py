@@ -12,6 +12,7 @@ import optax
 from jrec.batch_axis import summed
 from jrec.losses import squared_error
 from jrec.models.autoencoder import Autoencoder
+from jrec.rating_scale import STARS, RatingScale
 from jrec.train.refeeding import (
     Gradient,
     RefeedTarget,
@@ -180,20 +181,21 @@ def predict_pairs(
 
 
 def make_predict(
-    model: Autoencoder, regularisation: float
+    model: Autoencoder, regularisation: float, scale: RatingScale = STARS
 ) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
     """The function that is exported: (arrays, ratings [b, M], known [b, M]) -> stars [b, M].
 
     `arrays` has `params`, and `mean` [1] and `item` [M] of the biases that ratings were centred on
-    (zeros where they were not, and then a user's bias is not taken off either).
+    (zeros where they were not, and then a user's bias is not taken off either). Ratings and stars are in the
+    user's unit, `arrays` in the standard one.
     """
 
     def predict(arrays: Any, ratings_BM: jax.Array, known_BM: jax.Array) -> jax.Array:
         centre_M = arrays["mean"] + arrays["item"]
-        rest_BM = jnp.where(known_BM, ratings_BM - centre_M[None], 0)
+        rest_BM = jnp.where(known_BM, scale.standard(ratings_BM) - centre_M[None], 0)
         number_B1 = known_BM.sum(1, keepdims=True) + regularisation
         user_B1 = arrays["centred"][0] * rest_BM.sum(1, keepdims=True) / jnp.maximum(number_B1, 1)
         inputs_BM = jnp.where(known_BM, rest_BM - user_B1, 0)
-        return model.apply(arrays["params"], inputs_BM) + centre_M[None] + user_B1
+        return scale.user(model.apply(arrays["params"], inputs_BM) + centre_M[None] + user_B1)
 
     return predict

@@ -27,7 +27,12 @@ from experiments.embedding_mlp_settings import Train, load, with_preset
 from experiments.embedding_mlp_source import mean_rating, source_system
 from experiments.hardware import open_run, using
 from experiments.rating_report import finish_rating_run, show_ratings, show_recommendations
-from experiments.rating_system import System
+from experiments.rating_system import (
+    System,
+    costs_in_user_unit,
+    in_user_unit,
+    with_standard_unit,
+)
 from jrec.command_line import parse_command
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
@@ -35,6 +40,7 @@ from jrec.errors import run_command
 from jrec.evaluate.rating_errors import make_rating_errors
 from jrec.progress import watch_training
 from jrec.rating_export import export_rating_model, load_rating_model, predict_stars, row_of
+from jrec.rating_scale import scale_of_ratings
 from jrec.report import MetricsLog, environment
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.devices import (
@@ -106,7 +112,11 @@ def train_on(devices: Devices, settings: Train) -> None:
 
     # Three keys: the state's own is donated with it, chunk by chunk.
     init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
-    system = build_system(settings, ratings, split, init_key, step_key, devices)
+    standard, scale = with_standard_unit(
+        ratings, lambda: scale_of_ratings(ratings.rating[split.train]), settings.run_dir
+    )
+    system = build_system(settings, standard, split, init_key, step_key, devices)
+    system = in_user_unit(system, scale, ratings.rating_range if settings.clip else None)
     state = replicated(system.state, devices)
     template = jax.eval_shape(lambda: state)
 
@@ -144,6 +154,7 @@ def train_on(devices: Devices, settings: Train) -> None:
             progress,
             agreed(should_stop),
         )
+        reports = costs_in_user_unit(reports, scale)
         stopped = watch_training(reports, schedule, log, console, first_step)
     if stopped:
         console.print(
@@ -178,7 +189,7 @@ def train_on(devices: Devices, settings: Train) -> None:
         ratings,
         split,
         console,
-        cost="mean squared error, stars squared",
+        cost="mean squared error",
     )
 
 

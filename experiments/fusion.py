@@ -26,14 +26,20 @@ from experiments.fusion_settings import Train, load, with_preset
 from experiments.fusion_source import source_system
 from experiments.hardware import open_run, using
 from experiments.rating_report import finish_rating_run, show_ratings, show_recommendations
-from experiments.rating_system import System
+from experiments.rating_system import (
+    System,
+    costs_in_user_unit,
+    in_user_unit,
+    with_standard_unit,
+)
 from jrec.command_line import parse_command
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
-from jrec.errors import InputError, run_command
+from jrec.errors import run_command
 from jrec.evaluate.rating_errors import make_rating_errors
 from jrec.progress import watch_training
 from jrec.rating_export import export_rating_model, load_rating_model, predict_stars, row_of
+from jrec.rating_scale import RatingScale, scale_of_range, scale_of_ratings
 from jrec.report import MetricsLog, environment
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.devices import (
@@ -98,12 +104,6 @@ def train_on(devices: Devices, settings: Train) -> None:
     settings = with_preset(settings)
     console = Console(quiet=not is_first())
     ratings, split = read_once(lambda: load(settings), settings.run_dir)
-    low, high = ratings.rating_range
-    if settings.preset == "source" and not (low >= 0 and high <= 5):
-        raise InputError(
-            f"--preset source predicts 0 to 5 stars, but these ratings go from {low:g} to {high:g}; use "
-            f"--preset improved, or experiments.embedding_mlp."
-        )
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"fusion-{settings.dataset}-{stamp}"
     open_run(run_dir, settings.resume, lambda: record(settings, ratings, split))
@@ -111,7 +111,16 @@ def train_on(devices: Devices, settings: Train) -> None:
 
     # Three keys: the state's own is donated with it, chunk by chunk.
     init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
-    system = build_system(settings, ratings, split, init_key, step_key, devices)
+    improved = settings.preset == "improved"
+
+    def fit_scale() -> RatingScale:
+        # The source's cosine reaches 0 to 5 alone, so there the whole range goes into 1 to 5.
+        train = ratings.rating[split.train]
+        return scale_of_ratings(train) if improved else scale_of_range(*ratings.rating_range)
+
+    standard, scale = with_standard_unit(ratings, fit_scale, settings.run_dir)
+    system = build_system(settings, standard, split, init_key, step_key, devices)
+    system = in_user_unit(system, scale, ratings.rating_range if improved else None)
     state = replicated(system.state, devices)
     template = jax.eval_shape(lambda: state)
 
@@ -149,6 +158,7 @@ def train_on(devices: Devices, settings: Train) -> None:
             progress,
             agreed(should_stop),
         )
+        reports = costs_in_user_unit(reports, scale)
         stopped = watch_training(reports, schedule, log, console, first_step)
     if stopped:
         console.print(

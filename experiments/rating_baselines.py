@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from experiments.rating_system import with_standard_unit
 from jrec.baselines.biases import fit_biases, fit_means
 from jrec.baselines.content import content_vectors, fit_rating_content, predict_rating_content
 from jrec.baselines.matrix_factorisation import (
@@ -14,6 +15,7 @@ from jrec.baselines.matrix_factorisation import (
 )
 from jrec.baselines.rating_neighbours import fit_rating_neighbours, predict_rating_neighbours
 from jrec.data.ratings import Ratings
+from jrec.rating_scale import scale_of_ratings
 
 RatingMethod = Literal[
     "global-mean",
@@ -102,8 +104,17 @@ def fit_rating_baseline(
         train: positions of the training ratings. seed: of matrix factorisation.
 
     Returns:
-        The model (a dataclass of arrays, or arrays), and its predictions.
+        The model (a dataclass of arrays, or arrays), fitted in the standard unit, and its predictions in the
+        user's.
     """
+    standard, scale = with_standard_unit(ratings, lambda: scale_of_ratings(ratings.rating[train]))
+    model, predict = _fit(method, settings, standard, train, seed)
+    return model, lambda user, film: scale.user(predict(user, film))
+
+
+def _fit(
+    method: RatingMethod, settings: RatingSettings, ratings: Ratings, train: np.ndarray, seed: int
+) -> tuple[Any, Predict]:
     user, film, stars = (c[train] for c in (ratings.user, ratings.film, ratings.rating))
     users, films = (ratings.vocabularies[name].rows for name in ("user", "film"))
     data = (user, film, stars, users, films)
@@ -143,3 +154,10 @@ def fit_rating_baseline(
         seed,
     )
     return model, lambda user, film: predict_matrix_factorisation(model, user, film)
+
+
+def not_better_than_mean(name: str, rmse: float, mean_rmse: float) -> list[str]:
+    """A sentence where the test RMSE of a row is not below the global mean's, else nothing."""
+    if rmse < mean_rmse:
+        return []
+    return [f"{name} has test RMSE {rmse:.4f}, not below the global mean's {mean_rmse:.4f}."]

@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from experiments.rating_baselines import not_better_than_mean
 from jrec.baselines.biases import fit_biases, fit_means
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
@@ -80,10 +81,15 @@ def finish_rating_run(
     baselines = baseline_errors(ratings, split)
     rows = [[name, errors["rmse"], errors["mae"]] for name, errors in baselines.items()]
     rows.append([system, results["test_rmse"], results["test_mae"]])
-    table = Table("test error, in stars", "RMSE", "MAE")
+    mean_rmse = baselines["global mean"]["rmse"]
+    warnings = not_better_than_mean(system, results["test_rmse"], mean_rmse)
+    title = f"test error, in {ratings.source.unit}"
+    table = Table(title, "RMSE", "MAE")
     for name, rmse, mae in rows:
         table.add_row(name, f"{rmse:.4f}", f"{mae:.4f}")
     console.print(table)
+    for sentence in warnings:
+        console.print(f"warning: {sentence}", highlight=False, soft_wrap=True)
 
     model = load_rating_model(run_dir / "export")
     predicted = predict_in_blocks(model, ratings.user[split.test], ratings.film[split.test])
@@ -104,7 +110,8 @@ def finish_rating_run(
         [
             f"# {system} on {ratings.name}",
             f"Command: `{command}`",
-            markdown_table(["test error, in stars", "RMSE", "MAE"], rows),
+            *(f"Warning: {sentence}" for sentence in warnings),
+            markdown_table([title, "RMSE", "MAE"], rows),
             "![costs by epoch](curves.png)",
             "## Results",
             markdown_table(["what", "value"], result_rows),
@@ -117,7 +124,8 @@ def finish_rating_run(
     with replacing(run_dir / "report.md") as temporary:
         temporary.write_text(report + "\n", encoding="utf-8")
     write_json(run_dir / "environment.json", environment)
-    write_json(run_dir / "results.json", results | {"baselines": baselines, "command": command})
+    beside = {"baselines": baselines, "warnings": warnings, "command": command}
+    write_json(run_dir / "results.json", results | beside)
     speed = results["examples_per_second"]
     pace = f"; {speed:,.0f} examples/s from the second epoch on" if speed else ""
     console.print(f"run directory: {run_dir}{pace}", highlight=False, soft_wrap=True)

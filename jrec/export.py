@@ -30,9 +30,10 @@ def save_export(folder: Path, function: Callable, arrays: Any, *examples: Any) -
             (`jax.export.symbolic_shape("b")`).
     """
     flat = flatten(arrays)
+    form = jax.tree.structure(arrays)  # has the empty dicts, too
 
     def from_flat(flat_arrays: dict[str, jax.Array], *inputs: Any) -> Any:
-        return function(unflatten(flat_arrays), *inputs)
+        return function(jax.tree.unflatten(form, [flat_arrays[name] for name in flat]), *inputs)
 
     shapes = {name: jax.ShapeDtypeStruct(v.shape, v.dtype) for name, v in flat.items()}
     program = jax.export.export(jax.jit(from_flat), platforms=_PLATFORMS)(shapes, *examples)
@@ -100,15 +101,3 @@ def flatten(tree: Any) -> dict[str, np.ndarray]:
     """Nested dicts as one dict with keys joined by `/`."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {"/".join(str(key.key) for key in path): np.asarray(leaf) for path, leaf in leaves}
-
-
-def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
-    """Undoes `flatten`."""
-    tree: dict[str, Any] = {}
-    for name, leaf in flat.items():
-        *parents, last = name.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = leaf
-    return tree

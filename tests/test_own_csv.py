@@ -1,6 +1,7 @@
 """Files of one's own: columns by flag, ids of any text, bad lines named, predictions in original ids."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -240,7 +241,10 @@ def test_clicks_are_what_the_file_says(shop):
 def test_rating_experiments_answer_in_the_ids_of_the_file(wine, tmp_path, capsys):
     own = [*FLAGS, "--data-dir", str(wine)]
     run = tmp_path / "mlp"
-    embedding_mlp.main(["train", *own, "--epochs", "1", "--run-dir", str(run)])
+    flags = ["--epochs", "3", "--batch-size", "32", "--run-dir", str(run)]
+    embedding_mlp.main(["train", *own, *flags])  # from 0 to 100, on which raw ratings diverge
+    results = json.loads((run / "results.json").read_text())
+    assert results["test_rmse"] < 1.5 * results["baselines"]["global mean"]["rmse"]
     assert "Château; n°" in capsys.readouterr().out
     embedding_mlp.main(
         ["predict", "--run-dir", str(run), "--user", "Zoë 07", "--film", "Château; n° 9"]
@@ -250,9 +254,6 @@ def test_rating_experiments_answer_in_the_ids_of_the_file(wine, tmp_path, capsys
         ["predict", "--run-dir", str(run), "--user", "Ann", "--film", "Château; n° 9"]
     )
     assert "user Ann is not in the data" in capsys.readouterr().out
-    with pytest.raises(InputError, match=r"0 to 5 stars.*improved"):
-        fusion.main(["train", *own, "--run-dir", str(tmp_path / "no")])
-    assert not (tmp_path / "no").exists()
     run = tmp_path / "autoencoder"
     autoencoder.main(["train", *own, "--hidden", "4", "--epochs", "1", "--run-dir", str(run)])
     line = (run / "predictions.tsv").read_text(encoding="utf-8").splitlines()[1].split("\t")

@@ -2,10 +2,12 @@ import errno
 import json
 import math
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from jrec.errors import InputError
-from jrec.export import flatten, unflatten
+from jrec.export import flatten, load_export, save_export
 from jrec.files import read_json, replacing, write_json
 from jrec.report import MetricsLog, markdown_table, read_metrics
 
@@ -60,8 +62,13 @@ def test_markdown_table():
     ]
 
 
-def test_nested_arrays_flatten_and_come_back():
-    tree = {"params": {"a": {"kernel": 1, "bias": 2}}, "tables": {"b": 3}}
-    flat = flatten(tree)
-    assert set(flat) == {"params/a/kernel", "params/a/bias", "tables/b"}
-    assert unflatten({name: int(value) for name, value in flat.items()}) == tree
+def test_an_export_binds_nested_arrays_and_empty_dicts(tmp_path):
+    arrays = {"tables": {"film": {"genres": jnp.arange(3.0)}, "user": {}}, "mean": jnp.ones(())}
+    assert flatten(arrays).keys() == {"tables/film/genres", "mean"}
+
+    def predict(held, row):
+        tables = held["tables"]
+        return tables["film"]["genres"][row] + held["mean"] + len(tables["user"])
+
+    save_export(tmp_path / "export", predict, arrays, jax.ShapeDtypeStruct((), jnp.int32))
+    assert load_export(tmp_path / "export")(2) == 3

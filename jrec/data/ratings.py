@@ -26,6 +26,16 @@ class Source:
     checksum: str
     note: str = ""
 
+    @property
+    def in_stars(self) -> bool:
+        """Whether the source fixes the unit of its ratings: all do but a user's own file."""
+        return self.kind != "file"
+
+    @property
+    def unit(self) -> str:
+        """The unit of ratings, as reports name it."""
+        return "stars" if self.in_stars else "the file's unit"
+
 
 @dataclass(frozen=True)
 class Users:
