@@ -29,7 +29,7 @@ from jrec.data.splits import Split, split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError
-from jrec.evaluate.repeated_targets import RepeatedTargets, settle_repeated
+from jrec.evaluate.repeated_targets import RepeatedTargets, check_some_count, settle_repeated
 
 SEQUENCE_DATASETS = (*DATASETS, "ml-1m-sas")
 NextItemMethod = Literal[
@@ -221,6 +221,7 @@ def evaluate(
         ]
     )
     repeated = repeated_events(events, seen, held)
+    check_some_count(choice, int(repeated.sum()), len(repeated))
     rank, counted = settle_repeated(choice, rank, np.ones(len(rank), bool), repeated)
     found = rank <= K
     gain = np.where(found, 1 / np.log2(1 + rank), 0)
