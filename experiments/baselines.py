@@ -50,7 +50,12 @@ from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError, run_command
 from jrec.evaluate.per_user import write_per_user
 from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
-from jrec.evaluate.repeated_targets import RepeatedTargets, repeated_note, settle_repeated
+from jrec.evaluate.repeated_targets import (
+    RepeatedTargets,
+    check_some_count,
+    repeated_note,
+    settle_repeated,
+)
 from jrec.files import write_json
 from jrec.finite import check_finite
 from jrec.report import (
@@ -267,6 +272,7 @@ def ranked(
     ranks: np.ndarray, choice: RepeatedTargets, repeated: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Hit rate and NDCG at 10 of each held-out item, from its rank; NaN where it does not count."""
+    check_some_count(choice, int(repeated.sum()), len(repeated))
     rank, counted = settle_repeated(choice, ranks, np.ones(len(ranks), bool), repeated)
     found = ranking_metrics(rank[:, None], counted[:, None])
     return {name: found[name] for name in ("hr@10", "ndcg@10")}

@@ -22,7 +22,7 @@ from jrec.evaluate.next_item import make_next_item_ranker, make_recommender
 from jrec.evaluate.per_user import means_by, write_per_user
 from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
 from jrec.evaluate.recommended_items import coverage, exposure, gini, popularity_bias
-from jrec.evaluate.repeated_targets import RepeatedTargets, settle_repeated
+from jrec.evaluate.repeated_targets import RepeatedTargets, check_some_count, settle_repeated
 from jrec.models.candidates import CandidateNetwork
 from jrec.train.click_batches import make_window_gather, window_data
 from jrec.train.devices import Devices, placed, replicated
@@ -89,6 +89,8 @@ def make_evaluate(
 
     Users without any click before the held-out one get the list of most clicked items.
 
+    Raises InputError where the choice leaves no target that counts.
+
     Args:
         length: clicks of a history. data: from `jrec.train.click_batches.device_clicks`.
         counts: [V], training clicks of each item row.
@@ -114,6 +116,7 @@ def make_evaluate(
     without = take_examples(examples, empty)
     popular_ranks = popularity_ranks(clicks, counts, without, remove_seen)[:, None]
     repeated = never_listed(clicks, examples, remove_seen)
+    check_some_count(choice, int(repeated.sum()), len(repeated))
     popular_list = popular_lists(clicks, counts, without, remove_seen, LISTED)
 
     def evaluate(params: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:

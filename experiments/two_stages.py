@@ -47,6 +47,7 @@ from jrec.data.impressions import Impressions, ImpressionSplit
 from jrec.data.ragged import Ragged
 from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError, run_command
+from jrec.evaluate.repeated_targets import check_some_count
 from jrec.export import load_program
 from jrec.report import environment, open_run_directory
 from jrec.retrieval.mining import Fallback, cooccurrence_lists, hottest
@@ -162,6 +163,9 @@ def train(settings: Train) -> None:
         fresh = make_lists(log, moments.test, look, given, sizes, settings.recent_days, True)
     for part, some in lists.items():
         console.print(f"{part}: {len(some):,} lists, {int(some.completed.sum()):,} targets named")
+        repeats, targets = int(some.repeats.sum()), int(some.targets.lengths.sum())
+        if part != "train":
+            check_some_count(settings.repeated_targets, repeats, targets)
 
     before = np.flatnonzero((impressions.timestamp < moments.valid[0]) & ~impressions.history_only)
     features, *columns = feature_arrays(impressions, before, settings.user_id)

@@ -18,11 +18,13 @@ from jrec.data.clicks import build_clicks
 from jrec.data.ratings import Source
 from jrec.data.show_clicks import show
 from jrec.data.vocabulary import Vocabulary
+from jrec.errors import InputError
 from jrec.evaluate.per_user import means_by, read_per_user
 from jrec.evaluate.ranking_metrics import NOT_LISTED, mean_metrics, ranking_metrics
 from jrec.evaluate.repeated_targets import (
     REPEATED_TARGETS,
     RepeatedTargets,
+    check_some_count,
     repeated_note,
     settle_repeated,
 )
@@ -121,6 +123,15 @@ def test_the_number_is_told_with_what_it_counts_as():
     assert "76 of 80 targets (95.0%)" in said and "count as misses" in said
     assert said.endswith("--remove-seen False ranks them.")
     assert "--remove-seen" not in repeated_note("exclude", 8, 80, "--remove-seen False")
+
+
+def test_a_choice_that_leaves_nothing_is_refused():
+    for choice in REPEATED_TARGETS:
+        check_some_count(choice, 79, 80)
+        check_some_count(choice, 0, 0)
+    check_some_count("miss", 80, 80)
+    with pytest.raises(InputError, match="All 80 targets"):
+        check_some_count("exclude", 80, 80)
 
 
 def test_a_data_sets_description_counts_repeats(capsys):

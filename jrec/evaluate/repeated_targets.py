@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 
+from jrec.errors import InputError
 from jrec.evaluate.ranking_metrics import NOT_LISTED
 
 RepeatedTargets = Literal["miss", "exclude", "rank"]
@@ -50,6 +51,15 @@ def settle_repeated(
             `repeated`, and the choice has no effect.
     """
     return REPEATED_TARGETS[choice](rank, counted, repeated)
+
+
+def check_some_count(choice: RepeatedTargets, repeated: int, targets: int) -> None:
+    """Raises InputError where all targets of a part are repeats and would be excluded."""
+    if choice == "exclude" and 0 < targets == repeated:
+        raise InputError(
+            f"All {targets:,} targets of a held-out part repeat what their users have met before, so that none "
+            f"counts; take --repeated-targets miss or rank."
+        )
 
 
 def repeated_note(
