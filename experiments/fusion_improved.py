@@ -212,7 +212,7 @@ def head_loss(
         rngs={"dropout": dropout_key},
     )
     scale = 1 / (improved.hide + improved.seen_weight * (1 - improved.hide))
-    weight_BN = jnp.where(hidden_BN, scale, scale * improved.seen_weight) * known_BN
+    weight_BN = jnp.where(hidden_BN, jnp.float32(scale), scale * improved.seen_weight) * known_BN
     # 2 * stars - 5 differs by twice what stars differ.
     total, count = weighted_squared_error(
         2 * block_scores(towers, model.compute), 2 * (stars_BN - mean), weight_BN

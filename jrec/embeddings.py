@@ -104,7 +104,7 @@ def _rows(table_VD: jax.Array, ids: jax.Array, mask: jax.Array | None) -> jax.Ar
     counted = mask & (ids >= 0) & (ids < len(table_VD))
     parts = in_eights(table_VD).at[jnp.where(counted, ids, 0)].get(mode="promise_in_bounds")
     after = tuple(range(ids.ndim, parts.ndim))
-    instead = jnp.expand_dims(jnp.where(mask, jnp.nan, 0.0), after)
+    instead = jnp.expand_dims(jnp.where(mask, jnp.asarray(jnp.nan, table_VD.dtype), 0), after)
     rows = jnp.where(jnp.expand_dims(counted, after), parts, instead)
     return rows.reshape(*ids.shape, table_VD.shape[1])
 

@@ -34,4 +34,5 @@ def weighted_squared_error(
         float32 scalars (sum, count), as `squared_error`.
     """
     difference = jnp.where(weight > 0, prediction - target, 0).astype(jnp.float32)
-    return (weight * difference**2).sum(), weight.sum().astype(jnp.float32)
+    weight = weight.astype(jnp.float32)
+    return (weight * difference**2).sum(), weight.sum()

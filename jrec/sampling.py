@@ -61,7 +61,7 @@ class Uniform:
 
     def log_q(self, ids: jax.Array) -> jax.Array:
         inside = (ids >= self.first) & (ids <= self.last)
-        return jnp.where(inside, -math.log(self.last - self.first + 1), -jnp.inf)
+        return jnp.where(inside, jnp.float32(-math.log(self.last - self.first + 1)), -jnp.inf)
 
 
 @jax.tree_util.register_dataclass

@@ -223,14 +223,19 @@ def test_a_checkpoint_is_read_under_any_path_and_where_it_is_moved(name, tmp_pat
 
 def test_every_new_array_names_its_dtype():
     # Where none is named, JAX_ENABLE_X64 makes it 64 bits wide, which no carry of 32 bits takes.
-    unnamed = {"zeros": 1, "ones": 1, "full": 2, "arange": 3}  # as many arguments, and no dtype
+    unnamed = {
+        "jnp.zeros": 1,
+        "jnp.ones": 1,
+        "jnp.full": 2,
+        "jnp.arange": 3,
+    }  # arguments without it
+    unnamed |= {"jax.random.normal": 2, "jax.random.uniform": 2, "self.param": 3}
     for path in [*ROOT.glob("jrec/**/*.py"), *ROOT.glob("experiments/*.py")]:
         for call in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
-                most = unnamed.get(call.func.attr, -1)
-                if ast.unparse(call.func.value) == "jnp" and len(call.args) <= most:
-                    names = [keyword.arg for keyword in call.keywords]
-                    assert "dtype" in names, f"{path}:{call.lineno}"
+            if isinstance(call, ast.Call):
+                most = unnamed.get(ast.unparse(call.func), -1)
+                names = [keyword.arg for keyword in call.keywords]
+                assert len(call.args) > most or "dtype" in names, f"{path}:{call.lineno}"
 
 
 def test_ranks_are_the_same_under_x64():

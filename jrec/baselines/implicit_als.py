@@ -234,7 +234,9 @@ def initial_vectors(
 
     def draw(key: jax.Array, row: np.ndarray, rows: int) -> jax.Array:
         known = jnp.asarray(np.bincount(row, minlength=rows) > 0)
-        return 0.1 / width**0.5 * jax.random.normal(key, (rows, width)) * known[:, None]
+        return (
+            0.1 / width**0.5 * jax.random.normal(key, (rows, width), jnp.float32) * known[:, None]
+        )
 
     return draw(user_key, user, users), draw(item_key, item, items)
 

@@ -179,7 +179,8 @@ def _ahead(
         reach_BG = jnp.where(jnp.isfinite(reach_BG), reach_BG, LARGEST)
         low, high = (target_B1 - reach_BG)[..., None], (target_B1 + reach_BG)[..., None]
         # Both counts in one pass over the scores: a group's fits 16 bits.
-        both = jnp.where(score_BGS < low, 0, 1) + jnp.where(score_BGS < high, 0, 1 << 16)
+        none = jnp.int32(0)
+        both = jnp.where(score_BGS < low, none, 1) + jnp.where(score_BGS < high, none, 1 << 16)
         both_BG = both.sum(-1, dtype=jnp.int32)
         return both_BG >> 16, both_BG & 0xFFFF
 

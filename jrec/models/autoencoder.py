@@ -243,5 +243,5 @@ class Layer(nn.Module):
     def __call__(self) -> tuple[jax.Array | None, jax.Array]:
         kernel = None
         if self.shape is not None:
-            kernel = self.param("kernel", nn.initializers.xavier_uniform(), self.shape)
-        return kernel, self.param("bias", nn.initializers.zeros, (self.width,))[None]
+            kernel = self.param("kernel", nn.initializers.xavier_uniform(), self.shape, jnp.float32)
+        return kernel, self.param("bias", nn.initializers.zeros, (self.width,), jnp.float32)[None]

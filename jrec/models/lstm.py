@@ -30,9 +30,13 @@ class Lstm(nn.Module):
         Of positions that share a maximum the first one has its gradient.
         """
         size, width = inputs_LBE.shape[-1], self.width
-        kernel_EG = self.param("kernel", nn.initializers.xavier_uniform(), (size, 4 * width))
-        recurrent_HG = self.param("recurrent", nn.initializers.orthogonal(), (width, 4 * width))
-        bias_G = self.param("bias", _forget_first, (4 * width,))
+        kernel_EG = self.param(
+            "kernel", nn.initializers.xavier_uniform(), (size, 4 * width), jnp.float32
+        )
+        recurrent_HG = self.param(
+            "recurrent", nn.initializers.orthogonal(), (width, 4 * width), jnp.float32
+        )
+        bias_G = self.param("bias", _forget_first, (4 * width,), jnp.float32)
         kernel_JG = jnp.concatenate([kernel_EG, recurrent_HG])
         if mask_LB is None:
             return _recur(inputs_LBE, kernel_JG, bias_G[None], self.compute)

@@ -70,7 +70,7 @@ class ProfiledFusion(nn.Module):
             train: whether to drop (needs the `dropout` stream).
         """
         user_rows, film_rows = self.table_rows["user"], self.table_rows["film"]
-        user_ND = self.param("user_table", _small, (user_rows, self.width))
+        user_ND = self.param("user_table", _small, (user_rows, self.width), jnp.float32)
         if user:
             attributes = [
                 nn.Embed(self.table_rows[name], self.side_width // 2, name=f"{name}_table")(rows)
@@ -95,15 +95,17 @@ class ProfiledFusion(nn.Module):
             title(film["title"], film["title_mask"]),
         ]
         side = self._side("film_side")(jnp.concatenate(parts, -1))
-        weight_ND = self.param("profile", nn.initializers.normal(0.01), (user_rows, self.width))
+        weight_ND = self.param(
+            "profile", nn.initializers.normal(0.01), (user_rows, self.width), jnp.float32
+        )
         film_BD = nn.sigmoid(product(profile_BN, weight_ND, self.compute) + self.side_scale * side)
 
-        film_bias_M = self.param("film_bias", nn.initializers.zeros, (film_rows,))
+        film_bias_M = self.param("film_bias", nn.initializers.zeros, (film_rows,), jnp.float32)
         return Towers(
             Dropout(self.dropout, self.axis_name)(film_BD, deterministic=not train),
             film_bias_M[film["film"]],
             user_ND,
-            self.param("user_bias", nn.initializers.zeros, (user_rows,)),
+            self.param("user_bias", nn.initializers.zeros, (user_rows,), jnp.float32),
         )
 
     def _side(self, name: str) -> nn.Dense:

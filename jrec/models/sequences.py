@@ -67,7 +67,9 @@ class SelfAttention(nn.Module):
         # A position that may see nothing (padding) sees itself: its state means nothing, but is finite.
         allowed = allowed | (distance_LL == 0)[None, None]
         for k in range(self.layers):
-            bias_HL = self.param(f"distance_{k}", nn.initializers.zeros, (self.heads, MAX_DISTANCE))
+            bias_HL = self.param(
+                f"distance_{k}", nn.initializers.zeros, (self.heads, MAX_DISTANCE), jnp.float32
+            )
             bias_HLL = bias_HL[:, jnp.clip(distance_LL, 0, MAX_DISTANCE - 1)]
             y = nn.LayerNorm(name=f"norm_{k}_attention")(x_BLE)
             heads = (self.heads, width // self.heads)

@@ -134,6 +134,7 @@ def exact_top_k(
         queries_at_once: queries whose candidates are ranked together, at (K + L) x group_rows x D
             numbers of memory each. By default 8 on a CPU, where that is fastest, else 64.
     """
+    query_BD = query_BD.astype(jnp.float32)
     if seen_BL is None or seen_mask_BL is None:
         seen_BL = jnp.zeros((len(query_BD), 0), jnp.int32)
         seen_mask_BL = jnp.zeros(seen_BL.shape, bool)
@@ -180,6 +181,7 @@ def approximate_top_k(
     It pays on a TPU, which has an instruction for it; elsewhere XLA sorts, and this is slower than
     `exact_top_k`. Chern et al., "TPU-KNN", NeurIPS 2022.
     """
+    query_BD = query_BD.astype(jnp.float32)
     if seen_BL is None or seen_mask_BL is None:
         seen_BL = jnp.zeros((len(query_BD), 0), jnp.int32)
         seen_mask_BL = jnp.zeros(seen_BL.shape, bool)

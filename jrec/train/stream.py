@@ -104,7 +104,7 @@ def many_steps(step: Step, gather: Gather, count: int, batch_size: int) -> Calla
             positions = jax.lax.dynamic_slice(order, (start,), (batch_size,))
             mask = positions < count
             state, metrics = step(state, gather(data, jnp.where(mask, positions, 0), mask))
-            sums = jax.tree.map(jnp.add, sums, metrics)
+            sums = jax.tree.map(lambda sum, value: sum + value.astype(sum.dtype), sums, metrics)
             bad_step = jnp.where(jnp.isfinite(metrics["loss_sum"]), -1, state.step)
             return taken + 1, state, sums, bad_step
 
