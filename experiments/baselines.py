@@ -20,6 +20,7 @@ from rich.console import Console
 from scipy import sparse
 
 from experiments.next_item_baselines import (
+    PROTOCOL,
     SEQUENCE_DATASETS,
     NextItemMethod,
     NextItemSettings,
@@ -179,7 +180,8 @@ def rate(command: Rate) -> None:
         _, mean = fit_rating_baseline("global-mean", command.settings, ratings, split.train, 0)
         by_mean = rating_errors(mean, ratings, split.test, command.clip)
         warnings = not_better_than_mean(command.method, results["test_rmse"], by_mean["rmse"])
-    finish(run_dir, command, kept, results, warnings, model, seconds, console)
+    protocol = "Fitted to the training ratings alone."
+    finish(run_dir, command, kept, protocol, results, warnings, model, seconds, console)
 
 
 def predict_stars(
@@ -237,11 +239,11 @@ def rank(command: Rank) -> None:
     warnings = below_popularity(
         {"popularity": mean_metrics(by_popularity), command.method: mean_metrics(found)}
     )
-    finish(run_dir, command, kept, results, warnings, model, seconds, console)
+    finish(run_dir, command, kept, PROTOCOL, results, warnings, model, seconds, console)
 
 
 def ranked(ranks: np.ndarray) -> dict[str, np.ndarray]:
-    """Hit rate and NDCG at 10 of each held-out item, from its rank."""
+    """Returns hit rate and NDCG at 10 of each held-out item, from its rank."""
     found = ranking_metrics(ranks[:, None], np.ones((len(ranks), 1), bool))
     return {name: found[name] for name in ("hr@10", "ndcg@10")}
 
@@ -265,6 +267,7 @@ def finish(
     run_dir: Path,
     command: Rate | Rank,
     kept: dict[str, Any],
+    protocol: str,
     results: dict[str, Any],
     warnings: list[str],
     model: Any,
@@ -280,6 +283,7 @@ def finish(
         [
             f"# {command.method} on {command.dataset}",
             f"Command: `{line}`",
+            protocol,
             *(f"Warning: {sentence}" for sentence in warnings),
             "## Results",
             markdown_table(["what", "value"], list(results.items())),
