@@ -7,19 +7,25 @@ BIN := $(VENV)/bin
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)
 INTERPRETER = $(if $(shell $(PYTHON) --version 2>/dev/null),$(PYTHON),$(firstword $(wildcard $(PYENV)/versions/*/bin/$(PYTHON)) $(PYTHON)))
 
-# What tests compile is compiled quickly; these files hold some that need it as users have it.
+# What tests compile is compiled quickly, but for those marked `bits`, which need what users compile.
 BITS = $(shell grep -l 'pytest.mark.bits' tests/test_*.py)
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test bench fuzz faults mutants coverage lint clean
+.PHONY: run test test-all bench fuzz faults mutants coverage lint clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m experiments.fusion train --dataset ml-100k --preset improved
 
+# Five minutes on two quiet cores: lint, and a test for every idea.
 test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	JREC_COMPILE=quick $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not bits'
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m bits $(BITS)
+	JREC_COMPILE=quick $(PYTEST) -m 'not bits and not slow'
+
+# The rest as well: several processes, long runs, all README commands, and every bit.
+test-all: test
+	JREC_COMPILE=quick $(PYTEST) -m 'slow and not bits'
+	$(PYTEST) -m bits $(BITS)
 
 # Every benchmark beside its peers, at small sizes; BENCH='--only retrieval-exact' runs one.
 # A GPU's PyTorch is a large download: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu avoids it.

@@ -20,6 +20,7 @@ from rich.console import Console
 from scipy import sparse
 
 from experiments.next_item_baselines import (
+    PROTOCOL,
     SEQUENCE_DATASETS,
     NextItemMethod,
     NextItemSettings,
@@ -197,7 +198,8 @@ def rate(command: Rate) -> None:
         _, mean = fit_rating_baseline("global-mean", command.settings, ratings, split.train, 0)
         by_mean = rating_errors(mean, ratings, split.test, command.clip)
         warnings = not_better_than_mean(command.method, results["test_rmse"], by_mean["rmse"])
-    finish(run_dir, command, kept, results, warnings, model, seconds, console)
+    protocol = "Fitted to the training ratings alone."
+    finish(run_dir, command, kept, protocol, results, warnings, model, seconds, console)
 
 
 def predict_stars(
@@ -265,13 +267,13 @@ def rank(command: Rank) -> None:
         "experiments.candidates --remove-seen False",
     )
     results |= {"repeated_targets": choice, "note": note} if note else {}
-    finish(run_dir, command, kept, results, warnings, model, seconds, console)
+    finish(run_dir, command, kept, PROTOCOL, results, warnings, model, seconds, console)
 
 
 def ranked(
     ranks: np.ndarray, choice: RepeatedTargets, repeated: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Hit rate and NDCG at 10 of each held-out item, from its rank; NaN where it does not count."""
+    """Returns hit rate and NDCG at 10 of each held-out item, from its rank; NaN where it does not count."""
     check_some_count(choice, int(repeated.sum()), len(repeated))
     rank, counted = settle_repeated(choice, ranks, np.ones(len(ranks), bool), repeated)
     found = ranking_metrics(rank[:, None], counted[:, None])
@@ -297,6 +299,7 @@ def finish(
     run_dir: Path,
     command: Rate | Rank,
     kept: dict[str, Any],
+    protocol: str,
     results: dict[str, Any],
     warnings: list[str],
     model: Any,
@@ -312,6 +315,7 @@ def finish(
         run_dir,
         f"{command.method} on {command.dataset}",
         f"Command: {code(line)}",
+        protocol,
         *(f"Warning: {sentence}" for sentence in warnings),
         "## Results",
         markdown_table(["what", "value"], list(results.items())),

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from experiments.next_item_baselines import below_popularity
+from experiments.next_item_baselines import PROTOCOL, below_popularity
 from jrec.data.click_examples import ClickSplit
 from jrec.data.clicks import Clicks
 from jrec.data.vocabulary import FIRST
@@ -80,6 +80,7 @@ def finish_candidates_run(
         f"candidates on {clicks.name}",
         f"Command: {code(command)}",
         markdown_table([title, *SHOWN], shown),
+        *([PROTOCOL] if references else []),
         *(f"Warning: {sentence}" for sentence in warnings),
         *([repeats] if repeats else []),
         "![validation by epoch](curves.png)",

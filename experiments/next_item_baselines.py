@@ -41,6 +41,10 @@ NextItemMethod = Literal[
 ]
 Score = Callable[[sparse.csr_array, np.ndarray], np.ndarray]
 """(binary histories [B, items], users [B] whose they are) -> scores [B, items]."""
+PROTOCOL = (
+    "Baselines are fitted to the training part alone and score by the history before the target, as a network "
+    "does; on test the validation item is in it. Ties count against them."
+)
 _SCORES = 1 << 25  # that exist at one time
 
 
@@ -51,7 +55,7 @@ def load_sequences(
     seed: int,
     csv: CsvClicks | None = None,
 ) -> Clicks:
-    """All ratings of a data set as clicks, in time order of each user.
+    """Returns all ratings of a data set as clicks, in time order of each user.
 
     Args:
         name: one of `SEQUENCE_DATASETS`; `ml-1m-sas` is a file of `user item` lines, each user's in
@@ -67,7 +71,7 @@ def load_sequences(
 
 
 def content_of(clicks: Clicks) -> list[Ragged]:
-    """Genres and title words of each item row; empty where nothing is known."""
+    """Returns genres and title words of each item row; empty where nothing is known."""
     names = [name for name in ("genres", "title") if name in clicks.item_features]
     return [clicks.item_features[name].rows for name in names]
 
@@ -134,7 +138,7 @@ def fit_next_item_baseline(
     train: np.ndarray,
     seed: int = 0,
 ) -> tuple[Any, Score]:
-    """A fitted baseline.
+    """Fits a baseline.
 
     Args:
         train: positions of the clicks to fit to. seed: of implicit ALS.
@@ -178,7 +182,7 @@ def fit_next_item_baseline(
 def held_out_ranks(
     score: Score, clicks: Clicks, examples: Examples, remove_seen: bool = True
 ) -> np.ndarray:
-    """int64 [E], each target's rank in the whole catalogue, by the rules of `target_ranks`.
+    """Returns int64 [E], each target's rank in the whole catalogue, by the rules of `target_ranks`.
 
     Args:
         examples: targets and what was clicked before each, which the score reads.
@@ -198,7 +202,7 @@ def held_out_ranks(
 
 
 def _histories(clicks: Clicks, user: np.ndarray, end: np.ndarray) -> sparse.csr_array:
-    """float32 [B, V], 1 for what each of the users had clicked before position `end`."""
+    """Returns float32 [B, V], 1 for what each of the users had clicked before position `end`."""
     begin = clicks.offsets[user]
     lengths = end - begin
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -208,7 +212,7 @@ def _histories(clicks: Clicks, user: np.ndarray, end: np.ndarray) -> sparse.csr_
 
 
 def below_popularity(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """A sentence for each row of one protocol whose NDCG@10 is below popularity's.
+    """Returns a sentence for each row of one protocol whose NDCG@10 is below popularity's.
 
     Args:
         metrics: by name of the row; `popularity` is one of them, else nothing is compared.

@@ -178,7 +178,8 @@ def test_a_row_below_popularity_is_told(tmp_path, capsys):
     baselines.main(["rank", "--method", "item-neighbours", *place, "--run-dir", str(folder)])
     sentence = "item-neighbours has test NDCG@10 0.0000, below popularity's 1.0000 on the same held-out items."
     assert f"warning: {sentence}" in capsys.readouterr().out
-    assert f"Warning: {sentence}" in (folder / "report.md").read_text()
+    report = (folder / "report.md").read_text()
+    assert f"Warning: {sentence}" in report and "fitted to the training part alone" in report
     assert json.loads((folder / "results.json").read_text())["warnings"] == [sentence]
     folder = tmp_path / "popularity"
     baselines.main(["rank", "--method", "popularity", *place, "--run-dir", str(folder)])
