@@ -1,6 +1,6 @@
 """Offline mining of a finished candidate run: hottest items, lists of users and items, as files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -61,6 +61,7 @@ def mine(settings: Mine) -> None:
     if settings.seen and settings.lists not in ("personal", "user-id"):
         raise InputError("--seen has a meaning for lists of users alone; leave it out.")
     model = load_candidate_model(settings.run_dir / "export", settings.lists == "user-id")
+    settings = replace(settings, count=min(settings.count, len(model.biases)))
     out = settings.out or settings.run_dir / f"{settings.lists}{default_suffix()}"
     if settings.lists in ("personal", "user-id"):
         key, ids, source = "user", *_user_lists(model, settings)

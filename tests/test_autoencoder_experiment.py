@@ -12,7 +12,7 @@ import pytest
 
 from experiments import autoencoder, autoencoder_ablations, autoencoder_settings
 from experiments.autoencoder_report import finish_autoencoder_run, write_whole_test
-from experiments.autoencoder_settings import Train, load_parts
+from experiments.autoencoder_settings import Train, load_parts, with_preset
 from experiments.ranking_report import finish_ranking_run
 from experiments.rating_report import finish_rating_run
 from jrec.baselines.biases import fit_biases
@@ -180,6 +180,14 @@ def test_ratings_converted_to_a_folder_train_the_same(tmp_path):
         results.append(json.loads((tmp_path / name / "results.json").read_text()))
     assert results[0]["test_rmse"] == results[1]["test_rmse"]
     assert "0.9373" in (tmp_path / "b" / "report.md").read_text()
+
+
+def test_the_notebooks_run_has_a_preset():
+    settings = with_preset(Train(preset="netflix-3m-notebook"))
+    assert (settings.hidden, settings.dropout, settings.epochs) == ((512, 512, 1024), 0.8, 10)
+    assert (settings.activation, settings.last_activation, settings.refeed) == ("selu", True, 1)
+    rule = (settings.optimizer, settings.learning_rate, settings.batch_size, settings.weight_decay)
+    assert rule == ("momentum", 0.005, 128, 0)
 
 
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
