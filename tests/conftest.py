@@ -56,6 +56,24 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
+def slow_but(quick, names):
+    """Parameters of a test: the one named `quick` in `make test`, all of them in `make test-all`."""
+    slow = pytest.mark.slow
+    return [
+        pytest.param(
+            *(one if isinstance(one, tuple) else (one,)), marks=[] if one == quick else slow
+        )
+        for one in names
+    ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs():
+    """Frees a file's compiled programs, which would fill a worker's memory."""
+    yield
+    jax.clear_caches()
+
+
 def toy_ratings(users=12, films=9, count=80, seed=0):
     """Distinct (user, film) pairs with stars and times, as (user, film, stars, time) tuples."""
     generator = np.random.default_rng(seed)

@@ -40,6 +40,7 @@ from jrec.train.user_batches import (
     room_for_batches,
     slots_for_batches,
 )
+from tests.conftest import slow_but
 
 ITEMS, USERS = 11, 9
 
@@ -142,9 +143,9 @@ def nothing(model, *rest):
     return zero, zero, jnp.zeros((len(rest[-2]["user"]), ITEMS))
 
 
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("tied", slow_but(True, [False, True]))
 @pytest.mark.parametrize("often", [[0, 3, 4, 8, 10], [5], list(range(ITEMS))])
-@pytest.mark.parametrize("noise", [0.0, 0.3])
+@pytest.mark.parametrize("noise", slow_but(0.3, [0.0, 0.3]))
 def test_both_forms_give_the_same_loss_gradient_and_outputs(tied, often, noise):
     model, params = toy_model(dropout=0.5, tied=tied, input_noise=noise)
     mask = np.array([1, 1, 0, 1, 1], bool)

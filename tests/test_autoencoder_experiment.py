@@ -168,6 +168,7 @@ def test_recommend_for_old_and_new_users(run_dir, tmp_path, capsys):
     assert printed.count("(2000)") == len(parts.items) - 3
 
 
+@pytest.mark.slow
 def test_ratings_converted_to_a_folder_train_the_same(tmp_path):
     save_rating_parts(tmp_path / "parts", toy_parts())
     flags = ["--hidden", "8", "--epochs", "2", "--batch-size", "16"]
@@ -190,6 +191,7 @@ def test_the_notebooks_run_has_a_preset():
     assert rule == ("momentum", 0.005, 128, 0)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     flags = [*TRAIN, "--epochs", "16", "--chunk-steps", "2", "--checkpoint-steps", "2"]
@@ -213,6 +215,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
         np.testing.assert_array_equal(one[key], two[key])
 
 
+@pytest.mark.slow
 def test_ablations_leave_a_table_and_a_figure(tmp_path, monkeypatch):
     few = {"a": {"hidden": (4,)}, "b": {"hidden": (4,), "learning_rate": 1e6}}
     monkeypatch.setattr(autoencoder_ablations, "variants", lambda study: few)

@@ -623,12 +623,14 @@ def said_by(processes, name):
     return said.removeprefix("error: ").rstrip("\n"), folder
 
 
+@pytest.mark.slow
 def test_a_process_stops_at_a_bad_line(processes):
     said, folder = said_by(processes, "bad-data")
     check_sentence(said, "ratings.csv, line 3:", "'4.3'", "halves")
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_a_process_stops_when_the_loss_is_not_finite(processes):
     said, folder = said_by(processes, "nan")
     check_sentence(said, "not finite", "step 2", "--learning-rate")
@@ -734,6 +736,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         Checkpoints(tmp_path / "none", keep=2).restore(state_of(0))
 
 
+@pytest.mark.slow
 def test_a_process_names_a_damaged_checkpoint_on_resume(processes, finished):
     said, folder = said_by(processes, "damaged")
     check_sentence(said, str(folder / "last" / "2"), "damaged", "delete")

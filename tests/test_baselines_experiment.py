@@ -11,7 +11,12 @@ from experiments.baselines import ranked
 from experiments.candidates_baselines import reference_metrics
 from experiments.next_item_baselines import NextItemMethod, held_out_ranks, load_sequences
 from experiments.rating_baselines import RatingMethod, not_better_than_mean
-from jrec.data.click_examples import count_items, held_out_examples, leave_one_out
+from jrec.data.click_examples import (
+    count_items,
+    held_out_examples,
+    leave_one_out,
+    repeated_targets,
+)
 from jrec.data.own_csv import CsvClicks, read_clicks_csv
 from jrec.data.sources import load_ratings
 from jrec.data.splits import split_ratings
@@ -103,7 +108,7 @@ def test_ranks_are_among_the_whole_catalogue_less_what_was_seen(tmp_path):
     assert ranks.tolist() == [2, 1, 3]
     kept = held_out_ranks(lambda history, user: scores[user], clicks, examples, remove_seen=False)
     assert kept.tolist() == [4, 3, 5]
-    found = ranked(ranks)
+    found = ranked(ranks, "miss", np.zeros(3, bool))
     np.testing.assert_allclose(found["ndcg@10"], [1 / np.log2(1 + rank) for rank in (2, 1, 3)])
     assert (found["hr@10"] == 1).all()
     unknown = held_out_ranks(lambda history, user: np.full((3, 8), np.nan), clicks, examples)
@@ -155,7 +160,11 @@ def test_candidates_and_rank_give_one_number_for_one_protocol(tmp_path):
     split = leave_one_out(clicks)
     examples = held_out_examples(clicks, split, "test")
     counts = count_items(clicks, split.train)
-    references = reference_metrics(clicks, split, counts, examples, True, (10,))
+    repeated = repeated_targets(clicks, examples)
+    assert repeated.any()
+    references = reference_metrics(
+        clicks, split, counts, examples, True, (10,), choice="miss", repeated=repeated
+    )
     for method in ("popularity", "item-neighbours"):
         folder = tmp_path / method
         place = ["--dataset", "csv", "--data-dir", str(tmp_path / "clicks.csv")]

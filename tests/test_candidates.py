@@ -54,6 +54,7 @@ from jrec.train.click_batches import (
     training_segments,
     window_data,
 )
+from tests.conftest import slow_but
 
 ENCODERS = ("lstm-max", "mean", "lstm", "attention")
 
@@ -216,7 +217,7 @@ def test_attention_is_causal_and_knows_order():
     assert np.abs(apply(params, swapped, mask)[:, 5] - out[:, 5]).max() > 1e-4
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", slow_but("lstm-max", ENCODERS))
 def test_what_is_padded_or_later_never_reaches_a_vector(clicks, encoder):
     columns = feature_columns(clicks, True)
     model = network(clicks, encoder=encoder, columns=columns)
@@ -238,7 +239,7 @@ def test_what_is_padded_or_later_never_reaches_a_vector(clicks, encoder):
         assert short["target"][row] == clicks.item[examples.target[k]]
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", slow_but("attention", ENCODERS))
 def test_window_and_prefix_forms_are_equal_where_the_window_covers_all(clicks, encoder):
     columns = feature_columns(clicks, True)
     model = network(clicks, encoder=encoder, columns=columns, example_age=True)
@@ -297,7 +298,7 @@ LOSSES = [
 
 
 @pytest.mark.parametrize("name,form,shared", LOSSES)
-@pytest.mark.parametrize("rows", [True, False])
+@pytest.mark.parametrize("rows", slow_but(True, [True, False]))
 def test_every_loss_trains(clicks, name, form, shared, rows):
     model = network(clicks, encoder="mean", tied=name == "gbce", tower=(8,))
     split = leave_one_out(clicks)

@@ -78,6 +78,7 @@ def test_what_is_left_out_is_chosen_for_the_data(dataset, preset):
     assert chosen.length == {"small": 50, "improved": 200}[preset]
 
 
+@pytest.mark.slow
 def test_evaluate_measures_the_same_again(run_dir, capsys):
     candidates.main(["evaluate", "--run-dir", str(run_dir)])
     assert "whole catalogue, seen items removed" in capsys.readouterr().out
@@ -111,6 +112,7 @@ def test_the_export_serves_what_the_run_was_measured_with(run_dir):
     np.testing.assert_allclose(np.mean(gains), results["test_ndcg@10"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_click_log_from_file_to_metrics(tmp_path):
     size = ClickSize(users=60, items=40, clicks=8, categories=4, groups=3)
     make_click_log(tmp_path / "click.log", size, 0)
@@ -137,6 +139,7 @@ def test_a_click_log_from_file_to_metrics(tmp_path):
     assert (tmp_path / "run" / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bits(run_dir, tmp_path, monkeypatch):
     whole, cut = run_dir, tmp_path / "cut"
     calls = []
@@ -198,6 +201,7 @@ def test_bad_settings_give_one_sentence(flags, sentence, capsys, tmp_path, monke
     assert sentence in said and "Traceback" not in said and said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_table_of_losses(tmp_path, monkeypatch, capsys):
     size = ClickSize(users=400, items=40, clicks=8, categories=4, groups=3)
     make_click_log(tmp_path / "click.log", size, 0)
@@ -258,7 +262,8 @@ def test_a_network_below_popularity_is_told(tmp_path, capsys):
     (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     numbers = dict.fromkeys(("hr@10", "ndcg@10", "mrr", "recall@50", "recall@100"), 0.25)
     results = {f"test_{name}": value / 2 for name, value in numbers.items()}
-    results |= {"test_empty_histories": 0, "examples_per_second": None}
+    results |= {"test_empty_histories": 0, "examples_per_second": None, "warnings": []}
+    results |= {"repeated_targets": "miss", "test_repeats": 0, "test_targets": 9}
     references = {"popularity": numbers, "item neighbours": numbers | {"ndcg@10": 0.1}}
     finish_candidates_run(
         tmp_path, {"remove_seen": True}, {}, results, references, clicks, Console(width=99)

@@ -27,6 +27,7 @@ from jrec.retrieval.exact import exact_top_k, list_size
 from jrec.retrieval.list_files import read_lists, write_lists
 from jrec.retrieval.vector_files import load_vectors, read_text_vectors
 from jrec.train.click_batches import device_clicks, make_window_gather, window_data
+from tests.conftest import slow_but
 
 LENGTH = 6
 USERS, ITEMS = 9, 30
@@ -113,7 +114,7 @@ def toy(tmp_path_factory):
     return run_dir, load_candidate_model(run_dir / "export")
 
 
-@pytest.mark.parametrize("encoder", ["lstm-max", "lstm", "mean", "attention"])
+@pytest.mark.parametrize("encoder", slow_but("lstm-max", ["lstm-max", "lstm", "mean", "attention"]))
 def test_the_export_gives_the_networks_vectors(tmp_path, encoder):
     tied = encoder == "attention"
     model, params = export_toy(tmp_path, encoder=encoder, tied=tied, tower=(8,) if tied else (7,))
@@ -226,7 +227,7 @@ def test_a_list_that_is_not_there_is_not_counted(full, tmp_path, capsys, monkeyp
         candidates.main(command)
         written = read_lists(out)["user"].nunique()
         said = capsys.readouterr().out
-        assert f"{written} lists of up to 100 in" in said
+        assert f"{written} lists of up to {ITEMS} in" in said
         assert f"1 of {written + 1} user ids have an empty list" in said
 
 
@@ -256,6 +257,7 @@ print(json.dumps([by_user.items, by_history.items]))
     assert json.loads(said.stdout) == wanted
 
 
+@pytest.mark.slow
 def test_the_users_id_alone(toy, tmp_path):
     run_dir, whole = toy
     alone = load_candidate_model(run_dir / "export", user_id_only=True)

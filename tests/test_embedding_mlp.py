@@ -350,6 +350,7 @@ def test_the_export_predicts_what_the_model_does(run_dir, capsys):
     assert capsys.readouterr().out.count("(2000)") == 3
 
 
+@pytest.mark.slow
 def test_the_improved_preset_runs_to_an_export(tmp_path):
     folder = tmp_path / "improved"
     flags = ["--preset", "improved", "--improved.heads", "2", "--improved.factors", "8"]

@@ -23,6 +23,7 @@ from jrec.train.rating_batches import device_ratings, feature_tables, gather_rat
 from jrec.train.row_step import embedding_tables, init_row_state, make_row_step
 from jrec.train.step import init_state, make_step
 from jrec.train.stream import epoch_order, make_chunk
+from tests.conftest import slow_but
 
 V, D, B, L = 40, 16, 8, 4
 COUNT = 3 * B
@@ -337,7 +338,9 @@ def test_masked_positions_and_examples_never_move_a_row(name, way):
 
 @pytest.mark.parametrize(
     "devices, name, whole_rows",
-    [(2, "sgd", 0), (8, "rowwise_adagrad", 0), (2, "adagrad", 1000)],
+    slow_but(
+        (8, "rowwise_adagrad", 0), [(2, "sgd", 0), (8, "rowwise_adagrad", 0), (2, "adagrad", 1000)]
+    ),
 )
 def test_many_devices_take_the_step_that_one_takes(devices, name, whole_rows, monkeypatch):
     monkeypatch.setattr(row_updates, "WHOLE_TABLE_ROWS", whole_rows)
@@ -420,6 +423,7 @@ def test_checkpoints_hold_the_row_state(tmp_path):
     assert_close((on.params, on.opt_state), (on_again.params, on_again.opt_state), 0)
 
 
+@pytest.mark.slow
 def test_fusion_trains_to_the_same_parameters_either_way():
     # At the source's rate of 0.2 training itself multiplies float32 rounding (in float64 both ways
     # agree to 1e-11 there); at a tenth of it 20 steps stay within rounding.
@@ -487,6 +491,7 @@ def test_a_look_up_of_no_row_is_loud_unless_masked():
         )
 
 
+@pytest.mark.slow
 def test_a_large_table_is_read_once(monkeypatch):
     """The update is given the rows that the loss read, and no other than these."""
     monkeypatch.setattr(row_updates, "WHOLE_TABLE_ROWS", 0)

@@ -23,6 +23,7 @@ from experiments import (
     rating_report,
 )
 from jrec.console import plain_console
+from jrec.data.ratings import Source
 from jrec.evaluate.ranks import target_ranks
 from jrec.report import code, draw_curves, markdown_table, write_report
 from jrec.train.checkpoints import Checkpoints
@@ -72,34 +73,38 @@ class Broken:
 
 
 ERRORS = {"test_rmse": 1.0, "test_mae": 1.0, "test_rmse_rounded": 1.0, "examples_per_second": None}
+MEAN = {"global mean": {"rmse": 2.0, "mae": 2.0, "rmse_rounded": 2.0}}
+STARS = Source("folder", "x", "")
 
 
 def finish_rating(run_dir, patch):
     for name in ("predict_in_blocks", "write_rating_errors", "load_rating_model"):
         patch.setattr(rating_report, name, lambda *a: None)
-    patch.setattr(rating_report, "baseline_errors", lambda *a: {})
-    data = Named(user=np.zeros(1), film=np.zeros(1))
+    patch.setattr(rating_report, "baseline_errors", lambda *a: MEAN)
+    data = Named(user=np.zeros(1), film=np.zeros(1), source=STARS)
     split = Named(test=np.zeros(1, int))
     rating_report.finish_rating_run(run_dir, "s", {}, {}, ERRORS, data, split, Broken())
 
 
 def finish_autoencoder(run_dir, patch):
-    patch.setattr(autoencoder_report, "baseline_errors", lambda *a: {})
-    settings = {"hidden": [2], "dropout": 0.5}
-    data = Named(test=None)
+    patch.setattr(autoencoder_report, "baseline_errors", lambda *a: MEAN)
+    settings = {"hidden": [2], "dropout": 0.5, "dataset": "netflix"}
+    data = Named(test=None, source=STARS)
     autoencoder_report.finish_autoencoder_run(run_dir, settings, {}, ERRORS, data, Broken())
 
 
 def finish_candidates(run_dir, patch):
     results = {f"test_{name}": 0.5 for name in candidates_report.SHOWN}
-    results |= {"test_empty_histories": 1, "examples_per_second": None}
+    results |= {"test_empty_histories": 1, "examples_per_second": None, "warnings": []}
+    results |= {"repeated_targets": "miss", "test_repeats": 0, "test_targets": 1}
     settings = {"remove_seen": True}
     candidates_report.finish_candidates_run(run_dir, settings, {}, results, {}, Named(), Broken())
 
 
 def finish_ranking(run_dir, patch):
     popular = dict.fromkeys(ranking_report.SHOWN, 0.5)
-    results = {f"test_{name}": 0.5 for name in popular} | {"examples_per_second": None}
+    results = {f"test_{name}": 0.5 for name in popular}
+    results |= {"examples_per_second": None, "test_watch_loss": 0.5}
     bins = {name: np.ones(2) for name in ("predicted", "actual")}
     settings = {"data": {"dataset": "x"}}
     ranking_report.finish_ranking_run(run_dir, settings, {}, results, popular, bins, Broken())

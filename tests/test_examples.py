@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from experiments.examples import fusion_with_decade as example
 from jrec.data.sources import load_ratings
@@ -20,6 +21,7 @@ def test_decades_are_those_of_the_titles(ml_1m):
         assert decade == expected, title
 
 
+@pytest.mark.slow
 def test_the_fork_runs_and_its_feature_is_read(ml_1m, capsys):
     found = example.train(example.Train("ml-1m", ml_1m, epochs=2, batch_size=16))
     assert 0 < found["rmse"] < 3 and capsys.readouterr().out.count("test_rmse") == 2

@@ -50,6 +50,7 @@ def test_a_run_directory_explains_itself(run_dir):
     assert (run_dir / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_export_predicts_what_the_model_does_without_its_code(run_dir):
     settings = fusion.with_preset(Train(source=Source(tower_width=16), batch_size=32))
     ratings = load_ratings("synthetic", None, SyntheticSize(60, 40, 3000), 0)
@@ -73,6 +74,7 @@ def test_the_export_predicts_what_the_model_does_without_its_code(run_dir):
     np.testing.assert_allclose(json.loads(said.stdout), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_improved_preset_runs_to_an_export(tmp_path, capsys):
     folder = tmp_path / "improved"
     arguments = ["train", "--preset", "improved", "--dataset", "synthetic", *SIZES]
@@ -119,6 +121,7 @@ def test_help_explains_every_setting(capsys):
     assert "Passes over the training ratings" in said
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_identical_bits(tmp_path):
     flags = ["--epochs", "4", "--chunk-steps", "11", "--checkpoint-steps", "17"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -158,6 +161,7 @@ def arrays_of(folder):
     }
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "stopped"
     real = fusion.watch_training

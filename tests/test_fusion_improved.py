@@ -73,6 +73,7 @@ def test_count_is_the_number_of_ratings_and_masked_films_have_none():
     assert (float(total), float(count)) == (0.0, 0.0)
 
 
+@pytest.mark.slow
 def test_a_hidden_rating_is_predicted_from_the_others():
     """With everything hidden but nothing shown, the profile weights have no data gradient."""
     settings = Improved(

@@ -234,6 +234,7 @@ def test_kuairand_rows_become_impressions():
     assert split_by_time(found, midnight, midnight).train.tolist() == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not KUAIRAND.exists(), reason=f"{KUAIRAND} is not there")
 def test_kuairand_pure_itself():
     found = read_kuairand_impressions(KUAIRAND, earlier=False)

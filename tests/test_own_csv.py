@@ -274,6 +274,7 @@ def test_rating_experiments_answer_in_the_ids_of_the_file(wine, tmp_path, capsys
         baselines.main(["rate", *own, "--method", "content", "--run-dir", str(tmp_path / "no")])
 
 
+@pytest.mark.slow
 def test_the_improved_fusion_takes_any_range(wine, tmp_path):
     run = tmp_path / "fusion"
     small = ["--improved.width", "4", "--improved.heads", "1", "--epochs", "1"]
@@ -282,6 +283,7 @@ def test_the_improved_fusion_takes_any_range(wine, tmp_path):
     assert (run / "export" / "catalogue.npz").exists()
 
 
+@pytest.mark.slow
 def test_click_experiments_answer_in_the_ids_of_the_file(shop, tmp_path, capsys):
     own = ["--dataset", "csv", "--data-dir", str(shop), "--csv.time", "time"]
     run = tmp_path / "next"

@@ -219,6 +219,7 @@ def alone(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", [by_address, by_slurm])
 def test_two_processes_of_two_devices_give_the_one_process_result(alone, tmp_path, told):
     running = start_fusion(tmp_path / "run", told)
@@ -268,6 +269,7 @@ def others(tmp_path_factory, data):
     return folder, said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_two_processes_train_every_system_to_the_one_process_result(
     name, others, data, tmp_path, capsys
@@ -277,6 +279,7 @@ def test_two_processes_train_every_system_to_the_one_process_result(
     same_run(others[0] / name, tmp_path / "alone")
 
 
+@pytest.mark.slow
 def test_one_process_reads_the_files_and_nothing_that_they_share_is_left(others):
     files = ["clicks.log", "ratings", "ratings/movies.csv", "ratings/ratings.csv"]
     opened = [json.loads(re.search("^opened: (.*)$", said, re.MULTILINE)[1]) for said in others[1]]
@@ -297,6 +300,7 @@ run_command(fusion.main)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["a bad line", "a full disk"])
 def test_what_one_process_cannot_read_or_write_stops_all_with_its_sentence(fault, data, tmp_path):
     folder = tmp_path / "ratings"
@@ -325,6 +329,7 @@ def first(monkeypatch):
     monkeypatch.setattr(processes.multihost_utils, "broadcast_one_to_all", lambda said: said)
 
 
+@pytest.mark.slow
 def test_what_the_first_process_says_arrives_in_every_byte(first):
     place = "runs/\udcff/\u00e9 .shared "  # a path may hold bytes that are no text
     assert processes.by_first(lambda: place) == place
@@ -342,6 +347,7 @@ def test_what_the_first_process_says_arrives_in_every_byte(first):
         assert str(fault.value) == heard
 
 
+@pytest.mark.slow
 def test_a_run_directory_that_is_a_file_is_refused_before_anything_is_shared(first, tmp_path):
     path = tmp_path / "run"
     path.write_text("")
@@ -350,6 +356,7 @@ def test_a_run_directory_that_is_a_file_is_refused_before_anything_is_shared(fir
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_a_process_reads_is_a_sentence(first, monkeypatch, capsys):
     def leave(status):
         raise SystemExit(status)
@@ -361,6 +368,7 @@ def test_ctrl_c_while_a_process_reads_is_a_sentence(first, monkeypatch, capsys):
     assert stop.value.code == 1 and capsys.readouterr().err == "error: Stopped, as asked.\n"
 
 
+@pytest.mark.slow
 def test_a_killed_process_stops_the_other_and_another_number_of_devices_goes_on(alone, tmp_path):
     folder = tmp_path / "run"
     running = start_fusion(folder)

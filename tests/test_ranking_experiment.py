@@ -145,6 +145,7 @@ def test_the_command_trains_and_evaluates(run):
     assert {"curves.png", "calibration.png", "metrics.jsonl"} <= {p.name for p in run.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bits(run, tmp_path, monkeypatch):
     whole, cut = run, tmp_path / "cut"
     calls = []

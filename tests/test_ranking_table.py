@@ -18,6 +18,7 @@ FLAGS = ["--users", "60", "--seeds", "0", "1", "--epochs", "1", "--no-ablations"
 DATA = Data(synthetic=ImpressionSize(users=150, items=40, pages=10, slots=4))
 
 
+@pytest.mark.slow
 def test_the_table_is_trained_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ranking_table, "TOWERS", {"8": (8,)})
     flags = [*FLAGS, "--run-dir", str(tmp_path / "runs")]

@@ -23,6 +23,7 @@ from jrec.profile_export import load_profile_model, rank_items
 from jrec.rating_export import load_rating_model, predict_stars
 from jrec.rating_scale import STARS, RatingScale, scale_of_range, scale_of_ratings
 from jrec.train.loop import ChunkReport, EpochReport, Stopped
+from tests.conftest import slow_but
 
 OWN = Source("file", "mine.csv", "")
 
@@ -123,8 +124,7 @@ def predictions(module, export, unit):
     return np.array([predict_stars(model, "3", str(k))[0] for k in range(8)])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", slow_but("embedding-mlp", EXPERIMENTS))
 def test_the_unit_does_not_change_a_run(experiment, files, tmp_path):
     module, flags = EXPERIMENTS[experiment]
     share, cost, predicted = {}, {}, {}

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -20,6 +21,7 @@ def test_every_file_that_the_readme_links_is_there():
         assert (ROOT / name).exists(), name
 
 
+@pytest.mark.slow
 def test_the_commands_for_your_own_data_run(tmp_path, monkeypatch, capsys):
     generator = np.random.default_rng(0)
     names = ["anna", "bo", "chris", "dora", "emil", "fay"]

@@ -18,6 +18,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from experiments import autoencoder_ablations, ranking_table
 from experiments.__main__ import commands as known_commands
@@ -215,6 +216,7 @@ def run_python_of_the_readme(text, monkeypatch):
     return found
 
 
+@pytest.mark.slow
 def test_all_of_it_runs_in_its_order(tmp_path, ml_100k, monkeypatch, capsys):
     write_data(tmp_path, ml_100k)
     archive = tmp_path / "cache" / "ml-100k.zip"

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from experiments.baselines import ranked
 from experiments.candidates_baselines import popularity_ranks, rank_metrics
 from experiments.candidates_evaluation import never_listed, write_test
-from experiments.next_item_baselines import evaluate, repeated_events
+from experiments.next_item_baselines import held_out_ranks
 from jrec.data.click_examples import (
     count_items,
     held_out_examples,
@@ -28,7 +29,6 @@ from jrec.evaluate.repeated_targets import (
     repeated_note,
     settle_repeated,
 )
-from tests.test_baselines_experiment import events_of
 
 RANK = np.array([[1], [3], [2]])
 REPEATED = np.array([[True], [False], [False]])
@@ -106,15 +106,22 @@ def test_a_users_mean_is_over_the_clicks_that_count(tmp_path):
 
 
 def test_baselines_of_the_next_item_miss_repeats():
-    events = events_of([(2, [2, 3, 2]), (3, [5, 6, 7]), (4, [3, 2, 5])], items=8)
-    seen = np.union1d(events.split.train, events.split.valid)
-    assert repeated_events(events, seen, events.split.test).tolist() == [True, False, False]
-    scores = np.arange(8.0)[None].repeat(5, 0)
-    hits = {}
-    for choice in REPEATED_TARGETS:
-        found = evaluate(lambda user_B: scores[user_B], events, seen, events.split.test, 6, choice)
-        hits[choice] = mean_metrics(found)["hr@6"]
-    assert hits == {"miss": pytest.approx(2 / 3), "exclude": 1, "rank": 1}
+    clicks = repeating_clicks()
+    examples = held_out_examples(clicks, leave_one_out(clicks), "test")
+    repeated = repeated_targets(clicks, examples)
+    assert 0 < repeated.sum() < len(repeated)
+
+    def likes_targets(history, user):
+        scores = np.zeros((len(user), clicks.vocabularies["item"].rows))
+        scores[np.arange(len(user)), clicks.item[examples.target[: len(user)]]] = 1
+        return scores
+
+    ranks = held_out_ranks(likes_targets, clicks, examples)
+    hits = {
+        choice: mean_metrics(ranked(ranks, choice, repeated))["hr@10"]
+        for choice in REPEATED_TARGETS
+    }
+    assert hits == {"miss": (~repeated).mean(), "exclude": 1, "rank": 1}
 
 
 def test_the_number_is_told_with_what_it_counts_as():

@@ -150,6 +150,7 @@ def call(out, ml_100k, *more, only=ONLY):
     results.main([*arguments, "--only", *only, *more])
 
 
+@pytest.mark.slow
 def test_missing_runs_are_run_and_finished_ones_are_not(tmp_path, ml_100k, capsys):
     out = tmp_path / "out"
     place = out / "ml-100k" / "rating-random"

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from jrec import row_optimizers
 from jrec.batch_axis import local_part
@@ -125,6 +126,7 @@ def step_loss(params, batch, key, apply=nn.Module.apply, axis_name=None):
     return sampled_softmax(logits[:, 0], logits[:, 1:], target, ids, log_q, batch["mask"])
 
 
+@pytest.mark.slow
 def test_rows_dense_tables_and_devices_take_the_same_steps():
     generator = np.random.default_rng(0)
     batch = {

@@ -25,6 +25,7 @@ from jrec.train.impression_batches import device_impressions, impression_columns
 from jrec.train.rating_batches import device_ratings
 from jrec.train.spread import is_spread, rows_at
 from jrec.train.user_batches import device_rows, rating_rectangle
+from tests.conftest import slow_but
 
 
 def columns_of(count):
@@ -51,7 +52,9 @@ def same_bits(one, other):
         assert a.tobytes() == b.tobytes()
 
 
-@pytest.mark.parametrize(("count", "many"), [(1, 4), (13, 4), (16, 4), (61, 8), (9, 8)])
+@pytest.mark.parametrize(
+    ("count", "many"), slow_but((13, 4), [(1, 4), (13, 4), (16, 4), (61, 8), (9, 8)])
+)
 def test_indexing_is_that_of_the_whole_column(count, many):
     columns, devices = columns_of(count), first_devices(many)
     generator = np.random.default_rng(0)

@@ -13,6 +13,7 @@ from jrec.models.fusion import Fusion
 from jrec.train.rating_batches import device_ratings, feature_tables, gather_ratings
 from jrec.train.step import choose_step, init_state, make_step
 from jrec.train.stream import epoch_order, make_chunk
+from tests.conftest import slow_but
 
 RATINGS = synthetic_ratings(SyntheticSize(users=20, films=15, ratings=300), seed=0)
 TABLES = jax.tree.map(jnp.asarray, feature_tables(RATINGS))
@@ -90,7 +91,7 @@ def test_a_wholly_masked_batch_changes_nothing():
     assert_close(state.params, fresh_state().params, atol=0)
 
 
-@pytest.mark.parametrize("devices", [2, 8])
+@pytest.mark.parametrize("devices", slow_but(8, [2, 8]))
 def test_many_devices_take_the_step_that_one_takes(devices):
     assert jax.device_count() >= devices, "conftest asks for 8 virtual devices"
     # 27 of 32 count, unevenly spread: a mean of the devices' means would be another step.

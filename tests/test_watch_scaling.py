@@ -6,6 +6,7 @@ from scipy.optimize import minimize
 
 from jrec.evaluate.watch_time import calibration
 from jrec.watch_scaling import Scaling, fit_scaling
+from tests.conftest import slow_but
 
 
 def planted(unit, n=400_000, bend=0.0):
@@ -21,7 +22,7 @@ def planted(unit, n=400_000, bend=0.0):
     return logit, clicked, watch, chance * mean
 
 
-@pytest.mark.parametrize("unit", ["all", "unclicked"])
+@pytest.mark.parametrize("unit", slow_but("all", ["all", "unclicked"]))
 def test_what_was_planted_is_found(unit):
     logit, clicked, watch, _ = planted(unit)
     line = fit_scaling(logit, clicked, watch, unit, degree=1)

@@ -345,6 +345,6 @@ def _fold_in(
     item_MD: jax.Array, histories: Histories, weights: tuple[jax.Array, ...], rows: int
 ) -> jax.Array:
     """float32 [rows, D], the vectors of users with these histories."""
-    start = jnp.zeros((rows, item_MD.shape[1]))
+    start = jnp.zeros((rows, item_MD.shape[1]), jnp.float32)
     known_M = item_MD.any(1).astype(jnp.float32)
     return half_sweep(start, item_MD, histories, known_M, *weights, _FOLD_STEPS)
