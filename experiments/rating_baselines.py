@@ -157,7 +157,7 @@ def _fit(
 
 
 def not_better_than_mean(name: str, rmse: float, mean_rmse: float) -> list[str]:
-    """A sentence where the test RMSE of a row is not below the global mean's, else nothing."""
+    """Returns a sentence where the test RMSE of a row is not below the global mean's, else nothing."""
     if rmse < mean_rmse:
         return []
     return [f"{name} has test RMSE {rmse:.4f}, not below the global mean's {mean_rmse:.4f}."]
