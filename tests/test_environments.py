@@ -253,3 +253,47 @@ def test_ranks_are_the_same_under_x64():
     with jax.enable_x64(True):
         wide, _ = ranks(*given)
     assert wide.dtype == jnp.int32 and wide.tolist() == rank.tolist()
+
+
+RATINGS = ["--dataset", "synthetic", "--synthetic.users", "30", "--synthetic.films", "20"]
+RATINGS += ["--synthetic.ratings", "600"]
+CLICKS = ["--synthetic.users", "40", "--synthetic.items", "30", "--synthetic.clicks", "8"]
+CLICKS += ["--item-width", "8", "--state-width", "8", "--tower", "8", "--batch-size", "64"]
+PAGES = ["--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.pages", "8"]
+PAGES += ["--synthetic.slots", "4", "--tower", "8"]
+SIZES = ["--sizes.network", "10", "--sizes.hottest", "5", "--sizes.similar", "2"]
+ONE = ["--epochs", "1"]
+SYSTEMS = {
+    "fusion": ["fusion", "train", *RATINGS, *ONE],
+    "fusion-improved": ["fusion", "train", "--preset", "improved", *RATINGS, *ONE],
+    "mlp": ["embedding_mlp", "train", *RATINGS, *ONE, "--hidden", "8"],
+    "mlp-improved": ["embedding_mlp", "train", "--preset", "improved", *RATINGS, *ONE],
+    "autoencoder": ["autoencoder", "train", *RATINGS, *ONE, "--hidden", "8"],
+    "autoencoder-improved": ["autoencoder", "train", "--preset", "improved", *RATINGS, *ONE],
+    "candidates": ["candidates", "train", *CLICKS, *ONE],
+    "candidates-source": ["candidates", "train", "--preset", "source", *CLICKS, *ONE],
+    "ranking": ["ranking", "train", *PAGES, *ONE, "--click-weight", "0.5"],
+    "two-stages": ["two_stages", "train", *PAGES, *SIZES, *ONE, "--first-epochs", "1"],
+    "rate": ["baselines", "rate", "--method", "matrix-factorisation", *RATINGS],
+    "rank": ["baselines", "rank", "--method", "implicit-als", *RATINGS],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_system_runs_in_unusual_surroundings(system, tmp_path, tmp_path_factory):
+    module, *flags = SYSTEMS[system]
+    run_dir = tmp_path / "a [1] é🎬"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("LANG", "LC_", "XDG"))}
+    environment |= {"LC_ALL": "C", "PYTHONIOENCODING": "latin-1"}
+    environment |= {"JAX_ENABLE_X64": "1", "JAX_DEBUG_NANS": "1"}
+    environment["HOME"] = str(Path(os.devnull) / "home")  # no folder, and none that could be made
+    if system != "fusion":  # elsewhere Matplotlib need not list its fonts again
+        environment["MPLCONFIGDIR"] = str(tmp_path_factory.getbasetemp() / "matplotlib")
+    command = [sys.executable, "-m", f"experiments.{module}", *flags, "--run-dir", str(run_dir)]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True)
+    said = done.stdout.decode("latin-1")
+    assert done.returncode == 0, done.stderr.decode("latin-1")
+    assert "run directory: " in said and "a [1] é?" in said
+    results = json.loads((run_dir / "results.json").read_text("utf-8"))
+    assert "a [1] é🎬" in results["command"] and (run_dir / "report.md").exists()
