@@ -16,7 +16,7 @@ _ROOT = Path(__file__).parents[1]
 
 # Top-level modules of jrec by what they are about (all others are mathematics); folders are groups.
 _GROUPS = {
-    "files, errors, flags": ("errors", "files", "command_line"),
+    "files, errors, flags": ("errors", "files", "finite", "command_line"),
     "reports and exports": (
         *("report", "progress", "candidate_serving", "candidate_features", "two_stages"),
     ),
