@@ -62,7 +62,7 @@ coverage: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml
 	$(INTERPRETER) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,tensorboard]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -e '.[test,tensorboard]'
 	touch $@
 
 lint: $(VENV)/installed

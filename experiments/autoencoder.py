@@ -102,7 +102,8 @@ def record(settings: Train, parts: RatingParts) -> dict[str, Any]:
     kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in free}
     sizes = {part: len(getattr(parts, part)) for part in ("train", "valid", "test")}
     source = dataclasses.asdict(parts.source) | {"location": None}
-    return kept | {"data_source": source, "sizes": sizes}
+    unit = {} if parts.source.in_stars else {"unit": "standard"}
+    return kept | unit | {"data_source": source, "sizes": sizes}
 
 
 def centred(train: RatingRows, items: int) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
@@ -132,16 +133,21 @@ def train_on(devices: Devices, settings: Train) -> None:
         )
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = settings.run_dir or Path("runs") / f"autoencoder-{settings.dataset}-{stamp}"
-    open_run(run_dir, settings.resume, lambda: record(settings, parts))
-    if is_first():
-        show_parts(parts, console)
-
     standard, scale = in_standard_unit(
         parts.source,
         parts.train.rating,
         lambda: scale_of_ratings(parts.train.rating),
         settings.run_dir,
     )
+    if settings.last_activation and not settings.centre and standard.min() < 0:
+        raise InputError(
+            f"Ratings below {scale.user(0.0):g} are out of reach of {settings.activation} after the last layer; "
+            f"add --centre True and --last-activation False."
+        )
+    open_run(run_dir, settings.resume, lambda: record(settings, parts))
+    if is_first():
+        show_parts(parts, console)
+
     rows = RatingRows(parts.train.offsets, parts.train.item, standard)
     centre = Centre(0.0, np.zeros(items, np.float32), 0.0)
     user_bias = np.zeros(users, np.float32)

@@ -43,7 +43,9 @@ def show_parts(parts: RatingParts, console: Console) -> None:
     console.print(parts_table([parts]))
     for what, count in parts.dropped.items():
         if count:
-            console.print(f"{count:,} ratings were left out: {what} not in training")
+            console.print(
+                f"{count:,} ratings were left out: {what} not in training", soft_wrap=True
+            )
 
 
 def baseline_errors(parts: RatingParts, held_out: RatingRows) -> dict[str, dict[str, float]]:

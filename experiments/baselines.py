@@ -328,7 +328,7 @@ def finish(
     write_json(run_dir / "results.json", results | {"warnings": warnings, "command": line})
     for name, value in results.items():
         shown = f"{value:.4f}" if isinstance(value, float) else value
-        console.print(f"{name}: {shown}")
+        console.print(f"{name}: {shown}", soft_wrap=True)
     show_warnings(warnings, console)
     console.print(f"run directory: {run_dir}", soft_wrap=True)
 

@@ -131,7 +131,8 @@ def make_evaluate(
         ids, _, mask = recommender(params, ready)
         ids, mask = ids.copy(), mask.copy()
         ids[empty], mask[empty] = popular_list
-        numbers = {"empty_histories": len(empty), "repeats": int(repeated.sum())}
+        repeats = int(repeated_targets(clicks, examples).sum())
+        numbers = {"empty_histories": len(empty), "repeats": repeats}
         return list_metrics(ids, mask, counts) | numbers
 
     return evaluate, lists

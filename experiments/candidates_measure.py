@@ -29,8 +29,9 @@ class Evaluate:
     """A finished run."""
     remove_seen: bool = True
     """Leave items that the user has clicked out of rankings."""
-    repeated_targets: RepeatedTargets = "miss"
-    """With seen items removed, a target that the user has clicked before is a miss, does not count, or is ranked."""
+    repeated_targets: RepeatedTargets | None = None
+    """With seen items removed, a target that the user has clicked before is a miss, does not count, or is ranked
+    (left out: as in the run)."""
     part: Literal["valid", "test"] = "test"
     """Which clicks to rank."""
 
@@ -68,6 +69,7 @@ def evaluate(settings: Evaluate) -> None:
     template = TrainState(jnp.zeros((), jnp.int32), jax.random.key(0), params, ())
     chosen, _ = Checkpoints(settings.run_dir / "best", keep=1).restore(template)
     counts = count_items(clicks, split.train)
+    choice = settings.repeated_targets or again.repeated_targets
     measure, make_up = make_evaluate(
         again.length,
         model,
@@ -76,15 +78,16 @@ def evaluate(settings: Evaluate) -> None:
         examples,
         settings.remove_seen,
         counts,
-        choice=settings.repeated_targets,
+        choice=choice,
     )
     means, _ = measure(chosen.params)
     means |= make_up(chosen.params)
-    seen, choice = "removed" if settings.remove_seen else "kept", settings.repeated_targets
+    seen = "removed" if settings.remove_seen else "kept"
     print(f"{settings.part}, whole catalogue, seen items {seen}")
     for name, value in means.items():
         print(f"{name:>14}  {value:.4f}")
-    if note := repeated_note(choice, means["repeats"], len(examples), "--remove-seen False"):
+    count = means["repeats"], len(examples)
+    if note := repeated_note(choice, *count, "--remove-seen False", settings.remove_seen):
         print(note)
     kind = seen if choice == "miss" else f"{seen}-repeats-{choice}"
     protocol = {"part": settings.part, "remove_seen": settings.remove_seen}

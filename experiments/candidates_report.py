@@ -67,6 +67,7 @@ def finish_candidates_run(
         results["test_repeats"],
         results["test_targets"],
         "--remove-seen False",
+        settings["remove_seen"],
     )
     curve = read_metrics(run_dir)
     series = {

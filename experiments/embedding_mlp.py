@@ -96,7 +96,9 @@ def record(settings: Train, ratings: Ratings, split: Split) -> dict[str, Any]:
     kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in free}
     parts = b"".join(part.tobytes() for part in (split.train, split.valid, split.test))
     source = dataclasses.asdict(ratings.source) | {"location": None}
-    return kept | {"data_source": source, "split_sha256": hashlib.sha256(parts).hexdigest()}
+    unit = {} if ratings.source.in_stars else {"unit": "standard"}
+    split_sha256 = hashlib.sha256(parts).hexdigest()
+    return kept | unit | {"data_source": source, "split_sha256": split_sha256}
 
 
 def train(settings: Train) -> None:

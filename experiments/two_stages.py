@@ -162,7 +162,10 @@ def train(settings: Train) -> None:
         look = jax.jit(partial(_find, again, rows, sizes))
         fresh = make_lists(log, moments.test, look, given, sizes, settings.recent_days, True)
     for part, some in lists.items():
-        console.print(f"{part}: {len(some):,} lists, {int(some.completed.sum()):,} targets named")
+        console.print(
+            f"{part}: {len(some):,} lists, {int(some.completed.sum()):,} targets named",
+            soft_wrap=True,
+        )
         repeats, targets = int(some.repeats.sum()), int(some.targets.lengths.sum())
         if part != "train":
             check_some_count(settings.repeated_targets, repeats, targets)

@@ -101,5 +101,5 @@ def finish_two_stages(
     for name, *values in rows:
         table.add_row(name, *(f"{value:.4f}" for value in values))
     console.print(table)
-    console.print(sentence)
+    console.print(sentence, soft_wrap=True)
     console.print(f"run directory: {run_dir}", soft_wrap=True)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -17,7 +17,6 @@ from jrec.data.clicks import Clicks, build_clicks
 from jrec.data.impressions import Impressions
 from jrec.data.kuairand import read_kuairand
 from jrec.errors import InputError
-from jrec.evaluate.repeated_targets import RepeatedTargets
 from jrec.models.candidates import EncoderName
 from jrec.models.ranking import HeadName
 from jrec.two_stages import StageSizes
@@ -64,9 +63,8 @@ class Train:
     """The same for completed watches (long views)."""
     rank_by: HeadName = "completion"
     """Head whose logits rank."""
-    repeated_targets: RepeatedTargets = "miss"
-    """A target that the user has watched before, which no list holds, is a miss or is left out of the means
-    (`exclude`); `rank` is the same as `miss` here."""
+    repeated_targets: Literal["miss", "exclude"] = "miss"
+    """A target that the user has watched before, which no list holds, is a miss or is left out of the means."""
     learning_rate: float = 0.001
     """Of Adam at the beginning; it falls to 0 along a line."""
     epochs: int = 2

@@ -252,7 +252,13 @@ def test_a_batch_that_does_not_fit_its_room_is_computed_densely():
         jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), state, states[0])
 
 
-@pytest.mark.parametrize("room", [room_of([0, 3, 4, 8, 10]), room_of([0, 3], 64, 20)])
+@pytest.mark.parametrize(
+    "room",
+    [
+        room_of([0, 3, 4, 8, 10]),
+        pytest.param(room_of([0, 3], 64, 20), marks=pytest.mark.slow),
+    ],
+)
 def test_devices_take_the_step_that_one_takes(room, monkeypatch):
     # What does not fit the whole batch's room is computed densely: told from the other form by its outcome.
     fits = len(room.often) == 5

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from experiments import autoencoder, candidates, embedding_mlp, fusion, ranking
-from tests.conftest import slow_but
 
 STEPS = 50
 RATINGS = (
@@ -110,7 +109,8 @@ def compare(one, other):
         np.testing.assert_allclose(other[1][name], value, rtol=1e-6, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("name", slow_but("embedding MLP", SYSTEMS))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_1_2_4_and_8_devices_train_and_measure_the_same(name, tmp_path, monkeypatch, capsys):
     one, *others = (trained(*SYSTEMS[name], n, tmp_path, monkeypatch) for n in (1, 2, 4, 8))
     for other in others:

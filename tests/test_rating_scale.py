@@ -19,6 +19,7 @@ from experiments.rating_system import (
 from jrec.data.own_csv import CsvRatings, read_ratings_csv
 from jrec.data.ratings import Source
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
+from jrec.errors import InputError
 from jrec.profile_export import load_profile_model, rank_items
 from jrec.rating_export import load_rating_model, predict_stars
 from jrec.rating_scale import STARS, RatingScale, scale_of_range, scale_of_ratings
@@ -189,3 +190,17 @@ def test_a_run_above_the_global_mean_says_so(files, tmp_path, capsys):
     assert rmse > mean and found["warnings"] == [sentence]
     assert f"warning: {sentence}" in capsys.readouterr().out
     assert f"Warning: {sentence}" in (tmp_path / "hundred" / "report.md").read_text()
+
+
+def test_ratings_that_the_last_activation_cannot_give_are_refused(tmp_path):
+    lines = [
+        f"u{user},i{item},{0 if (user, item) == (0, 0) else 100}"
+        for user in range(12)
+        for item in range(12)
+    ]
+    (tmp_path / "ratings.csv").write_text("\n".join(["user,item,rating", *lines]) + "\n")
+    flags = ["--dataset", "csv", "--data-dir", str(tmp_path / "ratings.csv"), "--epochs", "1"]
+    flags += ["--split", "random", "--test-fraction", "0.01", "--run-dir", str(tmp_path / "run")]
+    with pytest.raises(InputError, match=r"Ratings below .* out of reach of selu .* --centre True"):
+        autoencoder.main(["train", *flags])
+    assert not (tmp_path / "run").exists()

@@ -130,6 +130,10 @@ def test_the_number_is_told_with_what_it_counts_as():
     assert "76 of 80 targets (95.0%)" in said and "count as misses" in said
     assert said.endswith("--remove-seen False ranks them.")
     assert "--remove-seen" not in repeated_note("exclude", 8, 80, "--remove-seen False")
+    said = repeated_note("miss", 76, 80, "--remove-seen False", removed=False)
+    assert "76 of 80 targets (95.0%)" in said and said.endswith(
+        "seen items are kept, so lists can hold them."
+    )
 
 
 def test_a_choice_that_leaves_nothing_is_refused():

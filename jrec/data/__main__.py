@@ -108,7 +108,10 @@ def show(
     )
     stars, counts = np.unique(ratings.rating, return_counts=True)
     shown = [f"{s:g}: {c:,}" for s, c in zip(stars, counts, strict=True)]
-    table.add_row("stars", ", ".join(shown if len(shown) <= 12 else [*shown[:6], "…", *shown[-5:]]))
+    table.add_row(
+        "stars" if ratings.source.in_stars else "ratings",
+        ", ".join(shown if len(shown) <= 12 else [*shown[:6], "…", *shown[-5:]]),
+    )
     days = ratings.timestamp[[ratings.timestamp.argmin(), ratings.timestamp.argmax()]]
     table.add_row(
         "first and last day", " to ".join(str(np.datetime64(int(d), "s"))[:10] for d in days)
@@ -125,8 +128,12 @@ def show(
     console.print(
         f"an example: user row {user}, film row {film}, "
         f"genre rows {ratings.film_features['genres'][film].tolist()}, "
-        f"title rows {words.tolist()}, {stars:g} stars, "
-        f"target {2 * stars - 5:g}",
+        f"title rows {words.tolist()}, "
+        + (
+            f"{stars:g} stars, target {2 * stars - 5:g}"
+            if ratings.source.in_stars
+            else f"rating {stars:g}"
+        ),
         soft_wrap=True,
     )
 

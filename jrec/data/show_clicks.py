@@ -56,9 +56,9 @@ class Show:
 def show(clicks: Clicks, console: Console) -> None:
     """Prints the whole description."""
     source = clicks.source
-    console.print(f"{clicks.name} from {source.kind}: {source.location}")
+    console.print(f"{clicks.name} from {source.kind}: {source.location}", soft_wrap=True)
     for extra in filter(None, (source.checksum, source.note)):
-        console.print(f"  {extra}")
+        console.print(f"  {extra}", soft_wrap=True)
     lengths = np.diff(clicks.offsets)
     counts = np.sort(clicks.item_counts[FIRST:])[::-1]
     table = Table("what", "count")
@@ -97,13 +97,15 @@ def show(clicks: Clicks, console: Console) -> None:
         console.print(
             f"last click held out: train {len(split.train):,}, validation {len(split.valid):,}, "
             f"test {len(split.test):,}",
+            soft_wrap=True,
         )
         repeats = repeated_targets(clicks, held_out_examples(clicks, split, "test"))
         console.print(
             f"test clicks on an item that the user had clicked before: {repeats.sum():,} "
-            f"({repeats.mean():.1%})"
+            f"({repeats.mean():.1%})",
+            soft_wrap=True,
         )
-        console.print(_example(clicks, examples, len(examples) // 2))
+        console.print(_example(clicks, examples, len(examples) // 2), soft_wrap=True)
 
 
 def _quantiles(values: np.ndarray) -> str:

@@ -63,18 +63,26 @@ def check_some_count(choice: RepeatedTargets, repeated: int, targets: int) -> No
 
 
 def repeated_note(
-    choice: RepeatedTargets, repeated: int, targets: int, other_protocol: str = ""
+    choice: RepeatedTargets,
+    repeated: int,
+    targets: int,
+    other_protocol: str = "",
+    removed: bool = True,
 ) -> str:
     """Returns one sentence with the number of repeated targets; empty without any.
 
     Args:
+        removed: whether seen items are left out of rankings; else the choice has no effect.
         other_protocol: a flag that keeps seen items, suggested where more than a tenth are repeats.
     """
     if repeated == 0:
         return ""
     share = repeated / targets
-    said = (
-        f"{repeated:,} of {targets:,} targets ({share:.1%}) repeat what the user has met before: with seen "
-        f"items removed no list can hold them, and they {_MEANING[choice]} (--repeated-targets {choice})"
+    said = f"{repeated:,} of {targets:,} targets ({share:.1%}) repeat what the user has met before"
+    if not removed:
+        return f"{said}; seen items are kept, so lists can hold them."
+    said += (
+        f": with seen items removed no list can hold them, and they {_MEANING[choice]} "
+        f"(--repeated-targets {choice})"
     )
     return said + (f"; {other_protocol} ranks them." if other_protocol and share > _MANY else ".")

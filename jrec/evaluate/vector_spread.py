@@ -1,4 +1,4 @@
-"""Do user vectors tell users apart: units that are 0 for everybody, and how far the vectors differ."""
+"""Measures whether user vectors tell users apart: units that are 0 for everybody, and how far vectors differ."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ ALIKE = 0.05
 
 @dataclass(frozen=True)
 class VectorSpread:
-    """What a sample of user vectors is like.
+    """Describes a sample of user vectors.
 
     Attributes:
         users: N. units: D. dead: units that are 0 for all users.
@@ -35,7 +35,9 @@ def vector_spread(vectors_ND: np.ndarray) -> VectorSpread:
 
 
 def vector_warning(found: VectorSpread) -> str:
-    """Returns a sentence where units are dead or vectors alike, else an empty text."""
+    """Returns a sentence where units are dead or vectors alike, else an empty text; one user tells neither."""
+    if found.users < 2:
+        return ""
     dead = f"{found.dead} of {found.units} units of the last layer are 0 for all {found.users} sampled users"
     advice = "try a larger --table-scale, a lower --learning-rate or --optimizer adam"
     if found.dead == found.units:
