@@ -138,6 +138,7 @@ def test_predictions_are_in_original_ids_and_give_the_reported_error(run_dir):
     assert not notes and abs(stars[int(item[0])] - predicted[0]) < 1e-3
 
 
+@pytest.mark.slow
 def test_the_export_needs_no_model_code(run_dir):
     code = (
         "import sys\nfrom pathlib import Path\n"

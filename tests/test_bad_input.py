@@ -786,6 +786,11 @@ DAMAGES = [(name, how) for name in EXPORT for how in (cut, blank, empty)]
 DAMAGES += [(name, how) for name in EXPORT[1:] for how in (no_arrays, no_archive)]
 
 
+DAMAGES = [  # one way for each file in `make test`
+    pytest.param(name, how, marks=[] if how is cut else pytest.mark.slow) for name, how in DAMAGES
+]
+
+
 @pytest.mark.parametrize(("name", "how"), DAMAGES, ids=lambda x: getattr(x, "__name__", x))
 def test_predict_names_the_damaged_file_of_an_export(name, how, run, capsys):
     how(run / "export" / name)

@@ -22,7 +22,7 @@ from jrec.evaluate.per_user import read_per_user
 SIZES = ["--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.clicks", "8"]
 SMALL = ["--item-width", "8", "--state-width", "8", "--tower", "16", "8", "--batch-size", "64"]
 TRAIN = ["train", "--preset", "source", *SIZES, *SMALL, "--epochs", "2"]
-TRAIN += ["--chunk-steps", "2", "--checkpoint-steps", "2"]
+TRAIN += ["--length", "6", "--chunk-steps", "2", "--checkpoint-steps", "2"]
 
 
 @pytest.fixture(scope="module")

@@ -240,6 +240,7 @@ def test_without_a_known_click_the_list_is_popular(toy, asked):
     assert found.scores == sorted(counts.tolist(), reverse=True)[:4]
 
 
+@pytest.mark.slow
 def test_the_export_serves_from_a_process_without_the_model_code(toy, tmp_path):
     run_dir, model = toy
     code = f"""

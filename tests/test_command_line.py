@@ -96,6 +96,7 @@ def test_the_list_names_every_command_once(monkeypatch, capsys):
         main()
 
 
+@pytest.mark.slow
 def test_no_slow_import_comes_before_help():
     modules = [name for name in commands() if ".benchmarks." not in name]
     script = f"""

@@ -195,6 +195,7 @@ def test_damaged_files_are_one_sentence(runs):
     assert str(b / FILE) in fault(a, b)
 
 
+@pytest.mark.slow
 def test_the_command_line_exits_with_one(runs):
     a, b, _, _ = runs
 

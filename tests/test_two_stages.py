@@ -68,6 +68,7 @@ def test_the_command_measures_every_order(run):
     assert "second stage" in (run / "run" / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_another_process_serves_the_same_without_the_model_code(run):
     done = subprocess.run(
         [sys.executable, "-c", SERVE],
