@@ -148,6 +148,10 @@ def write_data(folder, ml_100k):
     users = [f"{u}::{'FM'[u % 2]}::25::{u % 21}::12345" for u in people]
     tables = {"ml-1m/users.dat": users, "ml-1m/movies.dat": titles, "ml-1m/ratings.dat": ratings}
     zipped(folder / "ml-1m.zip", tables)
+    of_20m = ["userId,movieId,rating,timestamp", *(row.replace("::", ",") for row in ratings)]
+    titles = [f'{f},"{TITLES[k % 9]}",{"|".join(GENRES[k % 5])}' for k, f in enumerate(films)]
+    tables = {"ratings.csv": of_20m, "movies.csv": ["movieId,title,genres", *titles]}
+    zipped(folder / "ml-20m.zip", {f"ml-20m/{name}": lines for name, lines in tables.items()})
     with gzip.open(folder / "ml-1m_sas.txt.gz", "wt") as file:
         file.writelines(f"{u} {f}\n" for u in people for f in chosen(films, 12))
     (folder / "my_ratings.txt").write_text("783 5\n661 3\n")
@@ -249,7 +253,7 @@ def test_all_of_it_runs_in_its_order(tmp_path, ml_100k, monkeypatch, capsys):
 
 def test_the_readme_has_its_commands():
     found = [" ".join(step) for kind, step in steps() if kind == "$"]
-    assert len(found) == 40 and len([kind for kind, _ in steps() if kind == ">>>"]) == 3
+    assert len(found) == 42 and len([kind for kind, _ in steps() if kind == ">>>"]) == 3
     assert found[0] == "experiments.fusion train --dataset ml-100k --preset improved"  # make run
     assert {command.split()[0] for command in found} - {"experiments"} <= known_commands().keys()
     for key in SHORT:
