@@ -94,6 +94,7 @@ def test_the_objective_falls_with_every_half_sweep(solver_steps):
     assert values[-1] < 0.5 * values[0]
 
 
+@pytest.mark.slow
 def test_the_fit_ends_where_the_objective_is_flat():
     """Neither side's exact solution moves it: a stationary point of the documented objective."""
     user, item = made_up()

@@ -85,8 +85,16 @@ def test_leading_axes_and_dense_layers():
     ("build", "inputs"),
     [
         (lambda c: Lstm(8, c), (normal(4, 6, 5),)),
-        (lambda c: SelfAttention(1, 2, compute=c), (normal(4, 6, 8), jnp.ones((4, 6), bool))),
-        (lambda c: Autoencoder(20, (9, 4), compute=c), (normal(4, 20),)),
+        pytest.param(
+            lambda c: SelfAttention(1, 2, compute=c),
+            (normal(4, 6, 8), jnp.ones((4, 6), bool)),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            lambda c: Autoencoder(20, (9, 4), compute=c),
+            (normal(4, 20),),
+            marks=pytest.mark.slow,
+        ),
         (
             lambda c: EmbeddingMlp(9, 9, 8, (16, 8), compute=c),
             (jnp.arange(8), jnp.arange(8)[::-1]),

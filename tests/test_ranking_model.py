@@ -73,7 +73,15 @@ def by_hand(params, batch, b, depth, powers, head):
     return (hidden @ p[f"{head}_head"]["kernel"] + p[f"{head}_head"]["bias"])[0]
 
 
-@pytest.mark.parametrize("tower, powers", [((), True), ((), False), ((5,), True), ((5, 4), False)])
+@pytest.mark.parametrize(
+    "tower, powers",
+    [
+        pytest.param((), True, marks=pytest.mark.slow),
+        pytest.param((), False, marks=pytest.mark.slow),
+        ((5,), True),
+        pytest.param((5, 4), False, marks=pytest.mark.slow),
+    ],
+)
 def test_the_network_is_what_its_docstring_says(tower, powers):
     heads = ("watch", "click", "completion")
     model, batch = network(tower=tower, powers=powers, heads=heads), batch_of()

@@ -31,6 +31,7 @@ def test_what_was_planted_is_found(unit):
     np.testing.assert_allclose(bent.coefficients, [0.5, 0.5, 0], atol=0.03)
 
 
+@pytest.mark.slow
 def test_it_minimises_the_loss_and_calibrates_the_deciles():
     logit, clicked, watch, expected = planted("all", bend=0.03)
 
