@@ -1,4 +1,4 @@
-"""What candidates are compared with: popularity, item neighbours, and a made-up log's own optimum.
+"""References for candidates: popularity, item neighbours, and a synthetic log's own optimum.
 
 The first two are `experiments.baselines rank`'s, by the same functions: on the same clicks both give one number.
 """
@@ -98,7 +98,7 @@ def reference_metrics(
     Args:
         planted: size and seed of a made-up log, whose best rankings (`planted_optimum`) are then given,
             too; they are of users' last clicks, seen items removed.
-        choice, repeated: see `rank_metrics`; a made-up log repeats nothing.
+        choice, repeated: see `rank_metrics`; a synthetic log repeats nothing.
     """
     ranks = popularity_ranks(clicks, counts, examples, remove_seen)
     found = {"popularity": rank_metrics(ranks, ks, choice, repeated)}

@@ -1,4 +1,4 @@
-"""What a preset of a rating experiment gives its main, which runs all presets alike, and its unit."""
+"""Describes a preset of a rating experiment as its main runs it, and the unit that it trains in."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator

@@ -53,9 +53,9 @@ class Serving:
     requests: int = 10_000
     """Requests of each kind."""
     users: int = 1_000
-    """Users of the made data."""
+    """Users of the synthetic data."""
     items: int = 2_000
-    """Items of the made data."""
+    """Items of the synthetic data."""
     seed: int = 0
     """Of data, parameters and requests."""
 

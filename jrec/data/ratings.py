@@ -28,7 +28,7 @@ class Source:
 
     @property
     def in_stars(self) -> bool:
-        """Whether the source fixes the unit of its ratings: all do but a user's own file."""
+        """Returns whether the source fixes the unit of its ratings: all do but a user's own file."""
         return self.kind != "file"
 
     @property

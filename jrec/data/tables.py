@@ -14,7 +14,7 @@ import numpy as np
 from jrec.errors import InputError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-"""What some programs write at the start of UTF-8 text; no reader takes it for a part of the first field."""
+"""Mark that some programs write at the start of UTF-8 text; readers leave it out of the first field."""
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,7 @@ def _write_part(
 
 
 def _lists_in(part: Path) -> int:
-    """How many lists a part of an earlier run holds."""
+    """Returns the number of lists that a part of an earlier run holds."""
     if part.suffix == ".parquet":
         from pyarrow import parquet  # slow to import
 
