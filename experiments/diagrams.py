@@ -136,8 +136,8 @@ FLOW = [
     (7.8, 2.6, "chunk: gather, loss, update\n(one compiled loop)", "jrec.train.stream"),
     (4.4, 2.6, "epochs: order, validation,\nstop", "jrec.train.loop"),
     (1.4, 2.6, "checkpoints\nlast/, best/", "jrec.train.checkpoints"),
-    (1.4, 1.2, "export: program + arrays", "jrec.export"),
-    (4.4, 1.2, "predict, rank, search, mine", "jrec.candidate_serving"),
+    (1.4, 1.2, "export: program + arrays", "jrec.serving.export"),
+    (4.4, 1.2, "predict, rank, search, mine", "jrec.serving.candidate_lists"),
     (7.8, 1.2, "metrics, curves, report.md", "jrec.report"),
 ]
 ARROWS = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 3), (4, 5), (5, 4), (5, 6), (6, 7), (4, 8)]

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
-from experiments.rating_baselines import not_better_than_mean
+from experiments.baselines.ratings import not_better_than_mean
 from jrec.baselines.biases import fit_biases, fit_means
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
@@ -17,14 +17,6 @@ from jrec.evaluate.per_user import write_per_user
 from jrec.evaluate.rating_errors import errors_by_user
 from jrec.files import write_json
 from jrec.finite import check_finite
-from jrec.rating_export import (
-    RatingModel,
-    known_rating,
-    load_rating_model,
-    predict_stars,
-    rank_films,
-    row_of,
-)
 from jrec.report import (
     code,
     draw_curves,
@@ -33,6 +25,14 @@ from jrec.report import (
     settings_table,
     show_warnings,
     write_report,
+)
+from jrec.serving.ratings import (
+    RatingModel,
+    known_rating,
+    load_rating_model,
+    predict_stars,
+    rank_films,
+    row_of,
 )
 
 

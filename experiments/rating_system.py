@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jrec.data.rating_scale import STARS, RatingScale
 from jrec.data.ratings import Ratings, Source
-from jrec.rating_scale import STARS, RatingScale
 from jrec.train.loop import ChunkReport, EpochReport, Stopped
 from jrec.train.read_once import read_once
 from jrec.train.step import Step, TrainState

@@ -10,26 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import autoencoder_system
-from experiments.autoencoder_system import (
-    build_optimizer,
-    build_step,
-    loss_of_parts,
-    loss_of_rectangle,
-    make_predict,
-    predict_pairs,
-)
-from jrec import centring
-from jrec.centring import fit_centre
-from jrec.data.rating_parts import RatingRows
-from jrec.evaluate.held_out import make_held_out_predictor, star_errors
-from jrec.losses import squared_error
-from jrec.models.autoencoder import ACTIVATIONS, Autoencoder
-from jrec.train.devices import axis_of, first_devices, make_chunk_on, replicated, split_order
-from jrec.train.refeeding import choose_gradient, make_refeeding_step, with_gradient
-from jrec.train.step import init_state
-from jrec.train.stream import make_chunk
-from jrec.train.user_batches import (
+from experiments.autoencoder import centring
+from experiments.autoencoder import system as autoencoder_system
+from experiments.autoencoder.batches import (
     SELDOM_COST,
     Room,
     device_rows,
@@ -40,6 +23,23 @@ from jrec.train.user_batches import (
     room_for_batches,
     slots_for_batches,
 )
+from experiments.autoencoder.centring import fit_centre
+from experiments.autoencoder.held_out import make_held_out_predictor, star_errors
+from experiments.autoencoder.system import (
+    build_optimizer,
+    build_step,
+    loss_of_parts,
+    loss_of_rectangle,
+    make_predict,
+    predict_pairs,
+)
+from jrec.data.rating_parts import RatingRows
+from jrec.losses.ratings import squared_error
+from jrec.models.autoencoder import ACTIVATIONS, Autoencoder
+from jrec.train.devices import axis_of, first_devices, make_chunk_on, replicated, split_order
+from jrec.train.refeeding import choose_gradient, make_refeeding_step, with_gradient
+from jrec.train.step import init_state
+from jrec.train.stream import make_chunk
 from tests.conftest import slow_but
 
 ITEMS, USERS = 11, 9

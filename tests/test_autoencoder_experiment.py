@@ -10,10 +10,12 @@ import time
 import numpy as np
 import pytest
 
-from experiments import autoencoder, autoencoder_ablations, autoencoder_settings
-from experiments.autoencoder_report import finish_autoencoder_run, write_whole_test
-from experiments.autoencoder_settings import Train, load_parts, with_preset
-from experiments.ranking_report import finish_ranking_run
+from experiments.autoencoder import __main__ as autoencoder
+from experiments.autoencoder import ablations as autoencoder_ablations
+from experiments.autoencoder import settings as autoencoder_settings
+from experiments.autoencoder.report import finish_autoencoder_run, write_whole_test
+from experiments.autoencoder.settings import Train, load_parts, with_preset
+from experiments.ranking.report import finish_ranking_run
 from experiments.rating_report import finish_rating_run
 from jrec.baselines.biases import fit_biases
 from jrec.data.rating_parts import rating_parts, save_rating_parts
@@ -22,7 +24,7 @@ from jrec.data.splits import Split, split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError, run_command
 from jrec.evaluate.per_user import read_per_user
-from jrec.profile_export import load_profile_model, profile_of_user, rank_items
+from jrec.serving.profiles import load_profile_model, profile_of_user, rank_items
 
 SIZES = ["--synthetic.users", "60", "--synthetic.films", "40", "--synthetic.ratings", "1500"]
 DATA = ["--dataset", "synthetic", *SIZES, "--batch-size", "16"]
@@ -142,7 +144,7 @@ def test_predictions_are_in_original_ids_and_give_the_reported_error(run_dir):
 def test_the_export_needs_no_model_code(run_dir):
     code = (
         "import sys\nfrom pathlib import Path\n"
-        "from jrec.profile_export import load_profile_model, rank_items\n"
+        "from jrec.serving.profiles import load_profile_model, rank_items\n"
         f"model = load_profile_model(Path({str(run_dir / 'export')!r}))\n"
         "print(rank_items(model, {3: 5.0, 4: 1.0}, 4)[0])\n"
         "assert 'flax' not in sys.modules and 'jrec.models' not in sys.modules\n"

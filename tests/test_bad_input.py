@@ -20,16 +20,16 @@ import pooch
 import pytest
 import requests
 
-from experiments import fusion
+from experiments.fusion import __main__ as fusion
 from jrec.data import __main__ as show_data
 from jrec.data import sources
 from jrec.data.sources import load_ratings
 from jrec.data.splits import Split
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.errors import InputError, run_command
-from jrec.export import load_export, save_export
-from jrec.rating_export import export_rating_model, load_rating_model
 from jrec.report import MetricsLog, read_metrics, write_json
+from jrec.serving.export import load_export, save_export
+from jrec.serving.ratings import export_rating_model, load_rating_model
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.loop import Schedule, fit
 from jrec.train.step import TrainState

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from experiments.autoencoder.centring import fit_centre
 from jrec.baselines import biases
 from jrec.baselines.biases import fit_biases, fit_means
 from jrec.baselines.content import content_vectors, fit_rating_content, predict_rating_content
@@ -11,7 +12,6 @@ from jrec.baselines.matrix_factorisation import (
     predict_matrix_factorisation,
 )
 from jrec.baselines.rating_neighbours import fit_rating_neighbours, predict_rating_neighbours
-from jrec.centring import fit_centre
 from jrec.data.quantiles import Quantiles
 from jrec.data.ragged import Ragged
 from jrec.data.rating_parts import RatingRows

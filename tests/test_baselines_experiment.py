@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from experiments import baselines
-from experiments.baselines import ranked
-from experiments.candidates_baselines import reference_metrics
-from experiments.next_item_baselines import NextItemMethod, held_out_ranks, load_sequences
-from experiments.rating_baselines import RatingMethod, not_better_than_mean
+from experiments.baselines import __main__ as baselines
+from experiments.baselines.__main__ import ranked
+from experiments.baselines.next_item import NextItemMethod, held_out_ranks, load_sequences
+from experiments.baselines.ratings import RatingMethod, not_better_than_mean
+from experiments.candidates.baselines import reference_metrics
 from jrec.data.click_examples import (
     count_items,
     held_out_examples,

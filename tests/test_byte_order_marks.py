@@ -12,8 +12,8 @@ from jrec.data.netflix_lines import parse_lines, parse_titles
 from jrec.data.own_csv import CsvClicks, read_clicks_csv
 from jrec.data.sources import load_ratings
 from jrec.data.tables import BYTE_ORDER_MARK
-from jrec.profile_export import read_profile
 from jrec.retrieval.vector_files import read_text_vectors
+from jrec.serving.profiles import read_profile
 
 
 def with_marks(folder):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.candidates_baselines import (
+from experiments.candidates.baselines import (
     empty_histories,
     item_neighbour_ranks,
     popular_lists,
@@ -15,9 +15,17 @@ from experiments.candidates_baselines import (
     rank_metrics,
     reference_metrics,
 )
-from experiments.candidates_evaluation import list_metrics, make_evaluate
-from experiments.candidates_network import feature_columns
-from experiments.candidates_system import (
+from experiments.candidates.batches import (
+    device_clicks,
+    make_segment_gather,
+    make_window_gather,
+    segment_data,
+    training_segments,
+    window_data,
+)
+from experiments.candidates.evaluation import list_metrics, make_evaluate
+from experiments.candidates.network import feature_columns
+from experiments.candidates.system import (
     build_optimizers,
     build_sampler,
     build_step,
@@ -36,6 +44,7 @@ from jrec.data.click_examples import (
 from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
 from jrec.data.quantiles import normalised
+from jrec.losses.samplers import frequency
 from jrec.models import lstm
 from jrec.models.candidates import CandidateNetwork
 from jrec.models.lstm import Lstm
@@ -44,15 +53,6 @@ from jrec.models.sequences import (
     running_max,
     running_mean,
     whole_mean,
-)
-from jrec.sampling import frequency
-from jrec.train.click_batches import (
-    device_clicks,
-    make_segment_gather,
-    make_window_gather,
-    segment_data,
-    training_segments,
-    window_data,
 )
 from tests.conftest import slow_but
 

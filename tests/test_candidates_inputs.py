@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import candidates_settings
 from experiments.benchmarks import candidates as benchmark
-from experiments.candidates_network import build_model
-from experiments.candidates_settings import Data, Train, with_preset
+from experiments.candidates import settings as candidates_settings
+from experiments.candidates.batches import device_clicks
+from experiments.candidates.network import build_model
+from experiments.candidates.settings import Data, Train, with_preset
 from jrec.data.click_examples import leave_one_out
 from jrec.data.click_log import read_click_log
 from jrec.data.click_maker import make_click_log, make_clicks
@@ -18,7 +19,6 @@ from jrec.data.click_truth import ClickSize
 from jrec.data.clicks import Continuous
 from jrec.data.quantiles import Quantiles, normalised
 from jrec.errors import InputError
-from jrec.train.click_batches import device_clicks
 
 SIZE = ClickSize(users=30, items=40, clicks=6, categories=4, groups=3)
 SOURCE = {"item": 64, "user": 64, "province": 8, "city": 16, "phone": 16, "category": 8, "tags": 64}

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import candidates, candidates_mining, candidates_search
-from experiments.candidates_export import export_run
-from experiments.candidates_settings import Train, with_preset
-from jrec.candidate_export import encode_histories, load_candidate_model
-from jrec.candidate_serving import build_model_index, load_model_index, recommend
+from experiments.candidates import __main__ as candidates
+from experiments.candidates import mine as candidates_mining
+from experiments.candidates import search as candidates_search
+from experiments.candidates.batches import device_clicks, make_window_gather, window_data
+from experiments.candidates.export import export_run
+from experiments.candidates.settings import Train, with_preset
 from jrec.data.click_examples import count_items, held_out_examples, leave_one_out
 from jrec.data.clicks import Bag, Categorical, Continuous, build_clicks
 from jrec.data.ragged import Ragged
@@ -26,7 +27,8 @@ from jrec.errors import InputError, run_command
 from jrec.retrieval.exact import exact_top_k, list_size
 from jrec.retrieval.list_files import read_lists, write_lists
 from jrec.retrieval.vector_files import load_vectors, read_text_vectors
-from jrec.train.click_batches import device_clicks, make_window_gather, window_data
+from jrec.serving.candidate_lists import build_model_index, load_model_index, recommend
+from jrec.serving.candidates import encode_histories, load_candidate_model
 from tests.conftest import slow_but
 
 LENGTH = 6
@@ -246,8 +248,8 @@ def test_the_export_serves_from_a_process_without_the_model_code(toy, tmp_path):
     code = f"""
 import json, sys
 from pathlib import Path
-from jrec.candidate_export import load_candidate_model
-from jrec.candidate_serving import recommend
+from jrec.serving.candidates import load_candidate_model
+from jrec.serving.candidate_lists import recommend
 model = load_candidate_model(Path({str(run_dir / "export")!r}))
 by_user, by_history = recommend(model, 5, user=30), recommend(model, 5, history=[10, 20])
 assert "flax" not in sys.modules and "jrec.models" not in sys.modules and "experiments" not in sys.modules

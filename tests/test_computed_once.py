@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jrec.computed_once import computed_once
+from jrec.embeddings.computed_once import computed_once
 
 
 def _tree(step: jax.Array) -> dict[str, jax.Array]:

@@ -6,7 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import autoencoder, candidates, embedding_mlp, fusion, ranking
+from experiments.autoencoder import __main__ as autoencoder
+from experiments.candidates import __main__ as candidates
+from experiments.embedding_mlp import __main__ as embedding_mlp
+from experiments.fusion import __main__ as fusion
+from experiments.ranking import __main__ as ranking
 
 STEPS = 50
 RATINGS = (

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import embedding_mlp
-from experiments.embedding_mlp import Train, with_preset
-from experiments.embedding_mlp_improved import Improved, improved_optimizer
-from experiments.embedding_mlp_source import (
+from experiments.embedding_mlp import __main__ as embedding_mlp
+from experiments.embedding_mlp.__main__ import Train, with_preset
+from experiments.embedding_mlp.improved import Improved, improved_optimizer
+from experiments.embedding_mlp.source import (
     Source,
     gather_pairs,
     loss,
@@ -22,13 +22,13 @@ from experiments.embedding_mlp_source import (
     train_state,
     train_step,
 )
-from jrec import row_updates
 from jrec.data.sources import load_ratings
 from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize
+from jrec.embeddings import updates as row_updates
 from jrec.errors import InputError
 from jrec.models.embedding_mlp import EmbeddingMlp, relu_to_number
-from jrec.rating_export import load_rating_model
+from jrec.serving.ratings import load_rating_model
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.stream import make_chunk, mixed_order
 

@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import fusion_source as fusion
-from jrec import row_optimizers, row_updates
+from experiments.fusion import source as fusion
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
-from jrec.embeddings import TERMS, Embed, add_rows, gather_rows
-from jrec.losses import squared_error
-from jrec.row_updates import init_table, sum_duplicates, update_table
+from jrec.embeddings import optimizers as row_optimizers
+from jrec.embeddings import updates as row_updates
+from jrec.embeddings.row_step import embedding_tables, init_row_state, make_row_step
+from jrec.embeddings.table import TERMS, Embed, add_rows, gather_rows
+from jrec.embeddings.updates import init_table, sum_duplicates, update_table
+from jrec.losses.ratings import squared_error
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.rating_batches import device_ratings, feature_tables, gather_ratings
-from jrec.train.row_step import embedding_tables, init_row_state, make_row_step
 from jrec.train.step import init_state, make_step
 from jrec.train.stream import epoch_order, make_chunk
 from tests.conftest import slow_but
@@ -501,7 +502,7 @@ def test_a_large_table_is_read_once(monkeypatch):
         given.append((arguments[1].shape, arguments[3], arguments[6]))
         return update_table(*arguments)
 
-    monkeypatch.setattr("jrec.train.row_step.update_table", noted)
+    monkeypatch.setattr("jrec.embeddings.row_step.update_table", noted)
     state, batch = row_state(row_optimizers.adagrad(0.1)), examples()
     make_row_step(loss, optax.sgd(0.1), row_optimizers.adagrad(0.1))(state, batch)
     tables = {shape: (np.asarray(ids), rows) for shape, ids, rows in given}

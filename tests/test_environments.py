@@ -16,12 +16,10 @@ import numpy as np
 import pytest
 from rich.table import Table
 
-from experiments import (
-    autoencoder_report,
-    candidates_report,
-    ranking_report,
-    rating_report,
-)
+from experiments import rating_report
+from experiments.autoencoder import report as autoencoder_report
+from experiments.candidates import report as candidates_report
+from experiments.ranking import report as ranking_report
 from jrec.console import plain_console
 from jrec.data.ratings import Source
 from jrec.evaluate.ranks import target_ranks

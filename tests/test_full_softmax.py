@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jrec.full_softmax import full_softmax
+from jrec.losses.full_softmax import full_softmax
 
 pytestmark = pytest.mark.bits
 B, M, D = 6, 12, 4

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import fusion
-from experiments.fusion import Train
-from experiments.fusion_source import Source
+from experiments.fusion import __main__ as fusion
+from experiments.fusion.__main__ import Train
+from experiments.fusion.source import Source
 from jrec.data.sources import load_ratings
 from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize
@@ -64,7 +64,7 @@ def test_the_export_predicts_what_the_model_does_without_its_code(run_dir):
     code = (
         "import sys, numpy as np\n"
         "from pathlib import Path\n"
-        "from jrec.rating_export import load_rating_model\n"
+        "from jrec.serving.ratings import load_rating_model\n"
         f"model = load_rating_model(Path({str(run_dir / 'export')!r}))\n"
         f"user, film = np.array({user.tolist()}), np.array({film.tolist()})\n"
         "print(np.asarray(model.predict(user.astype('i4'), film.astype('i4'))).tolist())\n"

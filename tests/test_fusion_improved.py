@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.fusion_improved import (
+from experiments.fusion.improved import (
     Improved,
     all_vectors,
     build_improved,
@@ -90,6 +90,6 @@ def test_a_hidden_rating_is_predicted_from_the_others():
 
 
 def test_a_matrix_that_cannot_fit_is_refused(monkeypatch):
-    monkeypatch.setattr("experiments.fusion_improved._LARGEST_MATRIX", 100)
+    monkeypatch.setattr("experiments.fusion.improved._LARGEST_MATRIX", 100)
     with pytest.raises(InputError, match="use --preset source"):
         ratings_by_film(RATINGS, SPLIT.train)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
-from jrec.losses import squared_error, weighted_squared_error
+from jrec.losses.ratings import squared_error, weighted_squared_error
 from jrec.models.fusion import Fusion
 from jrec.train.rating_batches import device_ratings, feature_tables, features, gather_ratings
 

@@ -37,9 +37,7 @@ from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.data.tables import Files, read_ratings
 from jrec.errors import InputError
-from jrec.export import load_export, save_export
 from jrec.files import read_json
-from jrec.profile_export import read_profile
 from jrec.report import read_metrics
 from jrec.retrieval.ann import build_index
 from jrec.retrieval.ann_files import index_fingerprint, load_index, save_index
@@ -50,6 +48,8 @@ from jrec.retrieval.vector_files import (
     save_vectors,
     write_text_vectors,
 )
+from jrec.serving.export import load_export, save_export
+from jrec.serving.profiles import read_profile
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.step import TrainState
 from tests.conftest import toy_ratings

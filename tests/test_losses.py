@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jrec.losses import squared_error, weighted_squared_error
+from jrec.losses.ratings import squared_error, weighted_squared_error
 
 PREDICTION = jnp.array([[1.0, 2.0], [4.0, jnp.nan]])
 TARGET = jnp.array([[3.0, 2.5], [3.0, jnp.inf]])

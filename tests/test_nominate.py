@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.ranking_settings import Data
-from experiments.two_stages_lists import DAY, Log
-from experiments.two_stages_settings import first_stage_clicks
-from experiments.two_stages_system import feature_arrays, history_keys
-from jrec.candidate_features import history_names, history_numbers, source_numbers
+from experiments.ranking.settings import Data
+from experiments.two_stages.lists import DAY, Log
+from experiments.two_stages.settings import first_stage_clicks
+from experiments.two_stages.system import feature_arrays, history_keys
 from jrec.data.clicks import Bag
 from jrec.data.impression_maker import ImpressionSize, make_impressions
 from jrec.data.impressions import history_features, watched_before
@@ -18,7 +17,8 @@ from jrec.data.ragged import Ragged
 from jrec.data.vocabulary import FIRST
 from jrec.retrieval.exact import item_table
 from jrec.retrieval.nominate import Nominated, nominate
-from jrec.two_stages import StageSizes, last_clicks
+from jrec.serving.candidate_features import history_names, history_numbers, source_numbers
+from jrec.serving.two_stages import StageSizes, last_clicks
 
 M, D, B = 40, 4, 5
 SIZE = ImpressionSize(users=40, items=40, pages=8, slots=4)

@@ -6,7 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from experiments import autoencoder, baselines, candidates, embedding_mlp, fusion
+from experiments.autoencoder import __main__ as autoencoder
+from experiments.baselines import __main__ as baselines
+from experiments.candidates import __main__ as candidates
+from experiments.embedding_mlp import __main__ as embedding_mlp
+from experiments.fusion import __main__ as fusion
 from jrec.data.click_sources import load_clicks_dataset
 from jrec.data.own_csv import CsvClicks, CsvRatings
 from jrec.data.rating_parts import rating_parts

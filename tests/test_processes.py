@@ -14,7 +14,11 @@ import time
 import numpy as np
 import pytest
 
-from experiments import autoencoder, candidates, embedding_mlp, fusion, ranking
+from experiments.autoencoder import __main__ as autoencoder
+from experiments.candidates import __main__ as candidates
+from experiments.embedding_mlp import __main__ as embedding_mlp
+from experiments.fusion import __main__ as fusion
+from experiments.ranking import __main__ as ranking
 from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
 from jrec.data.click_writer import write_click_log
@@ -292,7 +296,7 @@ LIMITED = """
 import os, resource
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
-from experiments import fusion
+from experiments.fusion import __main__ as fusion
 from jrec.errors import InputError, run_command
 from jrec.train import processes
 from jrec.train.read_once import read_once

@@ -9,7 +9,7 @@ import pytest
 from jrec.models.autoencoder import Autoencoder
 from jrec.models.embedding_mlp import EmbeddingMlp
 from jrec.models.lstm import Lstm
-from jrec.models.products import dot_general_in, product, products
+from jrec.models.matmul import dot_general_in, product, products
 from jrec.models.sequences import SelfAttention
 
 GENERATOR = np.random.default_rng(0)

@@ -9,21 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import ranking
-from experiments.ranking_settings import Data, load
-from experiments.ranking_system import extra_features, measure, popularity_scores
+from experiments.ranking import __main__ as ranking
+from experiments.ranking.batches import (
+    device_impressions,
+    gather_impressions,
+    impression_columns,
+    make_predict,
+)
+from experiments.ranking.settings import Data, load
+from experiments.ranking.system import extra_features, measure, popularity_scores
 from jrec.data.clicks import Bag, Continuous
 from jrec.data.impression_maker import ImpressionSize, make_impressions
 from jrec.data.quantiles import Quantiles
 from jrec.data.ragged import Ragged
 from jrec.errors import InputError, run_command
 from jrec.evaluate.per_user import read_per_user
-from jrec.train.impression_batches import (
-    device_impressions,
-    gather_impressions,
-    impression_columns,
-    make_predict,
-)
 
 SIZE = ImpressionSize(users=150, items=40, pages=10, slots=4)
 TRAIN = ["train", "--synthetic.users", "150", "--synthetic.items", "40", "--synthetic.pages", "10"]

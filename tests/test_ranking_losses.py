@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jrec.ranking_losses import logistic, weighted_logistic
+from jrec.losses.watch_time import logistic, weighted_logistic
 
 CLICKED = jnp.array([True, False, True, False, False])
 WATCHED = jnp.array([30.0, 7.0, 10.0, 0.0, 0.0])  # what an unclicked one has must not count

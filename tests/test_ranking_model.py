@@ -9,10 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from jrec import row_optimizers
+from jrec.embeddings import optimizers as row_optimizers
+from jrec.embeddings.row_step import init_row_state, make_row_step
+from jrec.losses.watch_time import weighted_logistic
 from jrec.models.ranking import IdColumn, RankingNetwork
-from jrec.ranking_losses import weighted_logistic
-from jrec.train.row_step import init_row_state, make_row_step
 from jrec.train.step import init_state, make_step
 
 B, F = 6, 2

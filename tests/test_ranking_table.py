@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import ranking_table
-from experiments.ranking_settings import Data, Train, load
-from experiments.ranking_trees import mean_labels, tree_columns, tree_metrics
+from experiments.ranking import table as ranking_table
+from experiments.ranking.settings import Data, Train, load
+from experiments.ranking.trees import mean_labels, tree_columns, tree_metrics
 from jrec.data.impression_maker import ImpressionSize
 from jrec.errors import InputError, run_command
 from jrec.files import plain, write_json

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import autoencoder, embedding_mlp, fusion
-from experiments.rating_baselines import RatingSettings, fit_rating_baseline
+from experiments.autoencoder import __main__ as autoencoder
+from experiments.baselines.ratings import RatingSettings, fit_rating_baseline
+from experiments.embedding_mlp import __main__ as embedding_mlp
+from experiments.fusion import __main__ as fusion
 from experiments.rating_system import (
     System,
     costs_in_user_unit,
@@ -17,12 +19,12 @@ from experiments.rating_system import (
     with_standard_unit,
 )
 from jrec.data.own_csv import CsvRatings, read_ratings_csv
+from jrec.data.rating_scale import STARS, RatingScale, scale_of_range, scale_of_ratings
 from jrec.data.ratings import Source
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.errors import InputError
-from jrec.profile_export import load_profile_model, rank_items
-from jrec.rating_export import load_rating_model, predict_stars
-from jrec.rating_scale import STARS, RatingScale, scale_of_range, scale_of_ratings
+from jrec.serving.profiles import load_profile_model, rank_items
+from jrec.serving.ratings import load_rating_model, predict_stars
 from jrec.train.loop import ChunkReport, EpochReport, Stopped
 from tests.conftest import slow_but
 

@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import autoencoder_ablations, ranking_table
 from experiments.__main__ import commands as known_commands
+from experiments.autoencoder import ablations as autoencoder_ablations
 from experiments.benchmarks import __main__ as benchmarks
+from experiments.ranking import table as ranking_table
 from jrec.data import sources
 from jrec.data.click_maker import make_click_log
 from jrec.data.click_truth import ClickSize
@@ -42,16 +43,16 @@ USER_COUNT, ITEM_COUNT = 30, 20
 SHORT = {
     "experiments.fusion train": "--epochs 2",
     "experiments.autoencoder train": "--epochs 1 --hidden 8",
-    "experiments.autoencoder_ablations": "--epochs 1 --studies dropout",
+    "experiments.autoencoder.ablations": "--epochs 1 --studies dropout",
     "experiments.candidates train": "--epochs 1 --length 8 --item-width 8 --layers 1",
     "experiments.candidates train --run-dir": "--encoder mean --synthetic.users 30 --synthetic.items 20 "
     "--synthetic.clicks 4 --synthetic.categories 3 --synthetic.groups 2",
-    "experiments.candidates_losses": "--epochs 1 --encoders mean --losses full-softmax",
+    "experiments.candidates.compare_losses": "--epochs 1 --encoders mean --losses full-softmax",
     "experiments.ranking train": "--epochs 1 --tower 8",
     "experiments.ranking train --run-dir": "--synthetic.users 30 --synthetic.items 20",
     # The earlier sequences need pyarrow; the rest makes it the table's network, which is compiled once.
     "experiments.ranking train --dataset": "--no-earlier --batch-size 128 --completion-weight 10",
-    "experiments.ranking_table": "--epochs 1 --seeds 0 --no-ablations --no-trees --no-earlier",
+    "experiments.ranking.table": "--epochs 1 --seeds 0 --no-ablations --no-trees --no-earlier",
     "experiments.two_stages train": "--epochs 1 --tower 8 --first-epochs 1 --first-encoder mean "
     "--first-width 8 --sizes.network 10 --sizes.hottest 5 --sizes.similar 2 --sizes.events 20",
     "experiments.two_stages train --run-dir": "--synthetic.users 30 --synthetic.items 20",

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.baselines import ranked
-from experiments.candidates_baselines import popularity_ranks, rank_metrics
-from experiments.candidates_evaluation import never_listed, write_test
-from experiments.next_item_baselines import held_out_ranks
+from experiments.baselines.__main__ import ranked
+from experiments.baselines.next_item import held_out_ranks
+from experiments.candidates.baselines import popularity_ranks, rank_metrics
+from experiments.candidates.evaluation import never_listed, write_test
 from jrec.data.click_examples import (
     count_items,
     held_out_examples,

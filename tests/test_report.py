@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import pytest
 
 from jrec.errors import InputError
-from jrec.export import flatten, load_export, save_export
 from jrec.files import read_json, replacing, write_json
 from jrec.report import MetricsLog, markdown_table, read_metrics
+from jrec.serving.export import flatten, load_export, save_export
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):

@@ -8,10 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import results
-from experiments.results import Results, planned
-from experiments.results_rows import TASKS, Row, command_of, quick, rows_of, same_run
-from experiments.results_table import best_baseline, collect, compared, table
+from experiments.results import __main__ as results
+from experiments.results.__main__ import Results, planned
+from experiments.results.rows import TASKS, Row, command_of, quick, rows_of, same_run
+from experiments.results.table import best_baseline, collect, compared, table
 from jrec.errors import InputError
 from jrec.evaluate.per_user import write_per_user
 from jrec.evaluate.rating_errors import errors_by_user

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jrec.retrieval_losses import (
+from jrec.losses.sampled import (
     binary_cross_entropy,
     gbce_beta,
     in_batch_softmax,

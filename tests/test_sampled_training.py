@@ -9,12 +9,12 @@ import numpy as np
 import optax
 import pytest
 
-from jrec import row_optimizers
-from jrec.batch_axis import local_part
-from jrec.embeddings import Embed
-from jrec.retrieval_losses import in_batch_softmax, nce, sampled_softmax
-from jrec.sampling import Mixture, Uniform, frequency
-from jrec.train.row_step import init_row_state, make_row_step
+from jrec.embeddings import optimizers as row_optimizers
+from jrec.embeddings.batch_axis import local_part
+from jrec.embeddings.row_step import init_row_state, make_row_step
+from jrec.embeddings.table import Embed
+from jrec.losses.sampled import in_batch_softmax, nce, sampled_softmax
+from jrec.losses.samplers import Mixture, Uniform, frequency
 from jrec.train.step import init_state, make_step
 
 B, K, M = 6, 7, 12

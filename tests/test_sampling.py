@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from jrec.batch_axis import local_part
-from jrec.sampling import (
+from jrec.embeddings.batch_axis import local_part
+from jrec.losses.samplers import (
     Mixture,
     Uniform,
     alias_table,

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import autoencoder, fusion
+from experiments.autoencoder import __main__ as autoencoder
+from experiments.fusion import __main__ as fusion
 from jrec.data.own_csv import CsvRatings, read_ratings_csv
 from jrec.data.rating_parts import rating_parts
 from jrec.data.sources import load_ratings
 from jrec.data.splits import Split, split_ratings
-from jrec.profile_export import (
+from jrec.serving.profiles import (
     export_profile_model,
     held_out_of_user,
     load_profile_model,
@@ -20,7 +21,7 @@ from jrec.profile_export import (
     rank_items,
     read_profile,
 )
-from jrec.rating_export import (
+from jrec.serving.ratings import (
     export_rating_model,
     known_rating,
     load_rating_model,

@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jrec import row_optimizers
-from jrec.embeddings import gather_rows
-from jrec.retrieval.exact import exact_top_k, item_table
-from jrec.retrieval.sharded import shard_items, sharded_top_k
-from jrec.row_updates import init_table, update_table
-from jrec.sharded_tables import (
+from jrec.embeddings import optimizers as row_optimizers
+from jrec.embeddings.sharded import (
     init_sharded,
     kept_place,
     kept_rows,
@@ -19,6 +15,10 @@ from jrec.sharded_tables import (
     route,
     update_sharded,
 )
+from jrec.embeddings.table import gather_rows
+from jrec.embeddings.updates import init_table, update_table
+from jrec.retrieval.exact import exact_top_k, item_table
+from jrec.retrieval.sharded import shard_items, sharded_top_k
 
 pytestmark = pytest.mark.bits
 V, D, B = 700, 4, 48

@@ -9,8 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.candidates_evaluation import evaluation_data
-from experiments.embedding_mlp_source import training_pairs
+from experiments.autoencoder.batches import device_rows, rating_rectangle
+from experiments.candidates.batches import (
+    device_clicks,
+    segment_data,
+    training_segments,
+    window_data,
+)
+from experiments.candidates.evaluation import evaluation_data
+from experiments.embedding_mlp.source import training_pairs
+from experiments.ranking.batches import device_impressions, impression_columns
 from jrec.data.click_examples import held_out_examples, leave_one_out, training_examples
 from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
@@ -19,12 +27,9 @@ from jrec.data.mapped import read_mapped, write_mapped
 from jrec.data.rating_parts import RatingRows
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.train import devices as module
-from jrec.train.click_batches import device_clicks, segment_data, training_segments, window_data
 from jrec.train.devices import first_batch, first_devices, over_devices, replicated, spread
-from jrec.train.impression_batches import device_impressions, impression_columns
 from jrec.train.rating_batches import device_ratings
 from jrec.train.spread import is_spread, rows_at
-from jrec.train.user_batches import device_rows, rating_rectangle
 from tests.conftest import slow_but
 
 

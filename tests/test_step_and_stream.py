@@ -8,7 +8,7 @@ import pytest
 
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.evaluate.rating_errors import make_rating_errors
-from jrec.losses import squared_error
+from jrec.losses.ratings import squared_error
 from jrec.models.fusion import Fusion
 from jrec.train.rating_batches import device_ratings, feature_tables, gather_ratings
 from jrec.train.step import choose_step, init_state, make_step

@@ -12,17 +12,17 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import two_stages
-from experiments.ranking_settings import Data
-from experiments.two_stages_lists import DAY, Lists, Log, make_lists
-from experiments.two_stages_settings import first_stage_clicks
-from experiments.two_stages_system import list_metrics
+from experiments.ranking.settings import Data
+from experiments.two_stages import __main__ as two_stages
+from experiments.two_stages.lists import DAY, Lists, Log, make_lists
+from experiments.two_stages.settings import first_stage_clicks
+from experiments.two_stages.system import list_metrics
 from jrec.data.impression_maker import ImpressionSize, make_impressions
 from jrec.data.ragged import Ragged
 from jrec.errors import InputError, run_command
 from jrec.retrieval.nominate import Nominated
-from jrec.two_stage_export import load_two_stages, recommend_ranked, request_arrays
-from jrec.two_stages import StageSizes
+from jrec.serving.two_stage_export import load_two_stages, recommend_ranked, request_arrays
+from jrec.serving.two_stages import StageSizes
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ["train", "--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.pages", "12"]
@@ -42,7 +42,7 @@ TRAIN += ["--sizes.similar", "2", "--sizes.last", "2", "--sizes.events", "20"]
 SERVE = """
 import json, sys
 from pathlib import Path
-from jrec.two_stage_export import load_two_stages, recommend_ranked
+from jrec.serving.two_stage_export import load_two_stages, recommend_ranked
 
 model = load_two_stages(Path("run/export"))
 found = [recommend_ranked(model, 5, **given)[0] for given in ({"user": "u3"}, {"history": ["i1", "i2"]})]

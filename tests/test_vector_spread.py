@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.candidates_vectors import make_sample_vectors
+from experiments.candidates.batches import device_clicks
+from experiments.candidates.sample_vectors import make_sample_vectors
 from jrec.data.click_examples import held_out_examples, leave_one_out, time_cut
 from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
 from jrec.evaluate.vector_spread import VectorSpread, vector_spread, vector_warning
 from jrec.models.candidates import CandidateNetwork
 from jrec.train.checkpoints import Checkpoints
-from jrec.train.click_batches import device_clicks
 from jrec.train.loop import ChunkReport, Schedule, fit
 from jrec.train.step import TrainState
 

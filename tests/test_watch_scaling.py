@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from experiments.ranking.watch_scaling import Scaling, fit_scaling
 from jrec.evaluate.watch_time import calibration
-from jrec.watch_scaling import Scaling, fit_scaling
 from tests.conftest import slow_but
 
 

@@ -23,17 +23,17 @@ import numpy as np
 import optax
 import tyro
 
-from experiments.autoencoder_system import build_step
+from experiments.autoencoder.batches import (
+    device_rows,
+    gather_users,
+    room_for_batches,
+)
+from experiments.autoencoder.system import build_step
 from jrec.data.rating_parts import RatingRows
 from jrec.errors import run_command
 from jrec.models.autoencoder import Autoencoder
 from jrec.report import markdown_table
 from jrec.train.step import init_state
-from jrec.train.user_batches import (
-    device_rows,
-    gather_users,
-    room_for_batches,
-)
 
 try:
     import torch

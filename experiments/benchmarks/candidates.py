@@ -30,12 +30,12 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.candidates_presets import TABLE_WIDTHS
-from experiments.candidates_system import FormName, build_optimizers, build_step, loss
+from experiments.candidates.batches import make_segment_gather, make_window_gather
+from experiments.candidates.presets import TABLE_WIDTHS
+from experiments.candidates.system import FormName, build_optimizers, build_step, loss
 from jrec.errors import run_command
+from jrec.losses.samplers import alias_table, frequency
 from jrec.models.candidates import CandidateNetwork, FeatureColumn
-from jrec.sampling import alias_table, frequency
-from jrec.train.click_batches import make_segment_gather, make_window_gather
 from jrec.train.stream import epoch_order, make_chunk
 
 Run = Callable[[int], None]

@@ -22,7 +22,11 @@ import jax
 import tyro
 from jax.extend.core import jaxprs_in_params
 
-from experiments import autoencoder, candidates, embedding_mlp, fusion, ranking
+from experiments.autoencoder import __main__ as autoencoder
+from experiments.candidates import __main__ as candidates
+from experiments.embedding_mlp import __main__ as embedding_mlp
+from experiments.fusion import __main__ as fusion
+from experiments.ranking import __main__ as ranking
 from jrec.errors import run_command
 from jrec.report import markdown_table
 from jrec.train import devices as placing

@@ -29,7 +29,7 @@ import numpy as np
 import tyro
 
 from experiments.benchmarks.peers import has_peer
-from experiments.embedding_mlp_source import Source, gather_pairs, train_state, train_step
+from experiments.embedding_mlp.source import Source, gather_pairs, train_state, train_step
 from jrec.data.synthetic import SyntheticSize, synthetic_columns
 from jrec.errors import InputError, run_command
 from jrec.models.embedding_mlp import EmbeddingMlp

@@ -29,10 +29,10 @@ import optax
 import tyro
 
 from experiments.benchmarks.peers import has_peer
-from jrec import row_optimizers
-from jrec.embeddings import Embed
+from jrec.embeddings import optimizers as row_optimizers
+from jrec.embeddings.row_step import init_row_state, make_row_step
+from jrec.embeddings.table import Embed
 from jrec.errors import InputError, run_command
-from jrec.train.row_step import init_row_state, make_row_step
 from jrec.train.step import init_state, make_step
 
 RATE = 0.01

@@ -23,7 +23,7 @@ import numpy as np
 import optax
 import tyro
 
-from experiments.fusion_source import Source, build_model, loss, train_state, train_step
+from experiments.fusion.source import Source, build_model, loss, train_state, train_step
 from jrec.data.ratings import Ratings
 from jrec.data.sources import load_ratings
 from jrec.data.splits import Split, split_ratings

@@ -26,13 +26,13 @@ import numpy as np
 import optax
 import tyro
 
-from experiments.ranking_system import loss
-from jrec import row_optimizers
+from experiments.ranking.batches import gather_impressions
+from experiments.ranking.system import loss
+from jrec.embeddings import optimizers as row_optimizers
+from jrec.embeddings.row_step import init_row_state, make_row_step
 from jrec.errors import InputError, run_command
-from jrec.models.products import Compute
+from jrec.models.matmul import Compute
 from jrec.models.ranking import IdColumn, RankingNetwork
-from jrec.train.impression_batches import gather_impressions
-from jrec.train.row_step import init_row_state, make_row_step
 from jrec.train.stream import epoch_order, make_chunk
 
 Run = Callable[[int], float]
@@ -99,7 +99,7 @@ def table_widths(settings: Benchmark) -> dict[str, int]:
 
 
 def draw(settings: Benchmark) -> dict[str, Any]:
-    """Impressions as `jrec.train.impression_batches` holds them; users evenly, items by Zipf's law."""
+    """Impressions as `experiments.ranking.batches` holds them; users evenly, items by Zipf's law."""
     g = np.random.default_rng(0)
     n, rows = settings.batch_size * (settings.steps + 1), table_rows(settings)
     weight = 1 / np.arange(1, settings.items - 1)

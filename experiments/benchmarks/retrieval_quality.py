@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from jrec.candidate_export import encode_histories, load_candidate_model
 from jrec.command_line import parse_command
 from jrec.data.ragged import Ragged
 from jrec.errors import InputError, run_command
@@ -22,6 +21,7 @@ from jrec.retrieval.exact import ItemTable, item_table
 from jrec.retrieval.mining import Fallback, hottest, personal_lists
 from jrec.retrieval.recall import mean_recall
 from jrec.retrieval.simple_lsh import item_vectors, unit_rows, user_vectors
+from jrec.serving.candidates import encode_histories, load_candidate_model
 
 
 @dataclass

@@ -19,11 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.candidates_export import export_run
-from experiments.candidates_network import build_model
-from experiments.candidates_settings import Train, with_preset
-from jrec.candidate_export import load_candidate_model
-from jrec.candidate_serving import recommend
+from experiments.candidates.batches import device_clicks, make_window_gather, window_data
+from experiments.candidates.export import export_run
+from experiments.candidates.network import build_model
+from experiments.candidates.settings import Train, with_preset
 from jrec.data.click_examples import count_items, held_out_examples, leave_one_out
 from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
@@ -31,16 +30,17 @@ from jrec.data.rating_parts import rating_parts
 from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.errors import InputError, run_command
-from jrec.profile_export import (
+from jrec.report import markdown_table
+from jrec.serving.candidate_lists import recommend
+from jrec.serving.candidates import load_candidate_model
+from jrec.serving.profiles import (
     export_profile_model,
     held_out_of_user,
     load_profile_model,
     profile_of_user,
     rank_items,
 )
-from jrec.rating_export import export_rating_model, load_rating_model, predict_stars, rank_films
-from jrec.report import markdown_table
-from jrec.train.click_batches import device_clicks, make_window_gather, window_data
+from jrec.serving.ratings import export_rating_model, load_rating_model, predict_stars, rank_films
 
 Request = Callable[[np.random.Generator], Any]
 _WIDTH = 32

@@ -16,9 +16,9 @@ import numpy as np
 import tyro
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jrec import row_optimizers
+from jrec.embeddings import optimizers as row_optimizers
+from jrec.embeddings.sharded import init_sharded, look_up, route, update_sharded
 from jrec.errors import run_command
-from jrec.sharded_tables import init_sharded, look_up, route, update_sharded
 
 AXIS = "rows"
 

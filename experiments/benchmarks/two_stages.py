@@ -22,14 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.candidates_presets import PRESETS
-from jrec.candidate_features import Events, history_names, number_names
+from experiments.candidates.presets import PRESETS
 from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError, run_command
 from jrec.models.candidates import CandidateNetwork
 from jrec.models.ranking import IdColumn, RankingNetwork
 from jrec.retrieval.exact import item_table
-from jrec.two_stages import (
+from jrec.serving.candidate_features import Events, history_names, number_names
+from jrec.serving.two_stages import (
     Encode,
     Request,
     StageSizes,

@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.fusion_source import loss, predict_rows
+from experiments.fusion.source import loss, predict_rows
 from jrec.command_line import parse_command
 from jrec.data.ragged import Ragged
 from jrec.data.ratings import Ratings
 from jrec.data.sources import load_ratings
 from jrec.data.splits import split_ratings
 from jrec.data.vocabulary import Vocabulary
-from jrec.embeddings import Embed
+from jrec.embeddings.table import Embed
 from jrec.errors import run_command
 from jrec.evaluate.rating_errors import make_rating_errors
 from jrec.models.fusion import Fusion

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jrec import row_optimizers
-from jrec.embeddings import Embed
+from jrec.embeddings import optimizers as row_optimizers
+from jrec.embeddings.row_step import init_row_state, make_row_step
+from jrec.embeddings.table import Embed
 from jrec.errors import InputError
 from jrec.finite import check_finite
-from jrec.losses import squared_error
-from jrec.train.row_step import init_row_state, make_row_step
+from jrec.losses.ratings import squared_error
 from jrec.train.step import Batch
 from jrec.train.stream import epoch_order, make_chunk
 

@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jrec.embeddings import add_rows, gather_rows
+from jrec.embeddings.table import add_rows, gather_rows
 from jrec.models.layers import Dropout
-from jrec.models.products import Compute, product
+from jrec.models.matmul import Compute, product
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -53,8 +53,8 @@ class Autoencoder(nn.Module):
             `sigmoid` and `tanh`, which cannot reach a rating of 5, it must not).
         tied: the decoder's kernels are the encoder's, transposed ("constrained" in the source).
         dropout: share of the code that is dropped in training. input_noise: share of the inputs.
-        axis_name: of the devices that batches are split over, see `jrec.batch_axis`.
-        compute: of all products, see `jrec.models.products`.
+        axis_name: of the devices that batches are split over, see `jrec.embeddings.batch_axis`.
+        compute: of all products, see `jrec.models.matmul`.
 
     Parameters: `encoder_i`, `decoder_i` of {"kernel", "bias"}, i from the items' side, so that
     `decoder_0` gives the predictions; its kernel is [M, h1], as the encoder's. Xavier-uniform

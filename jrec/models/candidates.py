@@ -8,10 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jrec.embeddings import Embed
+from jrec.embeddings.table import Embed
 from jrec.models.layers import Dropout
 from jrec.models.lstm import Lstm
-from jrec.models.products import Compute, dot_general_in
+from jrec.models.matmul import Compute, dot_general_in
 from jrec.models.sequences import (
     SelfAttention,
     running_max,
@@ -54,8 +54,8 @@ class CandidateNetwork(nn.Module):
         tower: widths of ReLU layers; none: the encoder's state, beside which stand no features.
         tied: score with the vectors that are read (then the user vector has their width).
         dropout: in attention and on item vectors. table_scale: standard deviation of new tables.
-        axis_name: of the devices that batches are split over, see `jrec.batch_axis`.
-        compute: of the network's products (not of item scores), see `jrec.models.products`.
+        axis_name: of the devices that batches are split over, see `jrec.embeddings.batch_axis`.
+        compute: of the network's products (not of item scores), see `jrec.models.matmul`.
     """
 
     item_rows: int

@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jrec.embeddings import Embed
-from jrec.models.products import Compute, dot_general_in, product
+from jrec.embeddings.table import Embed
+from jrec.models.matmul import Compute, dot_general_in, product
 
 # Keras' own initial values: Embedding draws from -0.05 to 0.05, Dense is Glorot's.
 _GLOROT = nn.initializers.glorot_uniform()
@@ -28,7 +28,7 @@ def relu_to_number(
 
     Args:
         x_BD: float [B, D]; a column of ones makes the kernel's last row the bias.
-        kernel_DH: float [D, H]. output_H: float [H]. compute: see `jrec.models.products`.
+        kernel_DH: float [D, H]. output_H: float [H]. compute: see `jrec.models.matmul`.
     """
     return _forward(x_BD, kernel_DH, output_H, compute)[0]
 
@@ -80,7 +80,7 @@ class EmbeddingMlp(nn.Module):
         width: K, of a vector.
         hidden: widths of the ReLU layers, one or more.
         factors: width of the factorisation's vectors; 0: there is none.
-        compute: of the layers' products, see `jrec.models.products`.
+        compute: of the layers' products, see `jrec.models.matmul`.
     """
 
     users: int

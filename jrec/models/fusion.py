@@ -9,9 +9,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jrec.embeddings import Embed
+from jrec.embeddings.table import Embed
 from jrec.models.layers import SequenceConvolution, cosine
-from jrec.models.products import Compute, dot_general_in
+from jrec.models.matmul import Compute, dot_general_in
 
 _xavier = nn.initializers.xavier_uniform()
 
@@ -31,7 +31,7 @@ class Fusion(nn.Module):
         title_pooling: `sum` (the source's program) or `max` (its text).
         title_positions: see `SequenceConvolution.positions`; None computes all padded positions.
         tower_width: of both towers' last layer (tanh).
-        compute: of all layers' products, see `jrec.models.products`.
+        compute: of all layers' products, see `jrec.models.matmul`.
     """
 
     table_rows: Mapping[str, int]

@@ -4,9 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jrec.batch_axis import local_part, whole_rows
-from jrec.embeddings import Embed
-from jrec.models.products import Compute, dot_general_in
+from jrec.embeddings.batch_axis import local_part, whole_rows
+from jrec.embeddings.table import Embed
+from jrec.models.matmul import Compute, dot_general_in
 
 
 def masked_sum(values_BLD: jax.Array, mask_BL: jax.Array) -> jax.Array:
@@ -40,7 +40,7 @@ class Dropout(nn.Module):
     """`nn.Dropout`, drawn for the whole batch: N devices drop what one does.
 
     Attributes:
-        rate: share that is dropped. axis_name: see `jrec.batch_axis`.
+        rate: share that is dropped. axis_name: see `jrec.embeddings.batch_axis`.
     """
 
     rate: float
@@ -72,7 +72,7 @@ class SequenceConvolution(nn.Module):
         positions: None computes all B x L positions. A number P computes only the counted ones,
             laid one after the other, and is exact while the batch counts at most P of them in
             prefixes (the caller's to check): titles average 3 words but are padded to 15.
-        word_init: of the word table. compute: of the convolution, see `jrec.models.products`.
+        word_init: of the word table. compute: of the convolution, see `jrec.models.matmul`.
     """
 
     rows: int

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jrec.models.products import Compute, product, turned
+from jrec.models.matmul import Compute, product, turned
 
 FEW_GATES = 1 << 20
 """Gates of all positions (L B 4 H) up to which products that need not follow one another are taken at once."""

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jrec.models.layers import Dropout, SequenceConvolution, masked_sum
-from jrec.models.products import Compute, dot_general_in, product
+from jrec.models.matmul import Compute, dot_general_in, product
 
 _small = nn.initializers.normal(0.02)
 
@@ -41,8 +41,8 @@ class ProfiledFusion(nn.Module):
         side_width: of genre and word vectors; user attributes have half of it.
         dropout: share of the film code that training drops.
         side_scale: factor of the features' part beside ids and profiles.
-        axis_name: of the devices that blocks are split over, see `jrec.batch_axis`.
-        compute: of all products, see `jrec.models.products`.
+        axis_name: of the devices that blocks are split over, see `jrec.embeddings.batch_axis`.
+        compute: of all products, see `jrec.models.matmul`.
     """
 
     table_rows: Mapping[str, int]

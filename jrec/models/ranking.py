@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jrec.embeddings import Embed
+from jrec.embeddings.table import Embed
 from jrec.models.layers import Dropout
-from jrec.models.products import Compute, dot_general_in
+from jrec.models.matmul import Compute, dot_general_in
 
 HeadName = Literal["watch", "click", "completion"]
 
@@ -38,10 +38,10 @@ class RankingNetwork(nn.Module):
         powers: give each continuous feature x as x, x^2 and sqrt(x); else x alone.
         tower: widths of the ReLU layers that all heads share; none: logistic regression.
         heads: `watch`, whose exp is the expected watch time when trained by
-            `jrec.ranking_losses.weighted_logistic`; `click` and `completion`, log-odds.
+            `jrec.losses.watch_time.weighted_logistic`; `click` and `completion`, log-odds.
         dropout: after each layer. table_scale: standard deviation of new tables.
-        axis_name: of the devices that batches are split over, see `jrec.batch_axis`.
-        compute: of the layers' products, see `jrec.models.products`.
+        axis_name: of the devices that batches are split over, see `jrec.embeddings.batch_axis`.
+        compute: of the layers' products, see `jrec.models.matmul`.
     """
 
     table_rows: Mapping[str, int]

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from jrec.models.layers import Dropout
-from jrec.models.products import Compute, dot_general_in, products
+from jrec.models.matmul import Compute, dot_general_in, products
 
 
 def running_mean(values_BLE: jax.Array, count_BL: jax.Array) -> jax.Array:
@@ -45,7 +45,7 @@ class SelfAttention(nn.Module):
     Attributes:
         layers, heads: numbers. dropout: on attention weights and both parts' outputs.
         hidden: width of the second part, in widths of the input.
-        axis_name: see `jrec.batch_axis`. compute: see `jrec.models.products`.
+        axis_name: see `jrec.embeddings.batch_axis`. compute: see `jrec.models.matmul`.
     """
 
     layers: int

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jrec.batch_axis import summed
-from jrec.losses import squared_error
+from jrec.embeddings.batch_axis import summed
+from jrec.losses.ratings import squared_error
 from jrec.train.step import Batch, Metrics, Parameters, Step, TrainState
 
 Outputs = jax.Array

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jrec.batch_axis import on_all, summed
+from jrec.embeddings.batch_axis import on_all, summed
 
 Parameters = Any
 Batch = Mapping[str, Any]

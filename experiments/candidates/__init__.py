@@ -1,0 +1,1 @@
+"""Candidate generation of Paddle's youtube_recall."""

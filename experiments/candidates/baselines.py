@@ -1,0 +1,116 @@
+"""References for candidates: popularity, item neighbours, and a synthetic log's own optimum.
+
+The first two are `experiments.baselines rank`'s, by the same functions: on the same clicks both give one number.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.baselines.next_item import (
+    NextItemSettings,
+    fit_next_item_baseline,
+    held_out_ranks,
+)
+from jrec.baselines.popularity import Popularity, score_popularity
+from jrec.data.click_examples import ClickSplit, Examples
+from jrec.data.click_maker import make_clicks
+from jrec.data.click_optimum import planted_optimum
+from jrec.data.click_truth import ClickSize
+from jrec.data.clicks import Clicks
+from jrec.data.vocabulary import FIRST
+from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
+from jrec.evaluate.repeated_targets import RepeatedTargets, settle_repeated
+
+MOST_ITEMS = 50_000
+"""Item neighbours are left out of larger catalogues: they take time with its square."""
+
+
+def empty_histories(clicks: Clicks, examples: Examples) -> np.ndarray:
+    """bool [E], examples of users who had clicked nothing yet."""
+    return examples.end == clicks.offsets[examples.user]
+
+
+def popularity_ranks(
+    clicks: Clicks, counts: np.ndarray, examples: Examples, remove_seen: bool
+) -> np.ndarray:
+    """int64 [E], each target's rank in the list of most clicked items; ties stand before the target.
+
+    Args:
+        counts: [V], training clicks of each item row.
+    """
+    model = Popularity(counts)
+    return held_out_ranks(
+        lambda history, user: score_popularity(model, len(user)), clicks, examples, remove_seen
+    )
+
+
+def popular_lists(
+    clicks: Clicks, counts: np.ndarray, examples: Examples, remove_seen: bool, K: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each example's K most clicked items, equals by row: (ids int32 [E, K], mask bool [E, K]).
+
+    Never clicked ones are on it, too, at its end. Where fewer than K are left: id -1, mask false.
+    """
+    order = FIRST + np.argsort(-counts[FIRST:].astype(np.int64), kind="stable")
+    ids = np.full((len(examples), K), -1, np.int32)
+    for k, user in enumerate(examples.user):
+        seen = clicks.item[clicks.offsets[user] : examples.end[k]] if remove_seen else ()
+        head = order[: K + len(seen)]
+        head = head[~np.isin(head, seen)][:K]
+        ids[k, : len(head)] = head
+    return ids, ids >= 0
+
+
+def item_neighbour_ranks(
+    clicks: Clicks, split: ClickSplit, examples: Examples, remove_seen: bool
+) -> np.ndarray:
+    """int64 [E], each target's rank by item neighbours with the settings of `baselines rank`."""
+    _, score = fit_next_item_baseline("item-neighbours", NextItemSettings(), clicks, split.train)
+    return held_out_ranks(score, clicks, examples, remove_seen)
+
+
+def rank_metrics(
+    ranks: np.ndarray,
+    ks: Sequence[int],
+    choice: RepeatedTargets = "rank",
+    repeated: np.ndarray | None = None,
+) -> dict[str, float]:
+    """Means of `ranking_metrics` for one target an example, repeated ones (bool [E]) treated by the choice."""
+    repeated = np.zeros(len(ranks), bool) if repeated is None else repeated
+    rank, counted = settle_repeated(choice, ranks, np.ones(len(ranks), bool), repeated)
+    return mean_metrics(ranking_metrics(rank[:, None], counted[:, None], ks))
+
+
+def reference_metrics(
+    clicks: Clicks,
+    split: ClickSplit,
+    counts: np.ndarray,
+    examples: Examples,
+    remove_seen: bool,
+    ks: Sequence[int],
+    planted: tuple[ClickSize, int] | None = None,
+    choice: RepeatedTargets = "rank",
+    repeated: np.ndarray | None = None,
+) -> dict[str, dict[str, float]]:
+    """Metrics by name of what the same held-out clicks allow without a network.
+
+    Args:
+        planted: size and seed of a made-up log, whose best rankings (`planted_optimum`) are then given,
+            too; they are of users' last clicks, seen items removed.
+        choice, repeated: see `rank_metrics`; a synthetic log repeats nothing.
+    """
+    ranks = popularity_ranks(clicks, counts, examples, remove_seen)
+    found = {"popularity": rank_metrics(ranks, ks, choice, repeated)}
+    if clicks.vocabularies["item"].rows <= MOST_ITEMS:
+        ranks = item_neighbour_ranks(clicks, split, examples, remove_seen)
+        found["item neighbours"] = rank_metrics(ranks, ks, choice, repeated)
+    if planted is not None and remove_seen and split.name == "leave-one-out":
+        best = planted_optimum(*make_clicks(*planted), ks)
+        for name, title in (
+            ("from_history", "planted: best from the log alone"),
+            ("knowing_taste", "planted: knowing each user's taste"),
+        ):
+            numbers = best[name]  # one item is held out: its recall is its hit rate
+            found[title] = numbers | {f"recall@{k}": numbers[f"hr@{k}"] for k in ks}
+    return found

@@ -1,0 +1,1 @@
+"""The embedding MLP on MovieLens."""

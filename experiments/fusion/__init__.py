@@ -1,0 +1,1 @@
+"""The fusion rating model of the Paddle book."""

@@ -1,0 +1,1 @@
+"""The YouTube paper's ranking network."""

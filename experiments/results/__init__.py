@@ -1,0 +1,1 @@
+"""Tables of results over systems and seeds."""

@@ -1,0 +1,1 @@
+"""Embedding tables updated by the rows that a batch reads."""

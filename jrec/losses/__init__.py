@@ -1,0 +1,1 @@
+"""Losses, and the samplers of their negatives."""

@@ -1,0 +1,1 @@
+"""Trained models as folders: save, load, predict, recommend."""
