@@ -183,7 +183,7 @@ def lost_rights(settings: Faults, folder: Path, finished: Path) -> list[Row]:
         (run_dir / name).chmod(0o000)
         if name.startswith("export"):
             command = [sys.executable, "-m", f"experiments.{settings.system}", "predict"]
-            command += ["--run-dir", str(run_dir), "--film", "1"]
+            command += ["--run-dir", str(run_dir), "--item", "1"]
         else:
             command = train_command(settings.system, run_dir, "--resume")
         code, said = run([sys.executable, "-c", _LIKE_OTHERS, *command])

@@ -69,7 +69,7 @@ def file_faults(
         kind, content = damaged(before, draw)
         path.write_bytes(content)
         of_export = path.parent.name == "export"
-        arguments = ["predict", "--film", "1"] if of_export else [*SMALL, "--resume"]
+        arguments = ["predict", "--item", "1"] if of_export else [*SMALL, "--resume"]
         command = [*arguments, "--run-dir", str(run_dir)]
         code, said = said_by(lambda c=command: experiment.main(c))
         if content == before:
@@ -102,13 +102,13 @@ def archive_faults(settings: Any, folder: Path) -> list[Row]:
         for u in range(1, 40)
         for f in range(1, 30)
     ]
-    films = [f'{f},"Film, {f} (19{50 + f})",Drama|War' for f in range(1, 30)]
+    items = [f'{f},"Item, {f} (19{50 + f})",Drama|War' for f in range(1, 30)]
     whole = None
     counts: Counter[str] = Counter()
     for stored in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         with zipfile.ZipFile(archive, "w", stored) as file:
             file.writestr("ml/ratings.csv", "\n".join(["userId,movieId,rating,timestamp", *lines]))
-            file.writestr("ml/movies.csv", "\n".join(["movieId,title,genres", *films]))
+            file.writestr("ml/movies.csv", "\n".join(["movieId,title,genres", *items]))
         content = archive.read_bytes()
         whole = load_ratings("ml-latest-small", archive)
         for _ in range(settings.damages):
@@ -123,7 +123,7 @@ def archive_faults(settings: Any, folder: Path) -> list[Row]:
             else:
                 same = all(
                     np.array_equal(getattr(read, key), getattr(whole, key))
-                    for key in ("user", "film", "rating", "timestamp", "titles")
+                    for key in ("user", "item", "rating", "timestamp", "titles")
                 )
                 counts["read right" if same else "SILENT: other ratings"] += 1
     return [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-SMALL = ["train", "--dataset", "synthetic", "--synthetic.users", "60", "--synthetic.films", "40"]
+SMALL = ["train", "--dataset", "synthetic", "--synthetic.users", "60", "--synthetic.items", "40"]
 SMALL += ["--synthetic.ratings", "3000", "--epochs", "3", "--batch-size", "64"]
 SMALL += ["--chunk-steps", "5", "--checkpoint-steps", "10", "--valid-fraction", "0.1"]
 TIMES = ("seconds", "examples_per_second", "command")  # of results.json, which differ

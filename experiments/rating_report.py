@@ -31,7 +31,7 @@ from jrec.serving.ratings import (
     known_rating,
     load_rating_model,
     predict_stars,
-    rank_films,
+    rank_items,
     row_of,
 )
 
@@ -46,7 +46,7 @@ def show_ratings(ratings: Ratings, split: Split, console: Console) -> None:
         f"train {len(split.train):,}, validation {len(split.valid):,}, test {len(split.test):,}"
     )
     if ratings.repeated:
-        lines.append(f"{ratings.repeated:,} ratings repeat a (user, film) pair: the latest is kept")
+        lines.append(f"{ratings.repeated:,} ratings repeat a (user, item) pair: the latest is kept")
     for name, count in ratings.unknown.items():
         if count:
             lines.append(f"{count:,} ratings have an unknown {name}: they use the unknown row")
@@ -55,17 +55,17 @@ def show_ratings(ratings: Ratings, split: Split, console: Console) -> None:
 
 def baseline_errors(ratings: Ratings, split: Split) -> dict[str, dict[str, float]]:
     """Test RMSE and MAE, in stars, of the baselines that any model must beat."""
-    user, film, stars = (c[split.train] for c in (ratings.user, ratings.film, ratings.rating))
-    users, films = (ratings.vocabularies[name].rows for name in ("user", "film"))
-    test_user, test_film = ratings.user[split.test], ratings.film[split.test]
+    user, item, stars = (c[split.train] for c in (ratings.user, ratings.item, ratings.rating))
+    users, items = (ratings.vocabularies[name].rows for name in ("user", "item"))
+    test_user, test_item = ratings.user[split.test], ratings.item[split.test]
     mean, by_user = fit_means(user, stars, users)
-    _, by_film = fit_means(film, stars, films)
+    _, by_item = fit_means(item, stars, items)
     predictions = {
         "global mean": np.full(len(split.test), mean),
         "user mean": mean + by_user[test_user],
-        "film mean": mean + by_film[test_film],
-        "regularised biases": fit_biases(user, film, stars, users, films).predict(
-            test_user, test_film
+        "item mean": mean + by_item[test_item],
+        "regularised biases": fit_biases(user, item, stars, users, items).predict(
+            test_user, test_item
         ),
     }
     actual = ratings.rating[split.test]
@@ -90,7 +90,7 @@ def finish_rating_run(
     cost: str = "mean squared error of 2 x stars",
 ) -> None:
     """Writes `results.json`, `environment.json`, `curves.png`, `report.md`, `per_user.npz` (test errors);
-    then prints table and films.
+    then prints table and items.
 
     `cost` says what the metrics `train_cost`, `valid_cost` and `test_cost` are, for the curves.
     """
@@ -102,7 +102,7 @@ def finish_rating_run(
     rows.append([system, results["test_rmse"], results["test_mae"]])
     title = f"test error, in {ratings.source.unit}"
     model = load_rating_model(run_dir / "export")
-    predicted = predict_in_blocks(model, ratings.user[split.test], ratings.film[split.test])
+    predicted = predict_in_blocks(model, ratings.user[split.test], ratings.item[split.test])
     write_rating_errors(run_dir, ratings, split.test, predicted)
     curve = read_metrics(run_dir)
     series = {
@@ -141,28 +141,28 @@ def finish_rating_run(
     console.print(f"run directory: {run_dir}{pace}", soft_wrap=True)
 
 
-def show_prediction(model: RatingModel, user: int | str, film: int | str) -> None:
+def show_prediction(model: RatingModel, user: int | str, item: int | str) -> None:
     """Prints the predicted stars of raw ids, who the user is, and the actual rating where the data set has one."""
-    stars, notes = predict_stars(model, user, film)
+    stars, notes = predict_stars(model, user, item)
     for note in notes:
         print(f"note: {note}")
     if label := model.labels[row_of(model.users, "user", user)]:
         print(f"user {user}: {label}")
-    title = model.titles[row_of(model.films, "film", film)]
-    print(f"user {user}, film {film} {title!s}: {stars:.2f} stars")
-    if known := known_rating(model, user, film):
+    title = model.titles[row_of(model.items, "item", item)]
+    print(f"user {user}, item {item} {title!s}: {stars:.2f} stars")
+    if known := known_rating(model, user, item):
         print("actual: {:g} stars ({})".format(*known))
     else:
         print("actual: the data set has no rating of this pair")
 
 
 def predict_in_blocks(
-    model: RatingModel, user: np.ndarray, film: np.ndarray, size: int = 4096
+    model: RatingModel, user: np.ndarray, item: np.ndarray, size: int = 4096
 ) -> np.ndarray:
     """Stars float32 [n] for table rows [n]; blocks of one size, the last filled up, need one compilation."""
     blocks = [np.zeros(0, np.float32)]
     for start in range(0, len(user), size):
-        rows = [column[start : start + size] for column in (user, film)]
+        rows = [column[start : start + size] for column in (user, item)]
         count = len(rows[0])
         padded = (np.pad(column, (0, size - count), mode="edge") for column in rows)
         blocks.append(np.asarray(model.predict(*padded))[:count])
@@ -180,19 +180,19 @@ def write_rating_errors(
 def show_recommendations(
     model: RatingModel, user: int | str, count: int, include_seen: bool, console: Console
 ) -> None:
-    """Prints the films ranked for one user."""
-    ranked, notes = rank_films(model, user, count, include_seen)
+    """Prints the items ranked for one user."""
+    ranked, notes = rank_items(model, user, count, include_seen)
     for note in notes:
         console.print(f"note: {note}", soft_wrap=True)
     if not ranked:
         return
     table = Table(
-        Column("film", overflow="fold"),
+        Column("item", overflow="fold"),
         "title",
         "stars",
         title=f"for user {user}",
         title_justify="left",
     )
-    for film, title, stars in ranked:
-        table.add_row(str(film), title, f"{stars:.2f}")
+    for item, title, stars in ranked:
+        table.add_row(str(item), title, f"{stars:.2f}")
     console.print(table)

@@ -26,10 +26,10 @@ class System:
         state: before the first step.
         step, gather: the train step, and what makes its batches out of `data`.
         data: what the step trains on, on the device.
-        count: examples that `gather` chooses from: ratings, or films.
+        count: examples that `gather` chooses from: ratings, or items.
         batch_size: examples a step.
         predictor: params -> arrays that predict.
-        predict: (arrays, user rows int32 [B], film rows [B]) -> stars [B]; pure, it is exported.
+        predict: (arrays, user rows int32 [B], item rows [B]) -> stars [B]; pure, it is exported.
     """
 
     state: TrainState
@@ -75,8 +75,8 @@ def in_user_unit(system: System, scale: RatingScale, bounds: tuple[float, float]
     if scale == STARS:
         return system
 
-    def predict(arrays: Any, user: jax.Array, film: jax.Array) -> jax.Array:
-        rating = scale.user(system.predict(arrays, user, film))
+    def predict(arrays: Any, user: jax.Array, item: jax.Array) -> jax.Array:
+        rating = scale.user(system.predict(arrays, user, item))
         # A clipped prediction may have left the range again by rounding.
         return rating if bounds is None else jnp.clip(rating, *bounds)
 

@@ -74,13 +74,13 @@ def _forget_programs():
     jax.clear_caches()
 
 
-def toy_ratings(users=12, films=9, count=80, seed=0):
-    """Distinct (user, film) pairs with stars and times, as (user, film, stars, time) tuples."""
+def toy_ratings(users=12, items=9, count=80, seed=0):
+    """Distinct (user, item) pairs with stars and times, as (user, item, stars, time) tuples."""
     generator = np.random.default_rng(seed)
-    pairs = generator.choice(users * films, count, replace=False)
+    pairs = generator.choice(users * items, count, replace=False)
     stars = generator.integers(1, 6, count)
     return [
-        (int(p // films) + 1, int(p % films) + 1, int(s), 978300000 + 60 * k)
+        (int(p // items) + 1, int(p % items) + 1, int(s), 978300000 + 60 * k)
         for k, (p, s) in enumerate(zip(pairs, stars, strict=True))
     ]
 
@@ -101,17 +101,17 @@ GENRES = [["Comedy", "Drama"], ["Action"], [], ["Drama", "War", "Western"], ["Co
 
 @pytest.fixture
 def ml_1m(tmp_path):
-    """A folder in the 1M layout: 12 users, 9 films, 80 ratings."""
+    """A folder in the 1M layout: 12 users, 9 items, 80 ratings."""
     folder = tmp_path / "ml-1m"
     folder.mkdir()
     ages, genders = (1, 18, 25, 35, 45, 50, 56), "MF"
     users = [f"{u}::{genders[u % 2]}::{ages[u % 7]}::{u % 21}::12345" for u in range(1, 13)]
-    films = [
+    items = [
         f"{k + 1}::{title}::{'|'.join(GENRES[k % 5]) or '(no genres listed)'}"
         for k, title in enumerate(TITLES)
     ]
     ratings = ["::".join(map(str, row)) for row in toy_ratings()]
-    for name, lines in (("users", users), ("movies", films), ("ratings", ratings)):
+    for name, lines in (("users", users), ("movies", items), ("ratings", ratings)):
         (folder / f"{name}.dat").write_text("\n".join(lines) + "\n", encoding="latin-1")
     return folder
 
@@ -124,13 +124,13 @@ def ml_100k(tmp_path):
     jobs = ("student", "writer", "none", "administrator")
     users = [f"{u}|{10 + 5 * u}|{'MF'[u % 2]}|{jobs[u % 4]}|12345" for u in range(1, 13)]
     names = ["unknown", "Action", "Comedy", "Drama", "War", "Western"]
-    films = []
+    items = []
     for k, title in enumerate(TITLES):
         flags = ["1" if name in GENRES[k % 5] else "0" for name in names]
-        films.append("|".join([str(k + 1), title, "01-Jan-1995", "", "http://x", *flags]))
+        items.append("|".join([str(k + 1), title, "01-Jan-1995", "", "http://x", *flags]))
     ratings = ["\t".join(map(str, row)) for row in toy_ratings()]
     genres = [f"{name}|{k}" for k, name in enumerate(names)]
-    tables = {"u.user": users, "u.item": films, "u.data": ratings, "u.genre": [*genres, ""]}
+    tables = {"u.user": users, "u.item": items, "u.data": ratings, "u.genre": [*genres, ""]}
     for name, lines in tables.items():
         (folder / name).write_text("\n".join(lines) + "\n", encoding="latin-1")
     return folder
@@ -141,11 +141,11 @@ def ml_csv(tmp_path):
     """A folder in the layout of 20M, 25M and latest: CSV with headers, half stars, no users."""
     folder = tmp_path / "ml-latest-small"
     folder.mkdir()
-    films = ["movieId,title,genres"]
+    items = ["movieId,title,genres"]
     for k, title in enumerate(TITLES):
-        films.append(f'{k + 1},"{title}",{"|".join(GENRES[k % 5]) or "(no genres listed)"}')
+        items.append(f'{k + 1},"{title}",{"|".join(GENRES[k % 5]) or "(no genres listed)"}')
     ratings = ["userId,movieId,rating,timestamp"]
     ratings += [f"{u},{f},{s - 0.5},{t}" for u, f, s, t in toy_ratings()]
-    (folder / "movies.csv").write_text("\n".join(films) + "\n", encoding="utf-8")
+    (folder / "movies.csv").write_text("\n".join(items) + "\n", encoding="utf-8")
     (folder / "ratings.csv").write_text("\n".join(ratings) + "\n", encoding="utf-8")
     return folder

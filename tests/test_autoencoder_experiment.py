@@ -26,7 +26,7 @@ from jrec.errors import InputError, run_command
 from jrec.evaluate.per_user import read_per_user
 from jrec.serving.profiles import load_profile_model, profile_of_user, rank_items
 
-SIZES = ["--synthetic.users", "60", "--synthetic.films", "40", "--synthetic.ratings", "1500"]
+SIZES = ["--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.ratings", "1500"]
 DATA = ["--dataset", "synthetic", *SIZES, "--batch-size", "16"]
 TRAIN = ["train", *DATA, "--hidden", "12", "8"]
 
@@ -80,19 +80,19 @@ def test_a_run_directory_explains_itself(run_dir):
 
 def test_errors_over_the_whole_test_part_take_what_the_network_lacks_from_biases(tmp_path):
     ratings = load_ratings("synthetic", None, SyntheticSize(60, 40, 1500), 0)
-    late = ratings.user % 5 == 0  # these users have test ratings only, and two films too
-    held = late | (ratings.film % 20 == 3) | (np.arange(len(ratings)) % 7 == 0)
+    late = ratings.user % 5 == 0  # these users have test ratings only, and two items too
+    held = late | (ratings.item % 20 == 3) | (np.arange(len(ratings)) % 7 == 0)
     split = Split(np.flatnonzero(~held), np.zeros(0, int), np.flatnonzero(held))
     parts = rating_parts(ratings, split)
     # Exact where the network could predict, so that any error is of the biases or of the order.
     found = write_whole_test(tmp_path, ratings, split, parts.test.rating.astype(np.float32))
     assert found["test_from_biases"] == len(split.test) - len(parts.test) > 0
-    columns = (ratings.user, ratings.film, ratings.rating)
-    sizes = (ratings.vocabularies[name].rows for name in ("user", "film"))
+    columns = (ratings.user, ratings.item, ratings.rating)
+    sizes = (ratings.vocabularies[name].rows for name in ("user", "item"))
     biases = fit_biases(*(column[split.train] for column in columns), *sizes)
-    user, film, stars = (column[split.test] for column in columns)
-    lacks = ~(np.isin(user, ratings.user[split.train]) & np.isin(film, ratings.film[split.train]))
-    error = np.where(lacks, biases.predict(user, film) - stars, 0)
+    user, item, stars = (column[split.test] for column in columns)
+    lacks = ~(np.isin(user, ratings.user[split.train]) & np.isin(item, ratings.item[split.train]))
+    error = np.where(lacks, biases.predict(user, item) - stars, 0)
     assert found["whole_test_rmse"] == pytest.approx(np.sqrt(np.mean(error**2)))
     users, by_user = read_per_user(tmp_path)
     np.testing.assert_array_equal(users, np.unique(user))

@@ -35,7 +35,7 @@ from jrec.train.loop import Schedule, fit
 from jrec.train.step import TrainState
 from tests.test_sources import offline, recbole_members, zip_of
 
-TINY = ["train", "--dataset", "synthetic", "--synthetic.users", "30", "--synthetic.films", "20"]
+TINY = ["train", "--dataset", "synthetic", "--synthetic.users", "30", "--synthetic.items", "20"]
 TINY += ["--synthetic.ratings", "600", "--epochs", "1"]
 HUGE = str(10**30)
 
@@ -97,8 +97,8 @@ BAD_RATINGS_1M = {
     "user-is-text": (7, "one::2::3::978300000", "user is 'one'", WHOLE),
     "user-is-empty": (7, "::2::3::978300000", "user is ''", WHOLE),
     "user-negative": (7, "-1::2::3::978300000", "user is '-1'", WHOLE),
-    "film-is-float": (7, "1::2.5::3::978300000", "film is '2.5'", WHOLE),
-    "film-beyond-int64": (7, f"1::{2**63}::3::978300000", "film is '92", WHOLE),
+    "item-is-float": (7, "1::2.5::3::978300000", "item is '2.5'", WHOLE),
+    "item-beyond-int64": (7, f"1::{2**63}::3::978300000", "item is '92", WHOLE),
     "user-of-30-digits": (7, f"{HUGE}::2::3::978300000", "user is '1000", WHOLE),
     "zero-stars": (7, "1::2::0::978300000", "rating is '0'", STARS),
     "six-stars": (7, "1::2::6::978300000", "rating is '6'", STARS),
@@ -145,7 +145,7 @@ BAD_RATINGS_OTHER = {
     "csv-quarter-stars": ("ml_csv", "ratings.csv", 7, "1,2,3.25,9", "'3.25'", "halves"),
     "csv-exponent": ("ml_csv", "ratings.csv", 7, "1,2,3,15e-1", "timestamp is '15e-1'", WHOLE),
     # What a spreadsheet makes of a long id; beyond int64.
-    "csv-film-huge": ("ml_csv", "ratings.csv", 7, "1,9.3e18,3,9", "film is '9.3e18'", WHOLE),
+    "csv-item-huge": ("ml_csv", "ratings.csv", 7, "1,9.3e18,3,9", "item is '9.3e18'", WHOLE),
     "csv-header-names": ("ml_csv", "ratings.csv", 1, "user,movie,stars,when", "header", "rename"),
     "csv-header-order": (
         "ml_csv",
@@ -171,7 +171,7 @@ def name_of(fixture):
     return {"ml_1m": "ml-1m", "ml_100k": "ml-100k", "ml_csv": "ml-latest-small"}[fixture]
 
 
-BAD_USERS_AND_FILMS = {
+BAD_USERS_AND_ITEMS = {
     "gender": ("ml_1m", "users.dat", 3, "3::X::25::4::1", "gender is 'X'", "M or F"),
     "age": ("ml_1m", "users.dat", 3, "3::M::24::4::1", "age is 24", "one of"),
     "age-text": ("ml_1m", "users.dat", 3, "3::M::old::4::1", "age is 'old'", WHOLE),
@@ -180,32 +180,32 @@ BAD_USERS_AND_FILMS = {
     "user-twice": ("ml_1m", "users.dat", 3, "1::M::25::4::1", "user 1 comes twice", "keep one"),
     "user-id": ("ml_1m", "users.dat", 3, "x3::M::25::4::1", "user id is 'x3'", WHOLE),
     "user-column": ("ml_1m", "users.dat", 3, "3::M::25::4", "4 fields", "5"),
-    "film-twice": ("ml_1m", "movies.dat", 3, "1::M (1931)::War", "film 1 comes twice", "keep one"),
-    "film-id": ("ml_1m", "movies.dat", 3, "-3::M (1931)::War", "film id is '-3'", WHOLE),
-    "film-column": ("ml_1m", "movies.dat", 3, "3::M (1931)", "2 fields", "3"),
-    "film-title": ("ml_1m", "movies.dat", 3, "3::::War", "title"),
+    "item-twice": ("ml_1m", "movies.dat", 3, "1::M (1931)::War", "item 1 comes twice", "keep one"),
+    "item-id": ("ml_1m", "movies.dat", 3, "-3::M (1931)::War", "item id is '-3'", WHOLE),
+    "item-column": ("ml_1m", "movies.dat", 3, "3::M (1931)", "2 fields", "3"),
+    "item-title": ("ml_1m", "movies.dat", 3, "3::::War", "title"),
     "100k-gender": ("ml_100k", "u.user", 3, "3|25|m|student|1", "gender is 'm'", "M or F"),
     "100k-job": ("ml_100k", "u.user", 3, "3|25|M|astronaut|1", "is 'astronaut'", "student"),
     "100k-user-column": ("ml_100k", "u.user", 3, "3|25|M|student", "4 fields", "5"),
     "100k-flag": ("ml_100k", "u.item", 3, "3|M (1931)||||0|0|2|0|0|0", "flags", "0 or 1"),
-    "100k-film-column": ("ml_100k", "u.item", 3, "3|M (1931)||||0|0|1|0|0", "10 fields", "11"),
+    "100k-item-column": ("ml_100k", "u.item", 3, "3|M (1931)||||0|0|1|0|0", "10 fields", "11"),
     "100k-genre-number": ("ml_100k", "u.genre", 3, "Comedy|two", "genre number is 'two'", WHOLE),
     "100k-genre-skipped": ("ml_100k", "u.genre", 3, "Comedy|9", "genre number"),
     "100k-genre-twice": ("ml_100k", "u.genre", 3, "Comedy|1", "genre number"),
-    "csv-film-comma": ("ml_csv", "movies.csv", 3, "3,Usual Suspects, The,War", "4 fields", "quote"),
-    "csv-film-quote": ("ml_csv", "movies.csv", 3, '3,"M (1931),War', "2 fields", "3"),
-    "csv-film-header": ("ml_csv", "movies.csv", 1, "id,name,genres", "movieId,title,genres"),
-    "csv-film-no-header": ("ml_csv", "movies.csv", 1, "1,M (1931),War", "movieId,title,genres"),
-    "csv-film-title": ("ml_csv", "movies.csv", 3, "2,,War", "title"),
+    "csv-item-comma": ("ml_csv", "movies.csv", 3, "3,Usual Suspects, The,War", "4 fields", "quote"),
+    "csv-item-quote": ("ml_csv", "movies.csv", 3, '3,"M (1931),War', "2 fields", "3"),
+    "csv-item-header": ("ml_csv", "movies.csv", 1, "id,name,genres", "movieId,title,genres"),
+    "csv-item-no-header": ("ml_csv", "movies.csv", 1, "1,M (1931),War", "movieId,title,genres"),
+    "csv-item-title": ("ml_csv", "movies.csv", 3, "2,,War", "title"),
     "csv-not-utf8": ("ml_csv", "movies.csv", 3, b"3,Am\xe9lie,War", "not utf-8", "save it as"),
     # Longer than Python's csv module reads: a stray quote in a file without line ends.
     "csv-endless-line": ("ml_csv", "movies.csv", 3, f'2,"{"M" * 200_000},War'),
 }
 
 
-@pytest.mark.parametrize("case", BAD_USERS_AND_FILMS)
-def test_a_bad_user_film_or_genre_is_named_by_line(case, request):
-    fixture, file, number, line, *parts = BAD_USERS_AND_FILMS[case]
+@pytest.mark.parametrize("case", BAD_USERS_AND_ITEMS)
+def test_a_bad_user_item_or_genre_is_named_by_line(case, request):
+    fixture, file, number, line, *parts = BAD_USERS_AND_ITEMS[case]
     folder = request.getfixturevalue(fixture)
     replace_line(folder / file, number, line)
     check_sentence(fault_of(name_of(fixture), folder), f"{folder / file}, line {number}:", *parts)
@@ -213,7 +213,7 @@ def test_a_bad_user_film_or_genre_is_named_by_line(case, request):
 
 @pytest.mark.parametrize("member", ["ml-100k.inter", "ml-100k.item", "ml-100k.user"])
 def test_the_headers_of_recboles_copy_are_checked(member, tmp_path):
-    # Skipped unread, a missing header would cost the first user or film of the file.
+    # Skipped unread, a missing header would cost the first user or item of the file.
     for name, text in recbole_members().items():
         (tmp_path / name).write_text(text)
     assert len(load_ratings("ml-100k", tmp_path)) == 80
@@ -278,7 +278,7 @@ def test_line_ends_and_blank_lines_do_not_matter(fixture, form, request):
             }[form]
         )
     after = load_ratings(name, folder)
-    for column in ("user", "film", "rating", "timestamp"):
+    for column in ("user", "item", "rating", "timestamp"):
         assert np.array_equal(getattr(before, column), getattr(after, column))
     assert after.titles == before.titles
     for key, vocabulary in before.vocabularies.items():
@@ -289,17 +289,17 @@ def test_a_byte_order_mark_does_not_matter(ml_csv):
     for path in ml_csv.iterdir():
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     ratings = load_ratings("ml-latest-small", ml_csv)
-    assert len(ratings) == 80 and ratings.unknown == {"user": 0, "film": 0}
+    assert len(ratings) == 80 and ratings.unknown == {"user": 0, "item": 0}
 
 
 def test_unknown_ids_and_repeats_are_counted_not_refused(ml_1m):
-    user, film, _, _ = (ml_1m / "ratings.dat").read_text().split("\n")[0].split("::")
+    user, item, _, _ = (ml_1m / "ratings.dat").read_text().split("\n")[0].split("::")
     with (ml_1m / "ratings.dat").open("a") as file:
-        file.write(f"77::1::5::1\n1::777::5::2\n{user}::{film}::2::978999999\n")
+        file.write(f"77::1::5::1\n1::777::5::2\n{user}::{item}::2::978999999\n")
     ratings = load_ratings("ml-1m", ml_1m)
     assert (len(ratings), ratings.repeated) == (82, 1)
-    assert ratings.unknown == {"user": 1, "film": 1}
-    assert ratings.user[-3] == ratings.film[-2] == 1 and ratings.rating[-1] == 2
+    assert ratings.unknown == {"user": 1, "item": 1}
+    assert ratings.user[-3] == ratings.item[-2] == 1 and ratings.rating[-1] == 2
 
 
 def test_a_huge_unknown_id_costs_no_other_rating(ml_1m):
@@ -307,7 +307,7 @@ def test_a_huge_unknown_id_costs_no_other_rating(ml_1m):
     # (5, 1) would meet, and one of them would count as a repeat of the other.
     (ml_1m / "ratings.dat").write_text(f"1::5::3::1\n5::1::4::2\n2::{2**62}::5::3\n")
     ratings = load_ratings("ml-1m", ml_1m)
-    assert (len(ratings), ratings.repeated, ratings.unknown["film"]) == (3, 0, 1)
+    assert (len(ratings), ratings.repeated, ratings.unknown["item"]) == (3, 0, 1)
 
 
 # ---- Archives, folders and the cache ----
@@ -484,7 +484,7 @@ BAD_SETTINGS = {
         "--data-dir",
     ),
     "no-users": (["--synthetic.users", "0"], "positive", "users=0"),
-    "no-films": (["--synthetic.films", "0"], "positive", "films=0"),
+    "no-items": (["--synthetic.items", "0"], "positive", "items=0"),
     "no-ratings": (["--synthetic.ratings", "0"], "positive", "ratings=0"),
     "one-rating": (["--synthetic.ratings", "1"], "1 ratings", "use more ratings"),
     "noise-negative": (["--synthetic.noise", "-1"], "noise=-1"),
@@ -571,8 +571,8 @@ def finished(tmp_path_factory):
     ratings = synthetic_ratings(SyntheticSize(30, 20, 600), 0)
     export_rating_model(
         folder / "export",
-        lambda arrays, user, film: arrays["bias"][film] + 0.0 * user,
-        {"bias": jnp.zeros(ratings.vocabularies["film"].rows)},
+        lambda arrays, user, item: arrays["bias"][item] + 0.0 * user,
+        {"bias": jnp.zeros(ratings.vocabularies["item"].rows)},
         ratings,
         Split(np.arange(len(ratings)), *[np.zeros(0, np.int64)] * 2),
     )
@@ -812,10 +812,10 @@ def test_predict_names_a_missing_file_of_an_export(name, run, capsys):
     [
         (["recommend", "--count", "0"], ("--count", "1 or more")),
         (["predict", "--user", HUGE], ("user", HUGE)),
-        (["predict", "--film", HUGE], ("film", HUGE)),
+        (["predict", "--item", HUGE], ("item", HUGE)),
         (["predict", "--user", "me"], ("--user", "'me'", "whole numbers")),
     ],
-    ids=["count-zero", "user-huge", "film-huge", "user-is-text"],
+    ids=["count-zero", "user-huge", "item-huge", "user-is-text"],
 )
 def test_a_number_that_makes_no_sense_is_refused(arguments, parts, run, capsys):
     said, _ = refusal(lambda: fusion.main([*arguments, "--run-dir", str(run)]), capsys)

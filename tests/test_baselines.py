@@ -18,11 +18,11 @@ from jrec.data.rating_parts import RatingRows
 from jrec.errors import InputError
 
 
-def made_up(n=400, users=12, films=9):
+def made_up(n=400, users=12, items=9):
     generator = np.random.default_rng(0)
-    user, film = generator.integers(2, users, n), generator.integers(2, films, n)
+    user, item = generator.integers(2, users, n), generator.integers(2, items, n)
     stars = generator.integers(1, 6, n).astype(np.float32)
-    return user, film, stars, users, films
+    return user, item, stars, users, items
 
 
 def sparse_ratings(users=14, items=11, n=60, seed=1):
@@ -40,16 +40,16 @@ def all_pairs(users, items):
 @pytest.mark.parametrize("at_once", [biases._AT_ONCE, 7])
 def test_biases_are_the_ridge_solution(at_once, monkeypatch):
     monkeypatch.setattr(biases, "_AT_ONCE", at_once)
-    user, film, stars, users, films = made_up()
-    fitted = fit_biases(user, film, stars, users, films, regularisation=3.0, sweeps=200)
+    user, item, stars, users, items = made_up()
+    fitted = fit_biases(user, item, stars, users, items, regularisation=3.0, sweeps=200)
     # The same minimum from the normal equations.
-    design = np.zeros((len(stars), users + films))
-    design[np.arange(len(stars)), user] = design[np.arange(len(stars)), users + film] = 1
-    normal = design.T @ design + 3.0 * np.eye(users + films)
+    design = np.zeros((len(stars), users + items))
+    design[np.arange(len(stars)), user] = design[np.arange(len(stars)), users + item] = 1
+    normal = design.T @ design + 3.0 * np.eye(users + items)
     solution = np.linalg.solve(normal, design.T @ (stars - stars.mean()))
     np.testing.assert_allclose(fitted.user, solution[:users], atol=1e-5)
-    np.testing.assert_allclose(fitted.film, solution[users:], atol=1e-5)
-    assert fitted.user[0] == fitted.film[1] == 0  # padding and unknown rows saw nothing
+    np.testing.assert_allclose(fitted.item, solution[users:], atol=1e-5)
+    assert fitted.user[0] == fitted.item[1] == 0  # padding and unknown rows saw nothing
 
 
 def test_means():

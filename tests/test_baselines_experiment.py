@@ -24,7 +24,7 @@ from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError
 from jrec.evaluate.per_user import read_per_user
 
-SIZES = ["--synthetic.users", "50", "--synthetic.films", "30", "--synthetic.ratings", "1200"]
+SIZES = ["--synthetic.users", "50", "--synthetic.items", "30", "--synthetic.ratings", "1200"]
 DATA = ["--dataset", "synthetic", *SIZES]
 SMALL = {
     "matrix-factorisation": ["--matrix-factorisation.width", "4"],
@@ -232,7 +232,7 @@ def test_without_a_user_of_three_clicks_there_is_no_rank(tmp_path):
 
 def test_errors_that_are_not_finite_are_no_result(tmp_path, monkeypatch):
     def nan(*_):
-        return None, lambda user, film: np.full(len(user), np.nan)
+        return None, lambda user, item: np.full(len(user), np.nan)
 
     monkeypatch.setattr(baselines, "fit_rating_baseline", nan)
     with pytest.raises(InputError, match="Test errors of biases are not finite; check"):

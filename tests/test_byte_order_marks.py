@@ -30,7 +30,7 @@ def with_marks(folder):
 def test_movielens(layout, name, request):
     folder = request.getfixturevalue(layout)
     plain, marked = load_ratings(name, folder), load_ratings(name, with_marks(folder))
-    for column in ("user", "film", "rating", "timestamp"):
+    for column in ("user", "item", "rating", "timestamp"):
         np.testing.assert_array_equal(getattr(plain, column), getattr(marked, column))
     assert plain.titles == marked.titles
     assert plain.source.checksum != marked.source.checksum  # of the bytes that stand there

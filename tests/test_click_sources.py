@@ -68,7 +68,7 @@ def test_ratings_become_watches(name, request):
     for raw in range(1, 13):
         mine = sorted((t, f, s) for u, f, s, t in toy_ratings() if u == raw)
         user = user_named(clicks, raw)
-        assert items_of(clicks, user) == [film for _, film, _ in mine]
+        assert items_of(clicks, user) == [item for _, item, _ in mine]
         events = range(clicks.offsets[user], clicks.offsets[user + 1])
         assert [clicks.timestamp[e] for e in events] == [time for time, *_ in mine]
         rating = clicks.event_features["rating"]
@@ -94,17 +94,17 @@ def test_attributes_genres_and_titles_keep_their_values(ml_1m):
         assert sorted(values(clicks, clicks.item_features["genres"], row)) == sorted(GENRES[k % 5])
     title = clicks.item_features["title"]
     assert values(clicks, title, FIRST) == ["toy", "story"]
-    # Padding has no words, the unknown film one unknown word.
+    # Padding has no words, the unknown item one unknown word.
     assert title.rows[0].tolist() == [] and title.rows[1].tolist() == [1]
 
 
-def test_a_film_without_a_line_is_no_target(ml_1m):
-    films = (ml_1m / "movies.dat").read_text("latin-1").splitlines()
-    (ml_1m / "movies.dat").write_text("\n".join(films[1:]) + "\n", "latin-1")
-    lost = sum(film == 1 for _, film, _, _ in toy_ratings())
+def test_a_item_without_a_line_is_no_target(ml_1m):
+    items = (ml_1m / "movies.dat").read_text("latin-1").splitlines()
+    (ml_1m / "movies.dat").write_text("\n".join(items[1:]) + "\n", "latin-1")
+    lost = sum(item == 1 for _, item, _, _ in toy_ratings())
     clicks = load_clicks_dataset("ml-1m", ml_1m)
     assert len(clicks) == 80 - lost and clicks.item.min() >= FIRST
-    assert clicks.dropped["ratings of users or films without a line of their own"] == lost
+    assert clicks.dropped["ratings of users or items without a line of their own"] == lost
 
 
 # Pairs.
@@ -537,7 +537,7 @@ def test_counts_without_the_future_differ(ml_1m):
 def test_same_ratings_as_the_rating_models_see(ml_100k):
     ratings, clicks = load_ratings("ml-100k", ml_100k), load_clicks_dataset("ml-100k", ml_100k)
     rows = np.stack([clicks.user_row[clicks.user_of_event], clicks.item], 1)
-    expected = np.stack([ratings.user, ratings.film], 1)
+    expected = np.stack([ratings.user, ratings.item], 1)
     assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, expected.tolist()))
 
 

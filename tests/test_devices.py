@@ -14,7 +14,7 @@ from experiments.ranking import __main__ as ranking
 
 STEPS = 50
 RATINGS = (
-    "--dataset synthetic --synthetic.users 60 --synthetic.films 40 --synthetic.ratings 1500 "
+    "--dataset synthetic --synthetic.users 60 --synthetic.items 40 --synthetic.ratings 1500 "
     "--valid-fraction 0.1"
 )
 CLICKS = (

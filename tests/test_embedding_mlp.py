@@ -32,11 +32,11 @@ from jrec.serving.ratings import load_rating_model
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.stream import make_chunk, mixed_order
 
-SIZES = ["--synthetic.users", "60", "--synthetic.films", "40", "--synthetic.ratings", "3000"]
+SIZES = ["--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.ratings", "3000"]
 TRAIN = ["train", "--dataset", "synthetic", *SIZES, "--batch-size", "32", "--hidden", "16"]
 FLAGS = ["--tables", "rows", "--epochs", "3", "--chunk-steps", "11", "--checkpoint-steps", "17"]
 SIZE = SyntheticSize(60, 40, 3000)
-USERS, FILMS, K = 9, 7, 3
+USERS, ITEMS, K = 9, 7, 3
 RATE, DECAY = 0.05, 0.9
 
 
@@ -58,7 +58,7 @@ def examples(count, seed):
     generator = np.random.default_rng(seed)
     return {
         "user": jnp.asarray(generator.integers(0, USERS - 1, count), jnp.int32),  # one never read
-        "film": jnp.asarray(generator.integers(0, FILMS, count), jnp.int32),
+        "item": jnp.asarray(generator.integers(0, ITEMS, count), jnp.int32),
         "target": jnp.asarray(generator.normal(size=count), jnp.float32),
         "mask": jnp.arange(count) < count - 1,
     }
@@ -68,10 +68,10 @@ def numpy_params(params):
     return jax.tree.map(lambda leaf: np.array(leaf, np.float64), params["params"])
 
 
-def by_hand(p, user, film, layers):
+def by_hand(p, user, item, layers):
     """The network for one pair."""
     vectors = p["vectors"]["embedding"]
-    x = np.concatenate([vectors[user], vectors[USERS + film]])
+    x = np.concatenate([vectors[user], vectors[USERS + item]])
     for number in range(layers - 1):
         x = np.maximum(x @ p[f"hidden_{number}"]["kernel"] + p[f"hidden_{number}"]["bias"], 0)
     top = p[f"hidden_{layers - 1}"]
@@ -79,18 +79,18 @@ def by_hand(p, user, film, layers):
     result = (x @ top["output_kernel"] + top["output_bias"])[0]
     if "factors" in p:
         factors, biases = p["factors"]["embedding"], p["biases"]["embedding"]
-        result += factors[user] @ factors[USERS + film] + biases[user, 0] + biases[USERS + film, 0]
+        result += factors[user] @ factors[USERS + item] + biases[user, 0] + biases[USERS + item, 0]
     return result
 
 
 @pytest.mark.parametrize("hidden, factors", [((8,), 0), ((8, 5, 4), 4)])
 def test_the_model_is_the_notebooks_network_of_any_depth(hidden, factors):
-    model = EmbeddingMlp(USERS, FILMS, K, hidden, factors)
+    model = EmbeddingMlp(USERS, ITEMS, K, hidden, factors)
     params, batch = fresh(model), examples(20, 0)
     p = numpy_params(params)
-    pairs = zip(np.asarray(batch["user"]), np.asarray(batch["film"]), strict=True)
-    expected = [by_hand(p, user, film, len(hidden)) for user, film in pairs]
-    found = jax.jit(model.apply)(params, batch["user"], batch["film"])
+    pairs = zip(np.asarray(batch["user"]), np.asarray(batch["item"]), strict=True)
+    expected = [by_hand(p, user, item, len(hidden)) for user, item in pairs]
+    found = jax.jit(model.apply)(params, batch["user"], batch["item"])
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -134,7 +134,7 @@ def test_one_step_worked_out_on_paper(tables):
     params = {"params": {"vectors": {"embedding": [[1.0], [2.0]]}, "hidden_0": top}}
     params = jax.tree.map(jnp.asarray, params, is_leaf=lambda leaf: isinstance(leaf, list))
     zero = jnp.zeros(1, jnp.int32)
-    batch = {"user": zero, "film": zero, "target": jnp.array([-0.9]), "mask": jnp.ones(1, bool)}
+    batch = {"user": zero, "item": zero, "target": jnp.array([-0.9]), "mask": jnp.ones(1, bool)}
     state = train_state(source, 0.1, params, jax.random.key(0))
     state, metrics = jax.jit(train_step(source, model, 0.1))(state, batch)
     assert float(metrics["loss_sum"]) == pytest.approx(1.0)
@@ -158,7 +158,7 @@ def train_by_hand(params, batches, lazy):
         touched = np.zeros(len(table), bool)
         count = batch["mask"].sum()
         for b in np.flatnonzero(batch["mask"]):
-            rows = np.array([batch["user"][b], USERS + batch["film"][b]])
+            rows = np.array([batch["user"][b], USERS + batch["item"][b]])
             x = table[rows].reshape(-1)
             z = x @ top["kernel"] + top["bias"]
             h = np.maximum(z, 0)
@@ -187,7 +187,7 @@ def train_by_hand(params, batches, lazy):
 @pytest.mark.parametrize("tables, whole_rows", [("dense", 0), ("rows", 0), ("rows", 10**9)])
 def test_both_momenta_are_what_their_tensorflow_did(tables, whole_rows, monkeypatch):
     monkeypatch.setattr(row_updates, "WHOLE_TABLE_ROWS", whole_rows)
-    model, source = EmbeddingMlp(USERS, FILMS, K, (8,)), Source(tables, K, (8,), DECAY)
+    model, source = EmbeddingMlp(USERS, ITEMS, K, (8,)), Source(tables, K, (8,), DECAY)
     params, batches = fresh(model), [examples(6, seed) for seed in range(6)]
     state = train_state(source, RATE, params, jax.random.key(0))
     step = jax.jit(train_step(source, model, RATE))
@@ -206,8 +206,8 @@ def test_both_momenta_are_what_their_tensorflow_did(tables, whole_rows, monkeypa
 
 @pytest.mark.parametrize("tables", ["dense", "rows"])
 def test_chunks_of_any_length_are_traced_once(tables):
-    model, source = EmbeddingMlp(USERS, FILMS, K, (8,)), Source(tables, K, (8,))
-    data = {name: examples(50, 0)[name] for name in ("user", "film", "target")}
+    model, source = EmbeddingMlp(USERS, ITEMS, K, (8,)), Source(tables, K, (8,))
+    data = {name: examples(50, 0)[name] for name in ("user", "item", "target")}
     step, traces = train_step(source, model, RATE), []
 
     def counted(state, batch):
@@ -272,17 +272,17 @@ def test_ratings_are_centred_on_the_training_part_alone():
     other = system_of(dataclasses.replace(ratings, rating=hidden), split)
     for one, two in ((system.data, other.data), (system.state.params, other.state.params)):
         jax.tree.map(np.testing.assert_array_equal, one, two)
-    user, film = ratings.user[:50], ratings.film[:50]
+    user, item = ratings.user[:50], ratings.item[:50]
     predict = jax.jit(system.predict)
-    stars = [predict(s.predictor(s.state.params), user, film) for s in (system, other)]
+    stars = [predict(s.predictor(s.state.params), user, item) for s in (system, other)]
     np.testing.assert_array_equal(*stars)
 
 
 def test_clip_keeps_stars_in_range():
-    model, batch = EmbeddingMlp(USERS, FILMS, K, (8,)), examples(40, 0)
+    model, batch = EmbeddingMlp(USERS, ITEMS, K, (8,)), examples(40, 0)
     arrays = {"params": fresh(model), "mean": jnp.float32(3.5)}
     free, clipped = (
-        jax.jit(partial(predict_rows, model, bounds))(arrays, batch["user"], batch["film"])
+        jax.jit(partial(predict_rows, model, bounds))(arrays, batch["user"], batch["item"])
         for bounds in (None, (3.0, 4.0))
     )
     assert free.min() < 3 and free.max() > 4
@@ -292,7 +292,7 @@ def test_clip_keeps_stars_in_range():
 def test_each_kind_of_table_has_its_own_decay():
     decays = {"factor_decay": 0.1, "vector_decay": 0.2, "bias_decay": 0.4, "layer_decay": 0.8}
     improved = Improved(**decays)
-    model = EmbeddingMlp(USERS, FILMS, K, (8,), factors=4)
+    model = EmbeddingMlp(USERS, ITEMS, K, (8,), factors=4)
     params = fresh(model)
     optimizer = improved_optimizer(improved, 1.0, 40)
     state, update = optimizer.init(params), jax.jit(optimizer.update)
@@ -337,15 +337,15 @@ def test_the_export_predicts_what_the_model_does(run_dir, capsys):
     split = split_ratings(ratings, test_fraction=0.2, valid_fraction=0)
     system = system_of(ratings, split)
     state, _ = Checkpoints(run_dir / "best", 1).restore(system.state._replace(opt_state=()))
-    user, film = ratings.user[split.test], ratings.film[split.test]
-    expected = system.predict(system.predictor(state.params), user, film)
-    found = load_rating_model(run_dir / "export").predict(user, film)
+    user, item = ratings.user[split.test], ratings.item[split.test]
+    expected = system.predict(system.predictor(state.params), user, item)
+    found = load_rating_model(run_dir / "export").predict(user, item)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     error = np.sqrt(np.mean((np.asarray(found) - ratings.rating[split.test]) ** 2))
     results = json.loads((run_dir / "results.json").read_text())
     assert error == pytest.approx(results["test_rmse"], abs=1e-5)
-    embedding_mlp.main(["predict", "--run-dir", str(run_dir), "--user", "1", "--film", "999"])
-    assert "film 999 is not in the data" in capsys.readouterr().out
+    embedding_mlp.main(["predict", "--run-dir", str(run_dir), "--user", "1", "--item", "999"])
+    assert "item 999 is not in the data" in capsys.readouterr().out
     embedding_mlp.main(["recommend", "--run-dir", str(run_dir), "--user", "2", "--count", "3"])
     assert capsys.readouterr().out.count("(2000)") == 3
 
@@ -445,12 +445,12 @@ def test_a_rate_too_high_stops_with_the_step(tmp_path):
 
 
 def test_the_loss_counts_what_the_mask_does():
-    model = EmbeddingMlp(USERS, FILMS, K, (8,))
+    model = EmbeddingMlp(USERS, ITEMS, K, (8,))
     params, batch = fresh(model), examples(6, 0)
     total, count = loss(model, params, batch, jax.random.key(0))
     p = numpy_params(params)
     errors = [
-        by_hand(p, int(batch["user"][b]), int(batch["film"][b]), 1) - float(batch["target"][b])
+        by_hand(p, int(batch["user"][b]), int(batch["item"][b]), 1) - float(batch["target"][b])
         for b in range(5)
     ]
     assert float(count) == 5

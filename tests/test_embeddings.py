@@ -435,7 +435,7 @@ def test_fusion_trains_to_the_same_parameters_either_way():
     source = fusion.Source(tower_width=20)
     first = gather_ratings(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
     params = jax.jit(fusion.build_model(source, ratings).init)(
-        jax.random.key(0), first["user"], first["film"]
+        jax.random.key(0), first["user"], first["item"]
     )
     ends = []
     for tables in ("dense", "rows"):

@@ -79,7 +79,7 @@ def finish_rating(run_dir, patch):
     for name in ("predict_in_blocks", "write_rating_errors", "load_rating_model"):
         patch.setattr(rating_report, name, lambda *a: None)
     patch.setattr(rating_report, "baseline_errors", lambda *a: MEAN)
-    data = Named(user=np.zeros(1), film=np.zeros(1), source=STARS)
+    data = Named(user=np.zeros(1), item=np.zeros(1), source=STARS)
     split = Named(test=np.zeros(1, int))
     rating_report.finish_rating_run(run_dir, "s", {}, {}, ERRORS, data, split, Broken())
 
@@ -253,7 +253,7 @@ def test_ranks_are_the_same_under_x64():
     assert wide.dtype == jnp.int32 and wide.tolist() == rank.tolist()
 
 
-RATINGS = ["--dataset", "synthetic", "--synthetic.users", "30", "--synthetic.films", "20"]
+RATINGS = ["--dataset", "synthetic", "--synthetic.users", "30", "--synthetic.items", "20"]
 RATINGS += ["--synthetic.ratings", "600"]
 CLICKS = ["--synthetic.users", "40", "--synthetic.items", "30", "--synthetic.clicks", "8"]
 CLICKS += ["--item-width", "8", "--state-width", "8", "--tower", "8", "--batch-size", "64"]

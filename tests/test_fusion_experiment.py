@@ -19,7 +19,7 @@ from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.train.checkpoints import Checkpoints
 
-SIZES = ["--synthetic.users", "60", "--synthetic.films", "40", "--synthetic.ratings", "3000"]
+SIZES = ["--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.ratings", "3000"]
 TRAIN = ["train", "--dataset", "synthetic", *SIZES, "--batch-size", "32", "--tower-width", "16"]
 
 
@@ -59,15 +59,15 @@ def test_the_export_predicts_what_the_model_does_without_its_code(run_dir):
     system = fusion.build_system(settings, ratings, split, *keys)
     state, record = Checkpoints(run_dir / "best", 1).restore(system.state._replace(opt_state=()))
     assert record["epoch"] - 1 == json.loads((run_dir / "results.json").read_text())["best_epoch"]
-    user, film = ratings.user[split.test], ratings.film[split.test]
-    expected = system.predict(system.predictor(state.params), user, film)
+    user, item = ratings.user[split.test], ratings.item[split.test]
+    expected = system.predict(system.predictor(state.params), user, item)
     code = (
         "import sys, numpy as np\n"
         "from pathlib import Path\n"
         "from jrec.serving.ratings import load_rating_model\n"
         f"model = load_rating_model(Path({str(run_dir / 'export')!r}))\n"
-        f"user, film = np.array({user.tolist()}), np.array({film.tolist()})\n"
-        "print(np.asarray(model.predict(user.astype('i4'), film.astype('i4'))).tolist())\n"
+        f"user, item = np.array({user.tolist()}), np.array({item.tolist()})\n"
+        "print(np.asarray(model.predict(user.astype('i4'), item.astype('i4'))).tolist())\n"
         "assert 'flax' not in sys.modules and 'jrec.models' not in sys.modules\n"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -97,17 +97,17 @@ def test_the_improved_preset_runs_to_an_export(tmp_path, capsys):
 
 
 def test_predict_and_recommend_print_what_they_should(run_dir, capsys):
-    fusion.main(["predict", "--run-dir", str(run_dir), "--user", "1", "--film", "7"])
-    assert "user 1, film 7" in capsys.readouterr().out
-    fusion.main(["predict", "--run-dir", str(run_dir), "--user", "1", "--film", "999"])
-    assert "film 999 is not in the data" in capsys.readouterr().out
+    fusion.main(["predict", "--run-dir", str(run_dir), "--user", "1", "--item", "7"])
+    assert "user 1, item 7" in capsys.readouterr().out
+    fusion.main(["predict", "--run-dir", str(run_dir), "--user", "1", "--item", "999"])
+    assert "item 999 is not in the data" in capsys.readouterr().out
     fusion.main(["recommend", "--run-dir", str(run_dir), "--user", "1", "--count", "50"])
     unseen = capsys.readouterr().out
     fusion.main(["recommend", "--run-dir", str(run_dir), "--user", "1", "--count", "50", "--seen"])
     everything = capsys.readouterr().out
     ratings = load_ratings("synthetic", None, SyntheticSize(60, 40, 3000), 0)
     user = ratings.vocabularies["user"].encode([1])[0]
-    seen = set(ratings.film[ratings.user == user].tolist())  # in whichever part
+    seen = set(ratings.item[ratings.user == user].tolist())  # in whichever part
     assert everything.count("(2000)") == 40 and unseen.count("(2000)") == 40 - len(seen)
 
 

@@ -7,12 +7,12 @@ from experiments.fusion.improved import (
     Improved,
     all_vectors,
     build_improved,
-    film_blocks,
-    gather_films,
+    gather_items,
     improved_loss,
     init_improved,
+    item_blocks,
     predict_pairs,
-    ratings_by_film,
+    ratings_by_item,
 )
 from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
@@ -20,27 +20,27 @@ from jrec.errors import InputError
 from jrec.models.profiled_fusion import block_scores, profile_of
 from jrec.train.rating_batches import feature_tables
 
-RATINGS = synthetic_ratings(SyntheticSize(users=20, films=15, ratings=200), seed=0)
+RATINGS = synthetic_ratings(SyntheticSize(users=20, items=15, ratings=200), seed=0)
 SPLIT = split_ratings(RATINGS)
 SETTINGS = Improved(heads=2, width=6)
 MODEL = build_improved(SETTINGS, RATINGS)
-BY_FILM = ratings_by_film(RATINGS, SPLIT.train)
-DATA = film_blocks(BY_FILM, jax.tree.map(jnp.asarray, feature_tables(RATINGS)))
+BY_ITEM = ratings_by_item(RATINGS, SPLIT.train)
+DATA = item_blocks(BY_ITEM, jax.tree.map(jnp.asarray, feature_tables(RATINGS)))
 PARAMS = init_improved(MODEL, SETTINGS, DATA, jax.random.key(0))
-FILMS = jnp.arange(17)
+ITEMS = jnp.arange(17)
 
 
-def block(films=FILMS, mask=None):
-    return gather_films(DATA, films, jnp.ones(films.shape, bool) if mask is None else mask)
+def block(items=ITEMS, mask=None):
+    return gather_items(DATA, items, jnp.ones(items.shape, bool) if mask is None else mask)
 
 
 def test_blocks_hold_the_training_ratings_and_no_other():
     train = SPLIT.train
     known = np.zeros((17, 22), bool)
-    known[RATINGS.film[train], RATINGS.user[train]] = True
+    known[RATINGS.item[train], RATINGS.user[train]] = True
     assert np.array_equal(DATA["known"], known)
     stars = np.asarray(block()["stars"])
-    assert (stars[RATINGS.film[train], RATINGS.user[train]] == RATINGS.rating[train]).all()
+    assert (stars[RATINGS.item[train], RATINGS.user[train]] == RATINGS.rating[train]).all()
 
 
 def test_a_profile_reads_what_is_shown_alone():
@@ -51,21 +51,21 @@ def test_a_profile_reads_what_is_shown_alone():
 
 def test_pairs_are_scored_as_blocks_are():
     features = block()
-    profile = profile_of(features["stars"], features["known"], DATA["mean"], DATA["film_bias"])
+    profile = profile_of(features["stars"], features["known"], DATA["mean"], DATA["item_bias"])
     scores = []
     for head in range(2):
         params = jax.tree.map(lambda leaf, head=head: leaf[head], PARAMS)
-        towers = MODEL.apply(params, features["user"], features["film"], profile, train=False)
+        towers = MODEL.apply(params, features["user"], features["item"], profile, train=False)
         scores.append(block_scores(towers))
     assert np.abs(scores[0] - scores[1]).max() > 0.01, "the heads should differ"
     expected = np.clip(DATA["mean"] + (scores[0] + scores[1]) / 2, 1, 5)
     vectors = all_vectors(MODEL, DATA, PARAMS)
-    user, film = np.meshgrid(np.arange(22), np.arange(17))
-    pairs = predict_pairs(vectors, jnp.asarray(user.ravel()), jnp.asarray(film.ravel()), 1.0, 5.0)
+    user, item = np.meshgrid(np.arange(22), np.arange(17))
+    pairs = predict_pairs(vectors, jnp.asarray(user.ravel()), jnp.asarray(item.ravel()), 1.0, 5.0)
     np.testing.assert_allclose(pairs.reshape(17, 22), expected, atol=1e-5)
 
 
-def test_count_is_the_number_of_ratings_and_masked_films_have_none():
+def test_count_is_the_number_of_ratings_and_masked_items_have_none():
     loss = jax.jit(lambda b, k: improved_loss(MODEL, SETTINGS, PARAMS, b, k))
     counts = [float(loss(block(), jax.random.key(k))[1]) for k in range(20)]
     np.testing.assert_allclose(np.mean(counts), len(SPLIT.train), rtol=0.02)
@@ -81,7 +81,7 @@ def test_a_hidden_rating_is_predicted_from_the_others():
     )
     one_user = jnp.arange(22)[None, :] == int(RATINGS.user[SPLIT.train][0])
     few = block() | {"known": block()["known"] & one_user}
-    # One rating a film at most: where it is hidden (255 of 256) no rating is left to show.
+    # One rating an item at most: where it is hidden (255 of 256) no rating is left to show.
     gradient = jax.grad(lambda p: improved_loss(MODEL, settings, p, few, jax.random.key(0))[0])(
         PARAMS
     )
@@ -92,4 +92,4 @@ def test_a_hidden_rating_is_predicted_from_the_others():
 def test_a_matrix_that_cannot_fit_is_refused(monkeypatch):
     monkeypatch.setattr("experiments.fusion.improved._LARGEST_MATRIX", 100)
     with pytest.raises(InputError, match="use --preset source"):
-        ratings_by_film(RATINGS, SPLIT.train)
+        ratings_by_item(RATINGS, SPLIT.train)

@@ -8,14 +8,14 @@ from jrec.losses.ratings import squared_error, weighted_squared_error
 from jrec.models.fusion import Fusion
 from jrec.train.rating_batches import device_ratings, feature_tables, features, gather_ratings
 
-RATINGS = synthetic_ratings(SyntheticSize(users=20, films=15, ratings=200), seed=0)
+RATINGS = synthetic_ratings(SyntheticSize(users=20, items=15, ratings=200), seed=0)
 TABLES = jax.tree.map(jnp.asarray, feature_tables(RATINGS))
 ROWS = {name: vocabulary.rows for name, vocabulary in RATINGS.vocabularies.items()}
 DATA = device_ratings(RATINGS, np.arange(64), TABLES)
 BATCH = jax.jit(gather_ratings)(DATA, jnp.arange(16), jnp.ones(16, bool))
 
 
-def by_hand(p, user, film, pooling):
+def by_hand(p, user, item, pooling):
     """The network of the source, one pair at a time, in NumPy."""
     p = jax.tree.map(lambda a: np.asarray(a, np.float64), p["params"])
 
@@ -30,8 +30,8 @@ def by_hand(p, user, film, pooling):
         names = ["user", *sorted(set(user) - {"user"})]
         parts = [attribute(name, user[name][b]) for name in names]
         tower_u = np.tanh(dense("user_tower", np.concatenate(parts)))
-        genres = film["genres"][b][film["genres_mask"][b]]
-        words = p["title"]["words"]["embedding"][film["title"][b][film["title_mask"][b]]]
+        genres = item["genres"][b][item["genres_mask"][b]]
+        words = p["title"]["words"]["embedding"][item["title"][b][item["title_mask"][b]]]
         zero = np.zeros((1, words.shape[1]))
         wide = np.concatenate([zero, words, zero])
         filters = p["title"]["filters"]
@@ -41,8 +41,8 @@ def by_hand(p, user, film, pooling):
         ]
         title = np.sum(hidden, 0) if pooling == "sum" else np.max(hidden, 0)
         genre_sum = p["genres_table"]["embedding"][genres].sum(0)
-        parts = [attribute("film", film["film"][b]), genre_sum, title]
-        tower_f = np.tanh(dense("film_tower", np.concatenate(parts)))
+        parts = [attribute("item", item["item"][b]), genre_sum, title]
+        tower_f = np.tanh(dense("item_tower", np.concatenate(parts)))
         cosine = tower_u @ tower_f / np.linalg.norm(tower_u) / np.linalg.norm(tower_f)
         scores.append(5 * cosine)
     return np.array(scores)
@@ -52,16 +52,16 @@ def by_hand(p, user, film, pooling):
 @pytest.mark.parametrize("positions", [None, 16 * 5])
 def test_model_is_the_sources_network(pooling, positions):
     model = Fusion(ROWS, title_pooling=pooling, title_positions=positions)
-    params = jax.jit(model.init)(jax.random.key(0), BATCH["user"], BATCH["film"])
+    params = jax.jit(model.init)(jax.random.key(0), BATCH["user"], BATCH["item"])
     arrays = jax.tree.map(np.asarray, BATCH)
-    expected = by_hand(params, arrays["user"], arrays["film"], pooling)
+    expected = by_hand(params, arrays["user"], arrays["item"], pooling)
     np.testing.assert_allclose(
-        jax.jit(model.apply)(params, BATCH["user"], BATCH["film"]), expected, atol=2e-5
+        jax.jit(model.apply)(params, BATCH["user"], BATCH["item"]), expected, atol=2e-5
     )
 
 
 def test_default_widths_are_the_sources():
-    params = jax.jit(Fusion(ROWS).init)(jax.random.key(0), BATCH["user"], BATCH["film"])["params"]
+    params = jax.jit(Fusion(ROWS).init)(jax.random.key(0), BATCH["user"], BATCH["item"])["params"]
     shapes = {
         "/".join(k.key for k in path): v.shape for path, v in jax.tree.leaves_with_path(params)
     }
@@ -80,15 +80,15 @@ def test_default_widths_are_the_sources():
         "occupation_layer/bias": (16,),
         "user_tower/kernel": (80, 200),
         "user_tower/bias": (200,),
-        "film_table/embedding": (17, 32),
-        "film_layer/kernel": (32, 32),
-        "film_layer/bias": (32,),
+        "item_table/embedding": (17, 32),
+        "item_layer/kernel": (32, 32),
+        "item_layer/bias": (32,),
         "genres_table/embedding": (ROWS["genres"], 32),
         "title/words/embedding": (ROWS["title"], 32),
         "title/filters/kernel": (96, 32),
         "title/filters/bias": (32,),
-        "film_tower/kernel": (96, 200),
-        "film_tower/bias": (200,),
+        "item_tower/kernel": (96, 200),
+        "item_tower/bias": (200,),
     }
     # Xavier-uniform everywhere, tables included, and zero biases.
     for path, value in jax.tree.leaves_with_path(params):
@@ -98,10 +98,10 @@ def test_default_widths_are_the_sources():
 
 
 def test_a_data_set_without_user_attributes_runs():
-    tables = {"user": {}, "film": TABLES["film"]}
-    user, film = features(tables, jnp.array([2, 1]), jnp.array([3, 1]))
-    model = Fusion({name: ROWS[name] for name in ("user", "film", "genres", "title")})
-    score = model.apply(jax.jit(model.init)(jax.random.key(0), user, film), user, film)
+    tables = {"user": {}, "item": TABLES["item"]}
+    user, item = features(tables, jnp.array([2, 1]), jnp.array([3, 1]))
+    model = Fusion({name: ROWS[name] for name in ("user", "item", "genres", "title")})
+    score = model.apply(jax.jit(model.init)(jax.random.key(0), user, item), user, item)
     assert score.shape == (2,) and jnp.isfinite(score).all()
 
 

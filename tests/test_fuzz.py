@@ -186,8 +186,8 @@ def plain_rows(content, separator, encoding, header):
         fields = text.split(separator)
         if len(fields) != 4 or not all(NUMBER.fullmatch(field) for field in fields):
             return None
-        user, film, stars, time = (field.strip().strip('"').strip() for field in fields)
-        rows.append((int(user), int(film), np.float32(float(stars)), int(time)))
+        user, item, stars, time = (field.strip().strip('"').strip() for field in fields)
+        rows.append((int(user), int(item), np.float32(float(stars)), int(time)))
     return rows
 
 
@@ -214,14 +214,14 @@ def test_rating_lines(layout, folder, edits):
     if found is not REFUSED:
         rows = plain_rows(content, columns.separator, "latin-1", columns.header is not None)
         assert rows is not None
-        kept = [found[key].tolist() for key in ("user", "film", "rating", "timestamp")]
+        kept = [found[key].tolist() for key in ("user", "item", "rating", "timestamp")]
         assert list(zip(*kept, strict=True)) == [(u, f, float(s), t) for u, f, s, t in rows]
 
 
 @pytest.mark.parametrize("fixture", ["ml_1m", "ml_100k", "ml_csv"])
 @some(30)
 @given(edits=EDITS, which=st.integers(0, 9))
-def test_tables_of_users_films_and_genres(fixture, request, edits, which):
+def test_tables_of_users_items_and_genres(fixture, request, edits, which):
     path = request.getfixturevalue(fixture)
     name = {"ml_1m": "ml-1m", "ml_100k": "ml-100k", "ml_csv": "ml-latest-small"}[fixture]
     files = sorted(p for p in path.iterdir() if "rating" not in p.name and p.name != "u.data")
@@ -261,7 +261,7 @@ def test_a_csv_of_any_ids_comes_back(folder, rows, delimiter, end):
     for user, item, stars, time in rows:
         if (user, item) not in latest or time >= latest[user, item][1]:
             latest[user, item] = (float(np.float32(stars)), time)
-    decoded = (ratings.vocabularies[k].decode(getattr(ratings, k)) for k in ("user", "film"))
+    decoded = (ratings.vocabularies[k].decode(getattr(ratings, k)) for k in ("user", "item"))
     pairs = zip(*(part.tolist() for part in decoded), strict=True)
     values = zip(ratings.rating.tolist(), ratings.timestamp.tolist(), strict=True)
     assert dict(zip(pairs, values, strict=True)) == latest
@@ -289,8 +289,8 @@ def test_a_changed_csv(folder, edits):
     assert len(rows) == len(ratings) + ratings.repeated
     kept = {(row["user"].strip(" \t"), row["item"].strip(" \t")) for row in rows}
     assert len(kept) == len(ratings)
-    for user, item, stars in zip(ratings.user, ratings.film, ratings.rating, strict=True):
-        pair = [str(ratings.vocabularies[k].decode(r)) for k, r in (("user", user), ("film", item))]
+    for user, item, stars in zip(ratings.user, ratings.item, ratings.rating, strict=True):
+        pair = [str(ratings.vocabularies[k].decode(r)) for k, r in (("user", user), ("item", item))]
         said = {
             np.float32(r["rating"])
             for r in rows
@@ -363,7 +363,7 @@ def test_pairs(folder, edits):
         )
 
 
-FILM = b"5:\n" + b"".join(
+ITEM = b"5:\n" + b"".join(
     f"{k * k + 1},{1 + k % 5},200{k % 6}-0{1 + k % 9}-1{k % 9}\n".encode() for k in range(12)
 )
 
@@ -373,7 +373,7 @@ FILM = b"5:\n" + b"".join(
 def test_netflix_lines(folder, edits):
     place = folder / "netflix"
     place.mkdir(exist_ok=True)
-    content = changed(FILM, edits)
+    content = changed(ITEM, edits)
     (place / "mv_0000005.txt").write_bytes(content)
     (place / "movie_titles.txt").write_text("5,2001,A, B\n")
     table = answer("netflix lines", lambda: read_table(find_raw(place), 0, lambda size: None))
@@ -395,7 +395,7 @@ def test_netflix_lines(folder, edits):
 def test_netflix_titles(folder, edits):
     place = folder / "titles"
     place.mkdir(exist_ok=True)
-    (place / "mv_0000005.txt").write_bytes(FILM)
+    (place / "mv_0000005.txt").write_bytes(ITEM)
     (place / "movie_titles.txt").write_bytes(changed(b"5,2001,A, B\n6,NULL,C\n", edits))
     answer("netflix titles", lambda: read_table(find_raw(place), 0, lambda size: None))
 
@@ -429,7 +429,7 @@ def test_kuairand_tables(folder, edits, which):
 @given(edits=EDITS)
 def test_profiles(folder, edits):
     path = folder / "mine.txt"
-    path.write_bytes(changed(b"1 5\n2,4.5\nSome film\t3\n", edits))
+    path.write_bytes(changed(b"1 5\n2,4.5\nSome item\t3\n", edits))
     found = answer("profiles", lambda: read_profile(path))
     if found is not REFUSED:
         text = path.read_text(encoding="utf-8")
@@ -537,8 +537,8 @@ def archives(folder):
         )
     with tarfile.open(folder / "nf.tar.gz", "w:gz") as file:
         member = tarfile.TarInfo("training_set/mv_0000005.txt")
-        member.size = len(FILM)
-        file.addfile(member, io.BytesIO(FILM))
+        member.size = len(ITEM)
+        file.addfile(member, io.BytesIO(ITEM))
     readers = {
         "zip archive": (
             folder / "ml.zip",
@@ -553,11 +553,11 @@ def archives(folder):
 
 
 def _columns(ratings):
-    return [ratings.user, ratings.film, ratings.rating, ratings.timestamp, ratings.titles]
+    return [ratings.user, ratings.item, ratings.rating, ratings.timestamp, ratings.titles]
 
 
 def _table(table):
-    return [table.users, table.films, table.offsets, table.day, table.packed]
+    return [table.users, table.items, table.offsets, table.day, table.packed]
 
 
 @pytest.mark.parametrize("name", ["zip archive", "tar archive"])

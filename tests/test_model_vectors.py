@@ -15,7 +15,7 @@ from jrec.retrieval.model_vectors import fusion_vectors, matrix_factorisation_ve
 from jrec.retrieval.simple_lsh import item_vectors, user_vectors
 from jrec.train.rating_batches import device_ratings, feature_tables, gather_ratings
 
-RATINGS = synthetic_ratings(SyntheticSize(users=20, films=15, ratings=200), seed=0)
+RATINGS = synthetic_ratings(SyntheticSize(users=20, items=15, ratings=200), seed=0)
 ROWS = {name: vocabulary.rows for name, vocabulary in RATINGS.vocabularies.items()}
 
 
@@ -35,21 +35,21 @@ def test_fusion_towers_give_the_models_scores():
     tables = jax.tree.map(jnp.asarray, feature_tables(RATINGS))
     data = device_ratings(RATINGS, np.arange(12), tables)
     batch = jax.jit(gather_ratings)(data, jnp.arange(12), jnp.ones(12, bool))
-    # So few positions that a batch of all films would not fit.
+    # So few positions that a batch of all items would not fit.
     model = Fusion(ROWS, title_positions=60)
-    params = jax.jit(model.init)(jax.random.key(0), batch["user"], batch["film"])
-    users, films = fusion_vectors(model, params, batch["user"], batch["film"])
-    pairs = jax.jit(Fusion(ROWS).apply)(params, batch["user"], batch["film"])
-    np.testing.assert_allclose(5 * (users * films).sum(1), pairs, atol=2e-5)
-    scores = 5 * users @ films.T
+    params = jax.jit(model.init)(jax.random.key(0), batch["user"], batch["item"])
+    users, items = fusion_vectors(model, params, batch["user"], batch["item"])
+    pairs = jax.jit(Fusion(ROWS).apply)(params, batch["user"], batch["item"])
+    np.testing.assert_allclose(5 * (users * items).sum(1), pairs, atol=2e-5)
+    scores = 5 * users @ items.T
     np.testing.assert_allclose(np.diag(scores), pairs, atol=2e-5)
-    lists = np.asarray(exact_top_k(item_table(films), users, 12).rows)
-    check_order(scores, cosines(users, films), lists)
+    lists = np.asarray(exact_top_k(item_table(items), users, 12).rows)
+    check_order(scores, cosines(users, items), lists)
 
 
 def test_matrix_factorisation_ranks_by_its_predictions():
     model = fit_matrix_factorisation(
-        RATINGS.user, RATINGS.film, RATINGS.rating, ROWS["user"], ROWS["film"], width=4, epochs=3
+        RATINGS.user, RATINGS.item, RATINGS.rating, ROWS["user"], ROWS["item"], width=4, epochs=3
     )
     users, weights, biases = matrix_factorisation_vectors(model)
     N, M = len(users), len(weights)

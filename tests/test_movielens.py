@@ -17,7 +17,7 @@ def test_1m_layout_comes_out_as_it_went_in(ml_1m):
     ratings = load_ratings("ml-1m", ml_1m)
     raw = toy_ratings()
     assert ratings.vocabularies["user"].decode(ratings.user).tolist() == [row[0] for row in raw]
-    assert ratings.vocabularies["film"].decode(ratings.film).tolist() == [row[1] for row in raw]
+    assert ratings.vocabularies["item"].decode(ratings.item).tolist() == [row[1] for row in raw]
     assert ratings.rating.tolist() == [row[2] for row in raw]
     assert ratings.timestamp.tolist() == [row[3] for row in raw]
     assert (ratings.user.dtype, ratings.rating.dtype) == (np.int32, np.float32)
@@ -27,11 +27,11 @@ def test_1m_layout_comes_out_as_it_went_in(ml_1m):
         for name, by_row in ratings.user_features.items()
     }
     assert codes == {"gender": 0, "age": 18, "occupation": 8}
-    film = int(ratings.vocabularies["film"].encode([4])[0])
-    assert ratings.titles[film] == TITLES[3]
-    genres = ratings.vocabularies["genres"].decode(ratings.film_features["genres"][film])
+    item = int(ratings.vocabularies["item"].encode([4])[0])
+    assert ratings.titles[item] == TITLES[3]
+    genres = ratings.vocabularies["genres"].decode(ratings.item_features["genres"][item])
     assert genres.tolist() == GENRES[3]
-    words = ratings.vocabularies["title"].decode(ratings.film_features["title"][film])
+    words = ratings.vocabularies["title"].decode(ratings.item_features["title"][item])
     assert words.tolist() == ["usual", "suspects,", "the"]
 
 
@@ -100,13 +100,13 @@ def test_title_words_lose_the_year_alone(title, words):
 
 def test_the_latest_of_repeated_ratings_is_kept(ml_1m):
     first = (ml_1m / "ratings.dat").read_text().splitlines()[0].split("::")
-    user, film = int(first[0]), int(first[1])
+    user, item = int(first[0]), int(first[1])
     with (ml_1m / "ratings.dat").open("a") as file:
-        file.write(f"{user}::{film}::5::999999999\n{user}::{film}::1::5\n")
+        file.write(f"{user}::{item}::5::999999999\n{user}::{item}::1::5\n")
     ratings = load_ratings("ml-1m", ml_1m)
     assert ratings.repeated == 2 and len(ratings) == 80
     mine = (ratings.vocabularies["user"].decode(ratings.user) == user) & (
-        ratings.vocabularies["film"].decode(ratings.film) == film
+        ratings.vocabularies["item"].decode(ratings.item) == item
     )
     assert ratings.rating[mine].tolist() == [5] and ratings.timestamp[mine].tolist() == [999999999]
 
@@ -115,12 +115,12 @@ def test_ids_that_no_file_knows_go_to_the_unknown_row(ml_1m):
     with (ml_1m / "ratings.dat").open("a") as file:
         file.write("1::777::5::1\n1::778::5::1\n888::1::4::1\n")
     ratings = load_ratings("ml-1m", ml_1m)
-    assert ratings.unknown == {"user": 1, "film": 2} and ratings.repeated == 0
-    assert ratings.film[-3:].tolist() == [1, 1, 2] and ratings.user[-1] == 1
+    assert ratings.unknown == {"user": 1, "item": 2} and ratings.repeated == 0
+    assert ratings.item[-3:].tolist() == [1, 1, 2] and ratings.user[-1] == 1
 
 
 def test_synthetic_data_is_seeded_and_sized():
-    size = SyntheticSize(users=50, films=30, ratings=600)
+    size = SyntheticSize(users=50, items=30, ratings=600)
     one, two, other = (synthetic_ratings(size, seed) for seed in (1, 1, 2))
     assert np.array_equal(one.rating, two.rating) and one.titles == two.titles
     assert not np.array_equal(one.rating[:100], other.rating[:100])
@@ -129,7 +129,7 @@ def test_synthetic_data_is_seeded_and_sized():
     assert dataclasses.replace(one, name="x").source.kind == "synthetic"
 
 
-def test_the_data_command_shows_counts_a_user_a_film_and_an_example(ml_1m, monkeypatch, capsys):
+def test_the_data_command_shows_counts_a_user_a_item_and_an_example(ml_1m, monkeypatch, capsys):
     arguments = ["jrec.data", "--dataset", "ml-1m", "--data-dir", str(ml_1m)]
     monkeypatch.setattr("sys.argv", arguments)
     show_data.main()
@@ -139,7 +139,7 @@ def test_the_data_command_shows_counts_a_user_a_film_and_an_example(ml_1m, monke
         "12 (12)",
         "a user",
         "gender",
-        "a film",
+        "a item",
         "an example",
         "genre rows",
         "target",
@@ -154,16 +154,16 @@ def shown(ml_1m, monkeypatch, capsys, *flags):
     return capsys.readouterr().out
 
 
-def test_the_data_command_shows_the_user_and_the_film_asked_for(ml_1m, monkeypatch, capsys):
-    raw = {(user, film): stars for user, film, stars, _ in toy_ratings()}
+def test_the_data_command_shows_the_user_and_the_item_asked_for(ml_1m, monkeypatch, capsys):
+    raw = {(user, item): stars for user, item, stars, _ in toy_ratings()}
     said = shown(ml_1m, monkeypatch, capsys, "--user", "3", "--item", "4")
     assert "id 3, gender F, age 35-44, occupation clerical/admin" in said
     assert f"id 4, '{TITLES[3]}'" in said
     example = f"{raw[3, 4]} stars" if (3, 4) in raw else "no such rating"
     assert example in said
     absent = next((u, f) for u in range(1, 13) for f in range(1, 10) if (u, f) not in raw)
-    user, film = map(str, absent)
-    said = shown(ml_1m, monkeypatch, capsys, "--user", user, "--item", film)
+    user, item = map(str, absent)
+    said = shown(ml_1m, monkeypatch, capsys, "--user", user, "--item", item)
     assert "the data set has no such rating" in said and f"id {user}, " in said
     said = shown(ml_1m, monkeypatch, capsys, "--item", "9")
     first = next(row for row in toy_ratings() if row[1] == 9)
@@ -187,7 +187,7 @@ def test_labels_are_those_of_the_codes(ml_1m):
     ("flags", "sentence"),
     [
         (["--user", "99"], "--user 99 is no user of ml-1m; it has 12 from 1 to 12."),
-        (["--item", "x"], "--item x is no film of ml-1m; it has 9 from 1 to 9."),
+        (["--item", "x"], "--item x is no item of ml-1m; it has 9 from 1 to 9."),
     ],
 )
 def test_the_data_command_names_unknown_ids(ml_1m, monkeypatch, capsys, flags, sentence):

@@ -21,27 +21,27 @@ from jrec.data.date_splits import NETFLIX_WINDOWS
 from jrec.data.netflix import Convert, convert
 from jrec.data.netflix_lines import Lines, parse_lines, parse_titles
 from jrec.data.rating_parts import PARTS, load_rating_parts, rating_parts
-from jrec.data.ratings import Films, Source, build
+from jrec.data.ratings import Movies, Source, build
 from jrec.data.splits import split_ratings
 from jrec.errors import InputError, run_command
 from tests.test_rating_parts import rows_of
 
 SLICE = Path("/work/shared/data/netflix_slice.tar.gz")
 SPLITS = ("3m", "6m", "1y", "full")
-FILMS = (1, 2, 3, 5, 20, 700, 17770)
-USERS, COUNT = 56, 50  # of all, and how many of them rate each film
+MOVIES = (1, 2, 3, 5, 20, 700, 17770)
+USERS, COUNT = 56, 50  # of all, and how many of them rate each movie
 
 
 def toy(seed=0):
-    """{film: [(user, stars, date)]}, some of the users and one film only late."""
+    """{movie: [(user, stars, date)]}, some of the users and one movie only late."""
     generator = np.random.default_rng(seed)
-    films = {}
-    for film in FILMS:
+    movies = {}
+    for movie in MOVIES:
         users = (generator.choice(USERS, COUNT, replace=False) + 1) ** 4 + 9
         spans = ["2004-05-25", "2006-01-05"], ["2005-05-25", "2005-07-03"]
         spans = (
             [*spans, ["2005-11-25", "2006-01-05"]]
-            if film != 700
+            if movie != 700
             else [["2005-12-01", "2006-01-05"]]
         )
         dates = []
@@ -50,23 +50,23 @@ def toy(seed=0):
         ):  # so that no month that is held out is thin
             dates.append(generator.choice(np.arange(*spans[span], dtype="M8[D]")))
         stars = generator.integers(1, 6, COUNT)
-        films[film] = list(zip(users.tolist(), stars.tolist(), map(str, dates), strict=True))
-    return films
+        movies[movie] = list(zip(users.tolist(), stars.tolist(), map(str, dates), strict=True))
+    return movies
 
 
-def text_of(film, rows):
-    return "".join([f"{film}:\n", *(f"{u},{s},{d}\n" for u, s, d in rows)])
+def text_of(movie, rows):
+    return "".join([f"{movie}:\n", *(f"{u},{s},{d}\n" for u, s, d in rows)])
 
 
 TITLES = "".join(
-    f"{film},{'NULL' if film == 5 else 1990},Caf\xe9, the {film}th\n" for film in (*FILMS, 9)
+    f"{movie},{'NULL' if movie == 5 else 1990},Caf\xe9, the {movie}th\n" for movie in (*MOVIES, 9)
 ).encode("latin-1")
 
 
-def write_folder(path, films):
+def write_folder(path, movies):
     path.mkdir(parents=True)
-    for film, rows in films.items():
-        (path / f"mv_{film:07d}.txt").write_text(text_of(film, rows))
+    for movie, rows in movies.items():
+        (path / f"mv_{movie:07d}.txt").write_text(text_of(movie, rows))
     return path
 
 
@@ -79,63 +79,65 @@ def tar_of(path, members, mode="w"):
     return path
 
 
-def film_members(films, prefix="training_set/"):
-    return {f"{prefix}mv_{film:07d}.txt": text_of(film, r).encode() for film, r in films.items()}
+def movie_members(movies, prefix="training_set/"):
+    return {
+        f"{prefix}mv_{movie:07d}.txt": text_of(movie, r).encode() for movie, r in movies.items()
+    }
 
 
-def as_folder(path, films):
-    write_folder(path / "training_set", films)
+def as_folder(path, movies):
+    write_folder(path / "training_set", movies)
     (path / "movie_titles.txt").write_bytes(TITLES)
     return path
 
 
-def as_bare_folder(path, films):
-    (write_folder(path, films) / "movie_titles.txt").write_bytes(TITLES)
+def as_bare_folder(path, movies):
+    (write_folder(path, movies) / "movie_titles.txt").write_bytes(TITLES)
     (path / "README").write_text("no ratings\n")
     return path
 
 
-def as_windows_folder(path, films):
-    as_bare_folder(path, films)
+def as_windows_folder(path, movies):
+    as_bare_folder(path, movies)
     for file in path.glob("mv_*"):
         file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
     return path
 
 
-def as_folder_without_last_line_ends(path, films):
-    as_bare_folder(path, films)
+def as_folder_without_last_line_ends(path, movies):
+    as_bare_folder(path, movies)
     for file in path.glob("mv_*"):
         file.write_bytes(file.read_bytes()[:-1])
     return path
 
 
-def as_official(path, films):
-    inner = tar_of(path.with_suffix(".inner"), film_members(films)).read_bytes()
+def as_official(path, movies):
+    inner = tar_of(path.with_suffix(".inner"), movie_members(movies)).read_bytes()
     members = {"download/training_set.tar": inner, "download/movie_titles.txt": TITLES}
     return tar_of(path.with_suffix(".tar.gz"), members, "w:gz")
 
 
-def as_folder_of_tar(path, films):
+def as_folder_of_tar(path, movies):
     path.mkdir()
-    tar_of(path / "training_set.tar", film_members(films))
+    tar_of(path / "training_set.tar", movie_members(movies))
     (path / "movie_titles.txt").write_bytes(TITLES)
     return path
 
 
-def as_shuffled_tar_gz(path, films):
-    members = film_members(dict(sorted(films.items(), reverse=True)), "./netflix/training_set/")
+def as_shuffled_tar_gz(path, movies):
+    members = movie_members(dict(sorted(movies.items(), reverse=True)), "./netflix/training_set/")
     members = {"netflix/movie_titles.txt": TITLES} | members
     return tar_of(path.with_suffix(".tgz"), members, "w:gz")
 
 
-def as_tar(path, films):
-    return tar_of(path.with_suffix(".tar"), film_members(films) | {"movie_titles.txt": TITLES})
+def as_tar(path, movies):
+    return tar_of(path.with_suffix(".tar"), movie_members(movies) | {"movie_titles.txt": TITLES})
 
 
-def as_combined(path, films):
+def as_combined(path, movies):
     path.mkdir()
-    for part, chosen in ((1, FILMS[:3]), (2, FILMS[3:6]), (4, FILMS[6:])):
-        text = "".join(text_of(film, films[film]) for film in chosen)
+    for part, chosen in ((1, MOVIES[:3]), (2, MOVIES[3:6]), (4, MOVIES[6:])):
+        text = "".join(text_of(movie, movies[movie]) for movie in chosen)
         (path / f"combined_data_{part}.txt").write_text(text)
     (path / "movie_titles.csv").write_bytes(TITLES)
     return path
@@ -158,9 +160,9 @@ def arrays_of(folder):
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form != "bare_folder"])
 def test_each_form_gives_the_same(form, tmp_path):
-    films = toy()
-    convert(Convert(as_bare_folder(tmp_path / "plain", films), tmp_path / "wanted"))
-    raw = FORMS[form](tmp_path / "raw", films)
+    movies = toy()
+    convert(Convert(as_bare_folder(tmp_path / "plain", movies), tmp_path / "wanted"))
+    raw = FORMS[form](tmp_path / "raw", movies)
     before = sorted(tmp_path.rglob("*"))
     convert(Convert(raw, tmp_path / "out"))
     assert arrays_of(tmp_path / "out") == arrays_of(tmp_path / "wanted")
@@ -177,10 +179,10 @@ def test_one_combined_file_is_enough_and_has_no_titles(tmp_path):
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_splits_equal_a_loop(seed, tmp_path):
-    films = toy(seed)
-    convert(Convert(as_official(tmp_path / "raw", films), tmp_path / "out", seed=seed))
-    everything = [(d, f, u, s) for f, rows in films.items() for u, s, d in rows]
-    everything.sort(key=lambda row: row[:2])  # stable: file order within a film and day
+    movies = toy(seed)
+    convert(Convert(as_official(tmp_path / "raw", movies), tmp_path / "out", seed=seed))
+    everything = [(d, f, u, s) for f, rows in movies.items() for u, s, d in rows]
+    everything.sort(key=lambda row: row[:2])  # stable: file order within a movie and day
     for name in SPLITS:
         window = NETFLIX_WINDOWS[f"netflix-{name}"]
         inside = {
@@ -209,17 +211,17 @@ def test_splits_equal_a_loop(seed, tmp_path):
 
 
 def test_the_converter_splits_as_split_ratings_does(tmp_path):
-    films = toy()
-    splits, _ = convert(Convert(as_folder(tmp_path / "raw", films), tmp_path / "out", seed=3))
-    rows = [(u, f, s, d) for f, rows in films.items() for u, s, d in rows]
-    user, film, stars, date = zip(*rows, strict=True)
+    movies = toy()
+    splits, _ = convert(Convert(as_folder(tmp_path / "raw", movies), tmp_path / "out", seed=3))
+    rows = [(u, f, s, d) for f, rows in movies.items() for u, s, d in rows]
+    user, movie, stars, date = zip(*rows, strict=True)
     columns = {
         "user": np.array(user),
-        "film": np.array(film),
+        "movie": np.array(movie),
         "rating": np.array(stars, np.float32),
         "timestamp": np.array(date, "M8[s]").astype(np.int64) + 5,
     }
-    info = Films(np.array(FILMS), [f"film {k}" for k in FILMS], [[]] * len(FILMS))
+    info = Movies(np.array(MOVIES), [f"movie {k}" for k in MOVIES], [[]] * len(MOVIES))
     ratings = build("netflix", Source("x", "", ""), columns, None, info, (1.0, 5.0))
     for name, parts in zip(SPLITS, splits, strict=True):
         other = rating_parts(ratings, split_ratings(ratings, f"netflix-{name}", 3))
@@ -232,8 +234,8 @@ def test_the_converter_splits_as_split_ratings_does(tmp_path):
 def test_titles_are_latin_1_with_commas_and_years(tmp_path):
     convert(Convert(as_official(tmp_path / "raw", toy()), tmp_path / "out"))
     parts = load_rating_parts(tmp_path / "out" / "full")
-    by_film = dict(zip(parts.items.tolist(), parts.titles, strict=True))
-    assert by_film[3] == "Café, the 3th (1990)" and by_film[5] == "Café, the 5th"
+    by_movie = dict(zip(parts.items.tolist(), parts.titles, strict=True))
+    assert by_movie[3] == "Café, the 3th (1990)" and by_movie[5] == "Café, the 5th"
 
 
 def test_seeds_and_sources_are_kept_apart(tmp_path):
@@ -263,7 +265,7 @@ def test_text_form_is_the_originals(tmp_path):
 
 def test_known_sizes_are_compared_when_the_data_are_whole(tmp_path, monkeypatch):
     raw = as_folder(tmp_path / "raw", toy())
-    for name, value in (("RATINGS", 7 * COUNT), ("USERS", USERS), ("FILMS", 7)):
+    for name, value in (("RATINGS", 7 * COUNT), ("USERS", USERS), ("MOVIES", 7)):
         monkeypatch.setattr(netflix, f"FULL_{name}", value)
     splits, notes = convert(Convert(raw, tmp_path / "a"))
     assert len(notes) == 8 and "The valid + test part of 1y has" in notes[5]
@@ -283,13 +285,13 @@ def test_known_sizes_are_compared_when_the_data_are_whole(tmp_path, monkeypatch)
 LINE = re.compile(rb"([0-9]{1,7}),([1-5]),([0-9]{4}-[0-9]{2}-[0-9]{2})")
 
 
-def by_loop(content, film=None):
+def by_loop(content, movie=None):
     """What a file says, read line by line with a regular expression; None where it says nonsense."""
     rows, runs = [], []
     for number, line in enumerate(content.split(b"\n")[:-1], start=1):
         header = re.fullmatch(rb"([0-9]{1,7}):", line)
         if header:
-            if int(header[1]) == 0 or film not in (None, int(header[1])) or (film and number > 1):
+            if int(header[1]) == 0 or movie not in (None, int(header[1])) or (movie and number > 1):
                 return None
             runs.append([int(header[1]), 0])
             continue
@@ -335,23 +337,23 @@ odd_lines = st.one_of(
     st.booleans(),
     st.booleans(),
 )
-def test_words_of_eight_bytes_read_as_a_loop_does(lines, changes, is_film_file, all_good):
+def test_words_of_eight_bytes_read_as_a_loop_does(lines, changes, is_movie_file, all_good):
     if all_good:
         lines, changes = ["8:", *(line for line in lines if LINE.fullmatch(line.encode()))], []
     content = bytearray("".join(f"{line}\n" for line in lines).encode())
     for place, value in changes:
         content[place % (len(content) - 1)] = value
     content = bytes(content)
-    film = 8 if is_film_file else None
-    wanted = by_loop(content, film)
+    movie = 8 if is_movie_file else None
+    wanted = by_loop(content, movie)
     if wanted is None:
         with pytest.raises(InputError, match=r"^file, line"):
-            parse_lines([Lines("file", film, 1, content)])
+            parse_lines([Lines("file", movie, 1, content)])
         return
-    columns = parse_lines([Lines("file", film, 1, content)])
+    columns = parse_lines([Lines("file", movie, 1, content)])
     rows = [columns.user.tolist(), columns.rating.tolist(), columns.day.tolist()]
     assert list(zip(*rows, strict=True)) == wanted[0]
-    assert [[run.film, run.count] for run in columns.runs] == wanted[1]
+    assert [[run.movie, run.count] for run in columns.runs] == wanted[1]
 
 
 def test_any_byte_in_the_place_of_any_other_reads_as_a_loop_does():
@@ -386,22 +388,22 @@ def test_a_file_in_pieces_reads_as_a_whole(lines, cuts):
             assert np.array_equal(getattr(columns, name), getattr(whole, name))
         joined = []
         for run in columns.runs:
-            if run.film is None:
-                film, line, count = joined.pop()
+            if run.movie is None:
+                movie, line, count = joined.pop()
                 assert run.line == line + count
-                joined.append((film, line, count + run.count))
+                joined.append((movie, line, count + run.count))
             else:
-                joined.append((run.film, run.line, run.count))
-        assert joined == [(run.film, run.line, run.count) for run in whole.runs]
+                joined.append((run.movie, run.line, run.count))
+        assert joined == [(run.movie, run.line, run.count) for run in whole.runs]
 
 
-def test_a_film_longer_than_a_block_is_one_film(tmp_path, monkeypatch):
-    films = toy()
-    convert(Convert(as_folder(tmp_path / "raw", films), tmp_path / "wanted"))
+def test_a_movie_longer_than_a_block_is_one_movie(tmp_path, monkeypatch):
+    movies = toy()
+    convert(Convert(as_folder(tmp_path / "raw", movies), tmp_path / "wanted"))
     for name in ("netflix_files._CHUNK", "netflix_table._BLOCK"):
         monkeypatch.setattr(f"jrec.data.{name}", 100)
     for form in ("combined", "folder"):
-        raw = FORMS[form](tmp_path / f"{form}2", films)
+        raw = FORMS[form](tmp_path / f"{form}2", movies)
         convert(Convert(raw, tmp_path / f"out-{form}"))
         assert arrays_of(tmp_path / f"out-{form}") == arrays_of(tmp_path / "wanted")
 
@@ -478,9 +480,9 @@ def test_a_tampered_line_is_named_and_nothing_is_left(case, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("form", ["official", "tar", "combined", "folder_of_tar"])
 def test_a_tampered_line_is_named_in_other_forms(form, tmp_path, monkeypatch, capsys):
-    films = toy()
-    films[20][2] = (77, 9, "2005-09-01")
-    raw = FORMS[form](tmp_path / "raw", films)
+    movies = toy()
+    movies[20][2] = (77, 9, "2005-09-01")
+    raw = FORMS[form](tmp_path / "raw", movies)
     place = {
         "official": f"{raw}/download/training_set.tar/training_set/mv_0000020.txt, line 4:",
         "tar": f"{raw}/training_set/mv_0000020.txt, line 4:",
@@ -495,21 +497,21 @@ def test_a_tampered_line_is_named_in_other_forms(form, tmp_path, monkeypatch, ca
 
 def test_lines_are_counted_across_pieces(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("jrec.data.netflix_files._CHUNK", 50)
-    films = toy()
-    films[20][12] = (77, 9, "2005-09-01")
-    films[700][11] = films[700][3]
-    raw = as_combined(tmp_path / "raw", films)
+    movies = toy()
+    movies[20][12] = (77, 9, "2005-09-01")
+    movies[700][11] = movies[700][3]
+    raw = as_combined(tmp_path / "raw", movies)
     text = refusal([raw, tmp_path / "out"], monkeypatch, capsys)
     assert f"combined_data_2.txt, line {COUNT + 1 + 14}:" in text
-    films[20][12] = (77, 1, "2005-09-01")
-    text = refusal([as_combined(tmp_path / "r2", films), tmp_path / "out"], monkeypatch, capsys)
+    movies[20][12] = (77, 1, "2005-09-01")
+    text = refusal([as_combined(tmp_path / "r2", movies), tmp_path / "out"], monkeypatch, capsys)
     assert (
         f"combined_data_2.txt, line {2 * (COUNT + 1) + 13}:" in text
         and "movie 700 a second time" in text
     )
 
 
-def test_a_second_movie_line_far_down_a_film_file_is_refused(tmp_path, monkeypatch, capsys):
+def test_a_second_movie_line_far_down_a_movie_file_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("jrec.data.netflix_files._CHUNK", 50)
     raw = as_folder(tmp_path / "raw", toy())
     file = raw / "training_set" / "mv_0000020.txt"
@@ -586,7 +588,7 @@ def empty_member(tmp_path):
     return raw
 
 
-def film_in_two_files(tmp_path):
+def movie_in_two_files(tmp_path):
     raw = as_combined(tmp_path / "raw", toy())
     (raw / "combined_data_3.txt").write_text(text_of(5, [(3, 3, "2005-09-01")]))
     return raw
@@ -631,7 +633,7 @@ WRONG_INPUT = {
     folder_of_other_things: ("holds no Netflix ratings", "give another folder"),
     other_text: ("neither a tar archive nor a text that begins with a movie line",),
     empty_member: ("mv_0000003.txt is empty",),
-    film_in_two_files: ("combined_data_3.txt, line 1: movie 5 comes a second time",),
+    movie_in_two_files: ("combined_data_3.txt, line 1: movie 5 comes a second time",),
     only_movie_lines: ("holds no ratings",),
     no_line_ends: ("mv_0000003.txt has no line ends",),
     bad_title: ("movie_titles.txt, line 2: the line is '2,2003'",),
@@ -697,18 +699,18 @@ def test_the_command_prints_the_table_into_an_empty_folder(tmp_path, monkeypatch
     assert said.err.count("warning: ") == 2 and "No movie_titles.txt was found" in said.err
 
 
-def test_titles_of_films_that_the_file_lacks(tmp_path):
+def test_titles_of_movies_that_the_file_lacks(tmp_path):
     assert parse_titles("x", b"7,NULL,A\n") == {7: "A"}
     raw = as_folder(tmp_path / "raw", toy())
     (raw / "movie_titles.txt").write_bytes(b"1,2003,Up\n")
     (parts,), _ = convert(Convert(raw, tmp_path / "out", ("full",)))
-    assert parts.titles[:2] == ["Up (2003)", "film 2"]
+    assert parts.titles[:2] == ["Up (2003)", "movie 2"]
 
 
 @pytest.mark.skipif(not SLICE.exists(), reason=f"{SLICE} (real data) is not on this machine")
 def test_a_slice_of_the_real_data(tmp_path):
     splits, notes = convert(Convert(SLICE, tmp_path / "out"))
-    assert "50,684 ratings, 43,424 users, 21 films" in notes[0]
+    assert "50,684 ratings, 43,424 users, 21 movies" in notes[0]
     full = splits[3]
     # mv_0000020.txt ends early but with a whole line, so what it says stands.
     assert 20 in full.items and full.titles[0] == "Dinosaur Planet (2003)"

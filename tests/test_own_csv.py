@@ -66,20 +66,20 @@ def test_every_rating_is_what_the_file_says(wine):
         lines = list(csv.DictReader(file, delimiter=";"))
     assert len(ratings) == len(lines) == 600
     users = ratings.vocabularies["user"].decode(ratings.user)
-    items = ratings.vocabularies["film"].decode(ratings.film)
+    items = ratings.vocabularies["item"].decode(ratings.item)
     for k, line in enumerate(lines):
         assert (users[k], items[k]) == (line["member"], line["wine, bottle"])
         assert ratings.rating[k] == np.float32(line["points"])
         assert str(np.datetime64(int(ratings.timestamp[k]), "s")) + "Z" == line["when"]
     assert ratings.rating_range == (ratings.rating.min(), ratings.rating.max())
-    assert ratings.unknown == {"user": 0, "film": 0} and ratings.repeated == 0
+    assert ratings.unknown == {"user": 0, "item": 0} and ratings.repeated == 0
 
 
 def test_ids_stay_the_texts_of_the_file(tmp_path):
     ratings = ratings_of(tmp_path, "user,item,rating\n007,1e3,1\n7, 1000 ,2\n7,1e3,3\n")
     assert ratings.vocabularies["user"].values.tolist() == ["007", "7"]
-    assert ratings.vocabularies["film"].values.tolist() == ["1000", "1e3"]
-    assert ratings.user.tolist() == [2, 3, 3] and ratings.film.tolist() == [3, 2, 3]
+    assert ratings.vocabularies["item"].values.tolist() == ["1000", "1e3"]
+    assert ratings.user.tolist() == [2, 3, 3] and ratings.item.tolist() == [3, 2, 3]
     # Without times the order of the lines counts, and the run is told so.
     assert ratings.timestamp.tolist() == [0, 1, 2] and "--csv.time" in ratings.source.note
 
@@ -249,15 +249,15 @@ def test_rating_experiments_answer_in_the_ids_of_the_file(wine, tmp_path, capsys
     embedding_mlp.main(["train", *own, *flags])  # from 0 to 100, on which raw ratings diverge
     results = json.loads((run / "results.json").read_text())
     assert results["test_rmse"] < 1.5 * results["baselines"]["global mean"]["rmse"]
-    assert "has rated all 30 films: nothing is left" in capsys.readouterr().out
+    assert "has rated all 30 items: nothing is left" in capsys.readouterr().out
     embedding_mlp.main(["recommend", "--run-dir", str(run), "--user", "Zoë 07", "--seen"])
     assert "Château; n°" in capsys.readouterr().out
     embedding_mlp.main(
-        ["predict", "--run-dir", str(run), "--user", "Zoë 07", "--film", "Château; n° 9"]
+        ["predict", "--run-dir", str(run), "--user", "Zoë 07", "--item", "Château; n° 9"]
     )
     assert "note" not in capsys.readouterr().out
     embedding_mlp.main(
-        ["predict", "--run-dir", str(run), "--user", "Ann", "--film", "Château; n° 9"]
+        ["predict", "--run-dir", str(run), "--user", "Ann", "--item", "Château; n° 9"]
     )
     assert "user Ann is not in the data" in capsys.readouterr().out
     run = tmp_path / "autoencoder"

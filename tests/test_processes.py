@@ -28,7 +28,7 @@ from jrec.train.read_once import read_once
 from tests.conftest import toy_ratings
 
 RATINGS = (
-    "--dataset synthetic --synthetic.users 60 --synthetic.films 40 --synthetic.ratings 1501 "
+    "--dataset synthetic --synthetic.users 60 --synthetic.items 40 --synthetic.ratings 1501 "
     "--valid-fraction 0.1"
 )
 CLICK_SIZE = ClickSize(users=61, items=30, clicks=8, categories=4, groups=3)
@@ -74,7 +74,7 @@ CLICKED = ("age", "end", "leads", "start", "target", "user")
 SHOWN = ("clicked", "completed", "item", "known", "numbers", "rows", "user", "weight")
 SPREAD = {
     "fusion, improved": {"stars", "known"},
-    "embedding MLP": {"film", "target", "user"},
+    "embedding MLP": {"item", "target", "user"},
     "autoencoder": {"item", "rating"},
     "ranking": {*SHOWN, "ids/row/watched/0", "ids/row/watched/1"},
     "candidates, windows": {"item", *(f"examples/{name}" for name in CLICKED)},
@@ -239,9 +239,9 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     (folder / "ratings").mkdir()
     rows = toy_ratings(60, 40, 1501)
-    films = [f"{k},Film {k},War" for k in range(1, 41)]
+    items = [f"{k},Item {k},War" for k in range(1, 41)]
     for name, header, lines in (
-        ("movies", "movieId,title,genres", films),
+        ("movies", "movieId,title,genres", items),
         ("ratings", "userId,movieId,rating,timestamp", [",".join(map(str, row)) for row in rows]),
     ):
         (folder / "ratings" / f"{name}.csv").write_text("\n".join([header, *lines]) + "\n")

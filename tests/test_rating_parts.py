@@ -19,7 +19,7 @@ from jrec.data.rating_parts import (
     rating_parts,
     save_rating_parts,
 )
-from jrec.data.ratings import Films, Source, build
+from jrec.data.ratings import Movies, Source, build
 from jrec.data.splits import Split, split_by_dates, split_ratings
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.errors import InputError
@@ -28,19 +28,19 @@ SOURCE = Source("synthetic", "a test", "")
 
 
 def spread(seed, first="1999-11-01", last="2006-01-31", count=900):
-    """Ratings of 30 users and 40 films, some of whom come only once, at moments between two days."""
+    """Ratings of 30 users and 40 movies, some of whom come only once, at moments between two days."""
     generator = np.random.default_rng(seed)
     pairs = generator.choice(30 * 40, count, replace=False)
     start, stop = (np.datetime64(day, "s").astype(int) for day in (first, last))
     times = np.sort(generator.integers(start, stop, count))[generator.permutation(count)]
     columns = {
         "user": (pairs // 40) ** 2 + 5,
-        "film": (pairs % 40) * 3 + 7,
+        "movie": (pairs % 40) * 3 + 7,
         "rating": generator.integers(1, 11, count).astype(np.float32) / 2,
         "timestamp": times // 1000 * 1000,  # some are equal
     }
-    films = Films(np.arange(40) * 3 + 7, [f"Film {k}" for k in range(40)], [[]] * 40)
-    return build("spread", SOURCE, columns, None, films, (0.5, 5.0))
+    movies = Movies(np.arange(40) * 3 + 7, [f"Movie {k}" for k in range(40)], [[]] * 40)
+    return build("spread", SOURCE, columns, None, movies, (0.5, 5.0))
 
 
 def rows_of(parts, part):
@@ -53,11 +53,11 @@ def rows_of(parts, part):
 
 def expected(ratings, split):
     """The same by a loop over single ratings."""
-    user_of, film_of = (ratings.vocabularies[key].values for key in ("user", "film"))
+    user_of, movie_of = (ratings.vocabularies[key].values for key in ("user", "movie"))
     ids = [
-        (int(user_of[u - 2]), int(film_of[f - 2]), float(r), int(t))
+        (int(user_of[u - 2]), int(movie_of[f - 2]), float(r), int(t))
         for u, f, r, t in zip(
-            ratings.user, ratings.film, ratings.rating, ratings.timestamp, strict=True
+            ratings.user, ratings.movie, ratings.rating, ratings.timestamp, strict=True
         )
     ]
     lists = {part: [ids[place] for place in getattr(split, part)] for part in PARTS}
@@ -84,7 +84,7 @@ def test_parts_of_any_split_equal_a_loop(name, seed):
         assert parts.users.tolist() == users and parts.items.tolist() == items
         assert {part: rows_of(parts, part) for part in PARTS} == lists
         assert parts.dropped == dropped
-        assert parts.titles == [f"Film {(item - 7) // 3}" for item in items]
+        assert parts.titles == [f"Movie {(item - 7) // 3}" for item in items]
         assert len({len(getattr(parts, part).offsets) for part in PARTS} | {len(users) + 1}) == 1
     assert dropped["test item"] and dropped["valid item"]
 
@@ -99,21 +99,21 @@ def test_types_are_the_smallest_that_hold_the_values():
     whole = synthetic_ratings(SyntheticSize(20, 20, 200), 0)
     whole = rating_parts(whole, split_ratings(whole, "random"))
     assert whole.train.rating.dtype == np.uint8 and whole.train.offsets.dtype == np.int64
-    for films, wanted in ((2**16, np.uint16), (2**16 + 1, np.int32)):
-        rows = RatingRows(np.array([0, films]), np.arange(films), np.ones(films, np.uint8))
+    for movies, wanted in ((2**16, np.uint16), (2**16 + 1, np.int32)):
+        rows = RatingRows(np.array([0, movies]), np.arange(movies), np.ones(movies, np.uint8))
         parts = dict.fromkeys(PARTS, rows)
-        days = dict.fromkeys(PARTS, np.zeros(films, int))
-        ids = np.arange(films)
+        days = dict.fromkeys(PARTS, np.zeros(movies, int))
+        ids = np.arange(movies)
         made = keep_trained("x", SOURCE, ids[:1], ids, None, (1, 5), parts, days)
         assert made.test.item.dtype == wanted and made.test.item.tolist() == ids.tolist()
 
 
-def test_ratings_of_unknown_users_and_films_are_counted_not_kept():
+def test_ratings_of_unknown_users_and_movies_are_counted_not_kept():
     ratings = spread(1)
-    user, film = ratings.user.copy(), ratings.film.copy()
+    user, movie = ratings.user.copy(), ratings.movie.copy()
     user[[0, 1]] = 1
-    film[[1, 2]] = 1
-    ratings = dataclasses.replace(ratings, user=user, film=film)
+    movie[[1, 2]] = 1
+    ratings = dataclasses.replace(ratings, user=user, movie=movie)
     places = np.arange(len(ratings))
     parts = rating_parts(ratings, Split(places[:500], places[500:600], places[600:]))
     assert parts.dropped["unknown"] == 3 and len(parts.train) == 497
@@ -192,12 +192,12 @@ def test_user_70_30_rounds_in_floating_point_as_the_original():
     count = 90  # 0.7 * 90 is 62.99999999999999 there
     columns = {
         "user": np.repeat([1, 2, 3, 4, 5, 6], count),
-        "film": np.tile(np.arange(count), 6),
+        "movie": np.tile(np.arange(count), 6),
         "rating": np.ones(6 * count, np.float32),
         "timestamp": np.arange(6 * count),
     }
-    films = Films(np.arange(count), ["x"] * count, [[]] * count)
-    split = split_ratings(build("x", SOURCE, columns, None, films, (1, 5)), "user-70-30", 1)
+    movies = Movies(np.arange(count), ["x"] * count, [[]] * count)
+    split = split_ratings(build("x", SOURCE, columns, None, movies, (1, 5)), "user-70-30", 1)
     assert len(split.train) == 6 * 62
 
 

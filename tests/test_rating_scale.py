@@ -60,7 +60,7 @@ def test_stars_stay_as_they_are_to_the_bit():
 
 
 def test_predictions_and_costs_are_in_the_users_unit():
-    def predict(arrays, user, film):
+    def predict(arrays, user, item):
         return jnp.array([0.0, 3.0, 5.0])
 
     system = System(None, None, None, None, 3, 1, None, predict)
@@ -175,7 +175,7 @@ def test_baselines_have_the_same_relative_error_in_any_unit(method, files):
         ratings = read_ratings_csv(files / f"{name}.csv", CsvRatings())
         train, test = np.arange(500), np.arange(500, 600)
         _, predict = fit_rating_baseline(method, settings, ratings, train, 0)
-        predicted[name] = predict(ratings.user[test], ratings.film[test])
+        predicted[name] = predict(ratings.user[test], ratings.item[test])
     share = (predicted["stars"] - 1) / 4
     assert np.std(share) > 0.05
     for name in names:

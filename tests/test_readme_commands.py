@@ -139,22 +139,22 @@ def write_data(folder, ml_100k):
         return (items[k] for k in generator.permutation(ITEM_COUNT)[:count])
 
     people = range(1, USER_COUNT + 1)
-    films = [*range(1, ITEM_COUNT - 2), 661, 783, 1193]
+    items = [*range(1, ITEM_COUNT - 2), 661, 783, 1193]
     ratings = [
         f"{u}::{f}::{generator.integers(1, 6)}::{978300000 + 60 * generator.integers(10**5)}"
         for u in people
-        for f in chosen(films, 12)
+        for f in chosen(items, 12)
     ]
-    titles = [f"{f}::{TITLES[k % 9]}::{'|'.join(GENRES[k % 5])}" for k, f in enumerate(films)]
+    titles = [f"{f}::{TITLES[k % 9]}::{'|'.join(GENRES[k % 5])}" for k, f in enumerate(items)]
     users = [f"{u}::{'FM'[u % 2]}::25::{u % 21}::12345" for u in people]
     tables = {"ml-1m/users.dat": users, "ml-1m/movies.dat": titles, "ml-1m/ratings.dat": ratings}
     zipped(folder / "ml-1m.zip", tables)
     of_20m = ["userId,movieId,rating,timestamp", *(row.replace("::", ",") for row in ratings)]
-    titles = [f'{f},"{TITLES[k % 9]}",{"|".join(GENRES[k % 5])}' for k, f in enumerate(films)]
+    titles = [f'{f},"{TITLES[k % 9]}",{"|".join(GENRES[k % 5])}' for k, f in enumerate(items)]
     tables = {"ratings.csv": of_20m, "movies.csv": ["movieId,title,genres", *titles]}
     zipped(folder / "ml-20m.zip", {f"ml-20m/{name}": lines for name, lines in tables.items()})
     with gzip.open(folder / "ml-1m_sas.txt.gz", "wt") as file:
-        file.writelines(f"{u} {f}\n" for u in people for f in chosen(films, 12))
+        file.writelines(f"{u} {f}\n" for u in people for f in chosen(items, 12))
     (folder / "my_ratings.txt").write_text("783 5\n661 3\n")
     as_official(folder / "nf_prize_dataset", toy())
     make_click_log(folder / "click.log", ClickSize(200, ITEM_COUNT, 5, 3, 2), 0)
@@ -246,8 +246,8 @@ def test_all_of_it_runs_in_its_order(tmp_path, ml_100k, monkeypatch, capsys):
         except BaseException as error:
             error.add_note(f"in the README: {step if kind == '>>>' else ' '.join(step)}")
             raise
-    films, items, ranked = results
-    assert len(films["films"]) > 7 and films["notes"] == []  # 12 of 20 are rated
+    items, items, ranked = results
+    assert len(items["items"]) > 7 and items["notes"] == []  # 12 of 20 are rated
     assert len(items["found"].items) == 10 and items["found"].notes == []
     assert len(ranked["lines"]) > 5 and ranked["notes"] == []
 

@@ -63,12 +63,12 @@ def test_markdown_table():
 
 
 def test_an_export_binds_nested_arrays_and_empty_dicts(tmp_path):
-    arrays = {"tables": {"film": {"genres": jnp.arange(3.0)}, "user": {}}, "mean": jnp.ones(())}
-    assert flatten(arrays).keys() == {"tables/film/genres", "mean"}
+    arrays = {"tables": {"item": {"genres": jnp.arange(3.0)}, "user": {}}, "mean": jnp.ones(())}
+    assert flatten(arrays).keys() == {"tables/item/genres", "mean"}
 
     def predict(held, row):
         tables = held["tables"]
-        return tables["film"]["genres"][row] + held["mean"] + len(tables["user"])
+        return tables["item"]["genres"][row] + held["mean"] + len(tables["user"])
 
     save_export(tmp_path / "export", predict, arrays, jax.ShapeDtypeStruct((), jnp.int32))
     assert load_export(tmp_path / "export")(2) == 3

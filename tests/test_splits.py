@@ -9,7 +9,7 @@ from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.errors import InputError
 
-RATINGS = synthetic_ratings(SyntheticSize(users=40, films=60, ratings=1500), seed=3)
+RATINGS = synthetic_ratings(SyntheticSize(users=40, items=60, ratings=1500), seed=3)
 NAMES = ("random", "user-time", "global-time", "leave-one-out")
 
 

@@ -156,13 +156,13 @@ def noted(whole, *names):
 @pytest.mark.parametrize("chosen_by", [device_ratings, training_pairs])
 def test_a_process_reads_its_share_of_the_ratings(chosen_by, second):
     ratings = noted(
-        synthetic_ratings(SyntheticSize(users=20, films=15, ratings=101), 0),
-        *("user", "film", "rating"),
+        synthetic_ratings(SyntheticSize(users=20, items=15, ratings=101), 0),
+        *("user", "item", "rating"),
     )
     positions = np.random.default_rng(0).permutation(len(ratings.user))[:70]
     data = chosen_by(ratings, positions, {} if chosen_by is device_ratings else 3.0, second)
     share = np.isin(np.arange(len(ratings.user)), positions[later_half(70)])
-    for name in ("user", "film", "rating"):
+    for name in ("user", "item", "rating"):
         np.testing.assert_array_equal(getattr(ratings, name).read, share)
     assert data["user"].part.shape == (2, 18)
 
@@ -226,8 +226,8 @@ def test_of_a_memory_mapped_file_only_the_share_comes_into_memory(second, tmp_pa
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="asks Linux what is in memory")
 def test_of_mapped_data_only_the_share_comes_into_memory(second, tmp_path):
     count = 1 << 20
-    ratings = synthetic_ratings(SyntheticSize(users=20, films=15, ratings=101), 0)
-    long = {"user": np.int32, "film": np.int32, "rating": np.float32, "timestamp": np.int64}
+    ratings = synthetic_ratings(SyntheticSize(users=20, items=15, ratings=101), 0)
+    long = {"user": np.int32, "item": np.int32, "rating": np.float32, "timestamp": np.int64}
     ratings = dataclasses.replace(
         ratings, **{name: np.ones(count, kind) for name, kind in long.items()}
     )
@@ -236,7 +236,7 @@ def test_of_mapped_data_only_the_share_comes_into_memory(second, tmp_path):
     data = device_ratings(ratings, train, {}, second)
     resident = 1024 * sum(map(int, resident_parts(tmp_path)))
     # The places and three columns of four; the times are not asked for.
-    assert sum(data[name].part.nbytes for name in ("user", "film", "rating")) == 12 * count // 2
+    assert sum(data[name].part.nbytes for name in ("user", "item", "rating")) == 12 * count // 2
     assert 20 * count // 2 - 1e6 < resident < 20 * count // 2 + 1e6
 
 

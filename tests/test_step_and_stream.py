@@ -15,7 +15,7 @@ from jrec.train.step import choose_step, init_state, make_step
 from jrec.train.stream import epoch_order, make_chunk
 from tests.conftest import slow_but
 
-RATINGS = synthetic_ratings(SyntheticSize(users=20, films=15, ratings=300), seed=0)
+RATINGS = synthetic_ratings(SyntheticSize(users=20, items=15, ratings=300), seed=0)
 TABLES = jax.tree.map(jnp.asarray, feature_tables(RATINGS))
 COUNT = 100
 DATA = device_ratings(RATINGS, np.arange(COUNT), TABLES)
@@ -26,7 +26,7 @@ init = jax.jit(MODEL.init)
 
 
 def loss(params, batch, key):
-    score = MODEL.apply(params, batch["user"], batch["film"])
+    score = MODEL.apply(params, batch["user"], batch["item"])
     return squared_error(score, 2 * batch["rating"] - 5, batch["mask"])
 
 
@@ -41,7 +41,7 @@ def batch_of(positions, mask=None):
 
 def fresh_state(seed=0):
     batch = batch_of([0])
-    params = init(jax.random.key(seed), batch["user"], batch["film"])
+    params = init(jax.random.key(seed), batch["user"], batch["item"])
     return init_state(params, OPTIMIZER, jax.random.key(1))
 
 
@@ -168,7 +168,7 @@ def test_errors_do_not_depend_on_the_batch(batch_size):
 
     @jax.jit
     def predict(params, batch):
-        return (MODEL.apply(params, batch["user"], batch["film"]) + 5) / 2
+        return (MODEL.apply(params, batch["user"], batch["item"]) + 5) / 2
 
     errors = make_rating_errors(predict, gather_ratings, batch_size)(params, DATA)
     difference = np.asarray(predict(params, batch_of(np.arange(COUNT))) - DATA["rating"])

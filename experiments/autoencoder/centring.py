@@ -49,6 +49,6 @@ def fit_centre(rows: RatingRows, items: int, regularisation: float = 5.0) -> Cen
     counts = np.diff(rows.offsets)
     users = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     biases = fit_biases(users, rows.item, rows.rating, len(counts), items, regularisation)
-    item = biases.film.astype(np.float32)
+    item = biases.item.astype(np.float32)
     check_finite("The items' biases are", "check the ratings", item)
     return Centre(biases.mean, item, regularisation)

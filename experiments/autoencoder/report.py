@@ -82,12 +82,12 @@ def write_whole_test(
     Args:
         predicted: of the ratings that `jrec.data.rating_parts` kept, user by user in time order.
     """
-    columns = [(c[split.train], c[split.test]) for c in (ratings.user, ratings.film)]
+    columns = [(c[split.train], c[split.test]) for c in (ratings.user, ratings.item)]
     kept = np.all([(test >= FIRST) & np.isin(test, train) for train, test in columns], 0)
-    (train_user, user), (train_film, film) = columns
-    rows = (ratings.vocabularies[name].rows for name in ("user", "film"))
-    biases = fit_biases(train_user, train_film, ratings.rating[split.train], *rows)
-    everything = biases.predict(user, film)
+    (train_user, user), (train_item, item) = columns
+    rows = (ratings.vocabularies[name].rows for name in ("user", "item"))
+    biases = fit_biases(train_user, train_item, ratings.rating[split.train], *rows)
+    everything = biases.predict(user, item)
     by_user = np.lexsort((ratings.timestamp[split.test], user))
     everything[by_user[kept[by_user]]] = predicted
     write_per_user(run_dir, *errors_by_user(user, everything, ratings.rating[split.test]))

@@ -207,7 +207,7 @@ def predict_stars(
     predict: Predict, ratings: Ratings, positions: np.ndarray, clip: bool
 ) -> np.ndarray:
     """Stars [n] of the ratings at `positions`, clipped to the data set's range on demand."""
-    predicted = predict(ratings.user[positions], ratings.film[positions])
+    predicted = predict(ratings.user[positions], ratings.item[positions])
     return np.clip(predicted, *ratings.rating_range) if clip else predicted
 
 

@@ -28,7 +28,7 @@ RatingMethod = Literal[
     "matrix-factorisation",
 ]
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(user rows [n], film rows [n]) -> stars [n]."""
+"""(user rows [n], item rows [n]) -> stars [n]."""
 
 
 @dataclass
@@ -109,25 +109,25 @@ def fit_rating_baseline(
     """
     standard, scale = with_standard_unit(ratings, lambda: scale_of_ratings(ratings.rating[train]))
     model, predict = _fit(method, settings, standard, train, seed)
-    return model, lambda user, film: scale.user(predict(user, film))
+    return model, lambda user, item: scale.user(predict(user, item))
 
 
 def _fit(
     method: RatingMethod, settings: RatingSettings, ratings: Ratings, train: np.ndarray, seed: int
 ) -> tuple[Any, Predict]:
-    user, film, stars = (c[train] for c in (ratings.user, ratings.film, ratings.rating))
-    users, films = (ratings.vocabularies[name].rows for name in ("user", "film"))
-    data = (user, film, stars, users, films)
+    user, item, stars = (c[train] for c in (ratings.user, ratings.item, ratings.rating))
+    users, items = (ratings.vocabularies[name].rows for name in ("user", "item"))
+    data = (user, item, stars, users, items)
     shrink = settings.biases.regularisation
     if method == "global-mean":
         mean, _ = fit_means(user, stars, users)
-        return mean, lambda user, film: np.full(len(user), mean)
+        return mean, lambda user, item: np.full(len(user), mean)
     if method == "user-mean":
         mean, by_user = fit_means(user, stars, users)
-        return (mean, by_user), lambda user, film: mean + by_user[user]
+        return (mean, by_user), lambda user, item: mean + by_user[user]
     if method == "item-mean":
-        mean, by_film = fit_means(film, stars, films)
-        return (mean, by_film), lambda user, film: mean + by_film[film]
+        mean, by_item = fit_means(item, stars, items)
+        return (mean, by_item), lambda user, item: mean + by_item[item]
     if method == "biases":
         model = fit_biases(*data, shrink)
         return model, model.predict
@@ -137,12 +137,12 @@ def _fit(
         model = fit_rating_neighbours(
             *data, by, chosen.neighbours, chosen.shrinkage, chosen.norms, shrink
         )
-        return model, lambda user, film: predict_rating_neighbours(model, user, film)
+        return model, lambda user, item: predict_rating_neighbours(model, user, item)
     if method == "content":
-        groups = [ratings.film_features[name] for name in ("genres", "title")]
+        groups = [ratings.item_features[name] for name in ("genres", "title")]
         vectors = content_vectors(groups, [1.0, settings.content.title_weight])
         model = fit_rating_content(*data, vectors, settings.content.damping, shrink)
-        return model, lambda user, film: predict_rating_content(model, user, film)
+        return model, lambda user, item: predict_rating_content(model, user, item)
     chosen = settings.matrix_factorisation
     model = fit_matrix_factorisation(
         *data,
@@ -153,7 +153,7 @@ def _fit(
         chosen.regularisation,
         seed,
     )
-    return model, lambda user, film: predict_matrix_factorisation(model, user, film)
+    return model, lambda user, item: predict_matrix_factorisation(model, user, item)
 
 
 def not_better_than_mean(name: str, rmse: float, mean_rmse: float) -> list[str]:

@@ -42,7 +42,7 @@ Fit = Callable[[], Score]
 """Fits anew and returns the scores."""
 
 
-_LIKE_1M = SyntheticSize(users=6040, films=3706, ratings=1_000_000)
+_LIKE_1M = SyntheticSize(users=6040, items=3706, ratings=1_000_000)
 
 
 @dataclass

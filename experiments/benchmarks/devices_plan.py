@@ -33,7 +33,7 @@ from jrec.train import devices as placing
 from jrec.train.loop import Schedule
 
 ML_1M = (
-    "--dataset synthetic --synthetic.users 6040 --synthetic.films 3706 --synthetic.ratings 1000000"
+    "--dataset synthetic --synthetic.users 6040 --synthetic.items 3706 --synthetic.ratings 1000000"
 )
 SYSTEMS = {
     "fusion, dense tables": (fusion, ML_1M),

@@ -2,7 +2,7 @@
 
     python -m experiments.benchmarks.embedding_mlp [--keras-python PATH] [--torch-python PATH]
 
-138,493 users, 26,744 films, 16 million made-up ratings, films by Zipf's law; the notebook's network,
+138,493 users, 26,744 items, 16 million made-up ratings, items by Zipf's law; the notebook's network,
 optimizer and batch. Keras runs `fit` and PyTorch its usual eager loop, each in a process of its own
 (another Python where one is given, else this one if it has them, else not at all) and on a GPU if it
 finds one, as jrec does. All take turns, one at a time; given are medians. Results, with the machine,
@@ -50,7 +50,7 @@ class Benchmark:
     """A Python with torch."""
     users: int = 138_493
     """Of the made-up data."""
-    films: int = 26_744
+    items: int = 26_744
     """Of the made-up data."""
     ratings: int = 16_000_000
     """Of the made-up data; an epoch's worth."""
@@ -61,13 +61,13 @@ class Benchmark:
 
 
 def made_up_ratings(settings: Benchmark) -> dict[str, np.ndarray]:
-    """`user`, `film` int32 [n] rows from 0, popular films anywhere in the table; `rating` centred."""
-    size = SyntheticSize(settings.users, settings.films, settings.ratings, factors=1)
+    """`user`, `item` int32 [n] rows from 0, popular items anywhere in the table; `rating` centred."""
+    size = SyntheticSize(settings.users, settings.items, settings.ratings, factors=1)
     columns = synthetic_columns(size, 0)
-    rows = np.random.default_rng(1).permutation(settings.films).astype(np.int32)
+    rows = np.random.default_rng(1).permutation(settings.items).astype(np.int32)
     return {
         "user": (columns["user"] - 1).astype(np.int32),
-        "film": rows[columns["film"] - 1],
+        "item": rows[columns["item"] - 1],
         "rating": columns["rating"] - columns["rating"].mean(),
     }
 
@@ -75,12 +75,12 @@ def made_up_ratings(settings: Benchmark) -> dict[str, np.ndarray]:
 def jrec_run(columns: dict[str, np.ndarray], settings: Benchmark, tables: str) -> Run:
     """Our training: the whole data set on the device, chunks of steps without the host."""
     source = Source(tables)
-    model = EmbeddingMlp(settings.users, settings.films, source.width, source.hidden)
+    model = EmbeddingMlp(settings.users, settings.items, source.width, source.hidden)
     row = jnp.zeros(1, jnp.int32)
     params = jax.jit(model.init)(jax.random.key(0), row, row)
     state = train_state(source, _RATE, params, jax.random.key(1))
     chunk = make_chunk(train_step(source, model, _RATE), gather_pairs, settings.ratings, _BATCH)
-    names = {"user": "user", "film": "film", "target": "rating"}
+    names = {"user": "user", "item": "item", "target": "rating"}
     data = {ours: jnp.asarray(columns[name]) for ours, name in names.items()}
     order = mixed_order(jax.random.key(2), 0, settings.ratings, _BATCH)
 
@@ -151,7 +151,7 @@ def main(settings: Benchmark) -> None:
     runs: dict[str, Run] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "data.npz"
-        np.savez(path, **columns, users=settings.users, films=settings.films)
+        np.savez(path, **columns, users=settings.users, items=settings.items)
         for kind, python in pythons.items():
             if has_peer(needs[kind], python):
                 version, run = peer_run(python or Path(sys.executable), kind, path, settings)
@@ -176,7 +176,7 @@ def main(settings: Benchmark) -> None:
     load = " ".join(f"{number:.1f}" for number in os.getloadavg())
     print(f"\n{device.device_kind}, {os.cpu_count()} cores, load {load}; {settings.users:,} users,")
     print(
-        f"{settings.films:,} films, batch {_BATCH}, median of {settings.repeats} x {settings.steps}"
+        f"{settings.items:,} items, batch {_BATCH}, median of {settings.repeats} x {settings.steps}"
     )
     print(f"steps; a large float32 matrix product: {rate / 1e9:,.0f} GFLOP/s\n")
     print(

@@ -55,11 +55,11 @@ class Fusion:
 def write_peer_data(path: Path, ratings: Ratings, split: Split, order: np.ndarray) -> None:
     """Everything the peer needs, as plain arrays."""
     tables = feature_tables(ratings)
-    names = ("user", "gender", "age", "occupation", "film", "genres", "title")
+    names = ("user", "gender", "age", "occupation", "item", "genres", "title")
     rows = np.array([ratings.vocabularies[name].rows for name in names])
-    columns = {"user": ratings.user, "film": ratings.film, "rating": ratings.rating}
+    columns = {"user": ratings.user, "item": ratings.item, "rating": ratings.rating}
     parts = {"train": split.train, "test": split.test, "order": order, "rows": rows}
-    np.savez(path, **columns, **parts, **tables["user"], **tables["film"])
+    np.savez(path, **columns, **parts, **tables["user"], **tables["item"])
 
 
 def run_peer(
@@ -79,7 +79,7 @@ def to_flax(peer: dict[str, np.ndarray]) -> dict:
         name[5:]: jnp.asarray(value) for name, value in peer.items() if name.startswith("init/")
     }
     params: dict = {}
-    for name in ("user", "gender", "age", "occupation", "film"):
+    for name in ("user", "gender", "age", "occupation", "item"):
         params[f"{name}_table"] = {"embedding": init[f"{name}_table"]}
         params[f"{name}_layer"] = _dense(init, f"{name}_layer")
     params["genres_table"] = {"embedding": init["genres_table"]}
@@ -87,7 +87,7 @@ def to_flax(peer: dict[str, np.ndarray]) -> dict:
         "words": {"embedding": init["title_table"]},
         "filters": _dense(init, "title"),
     }
-    params["film_tower"] = _dense(init, "film_tower")
+    params["item_tower"] = _dense(init, "item_tower")
     params["user_tower"] = _dense(init, "user_tower")
     user, gender, age, occupation = jnp.split(params["user_tower"]["kernel"], [32, 48, 64])
     params["user_tower"]["kernel"] = jnp.concatenate([user, age, gender, occupation])
@@ -109,7 +109,7 @@ def main(settings: Fusion) -> None:
     dense, rows = Source(tables="dense"), Source(tables="rows")
     model = build_model(dense, ratings)
     first = gather_ratings(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
-    fresh = jax.jit(model.init)(jax.random.key(0), first["user"], first["film"])
+    fresh = jax.jit(model.init)(jax.random.key(0), first["user"], first["item"])
 
     everything = make_step(partial(loss, model), optax.sgd(_RATE))
     programs = {

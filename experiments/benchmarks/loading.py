@@ -33,8 +33,8 @@ class Loading:
     """Ratings in the file."""
     users: int = 138_493
     """Users."""
-    films: int = 27_278
-    """Films."""
+    items: int = 27_278
+    """Items."""
     repeats: int = 3
     """Fresh processes; the median is printed."""
 
@@ -42,9 +42,9 @@ class Loading:
 def write_csv(folder: Path, settings: Loading) -> None:
     """`ratings.csv` and `movies.csv` as GroupLens writes them, users in order."""
     # A quarter more than asked for: real data has no repeated pairs, so these are dropped.
-    drawn = SyntheticSize(settings.users, settings.films, settings.rows * 5 // 4)
+    drawn = SyntheticSize(settings.users, settings.items, settings.rows * 5 // 4)
     columns = synthetic_columns(drawn, 0)
-    _, kept = np.unique(columns["user"] * settings.films + columns["film"], return_index=True)
+    _, kept = np.unique(columns["user"] * settings.items + columns["item"], return_index=True)
     kept = np.sort(kept)[: settings.rows]
     order = kept[np.argsort(columns["user"][kept], kind="stable")]
     with (folder / "ratings.csv").open("w", encoding="utf-8") as file:
@@ -56,7 +56,7 @@ def write_csv(folder: Path, settings: Loading) -> None:
     with (folder / "movies.csv").open("w", encoding="utf-8") as file:
         file.write("movieId,title,genres\n")
         file.writelines(
-            f'{k},"Film, The {k} (1999)",Drama|War\n' for k in range(1, settings.films + 1)
+            f'{k},"Item, The {k} (1999)",Drama|War\n' for k in range(1, settings.items + 1)
         )
 
 

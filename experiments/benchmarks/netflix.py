@@ -28,7 +28,7 @@ from typing import Literal
 import numpy as np
 import tyro
 
-from jrec.data.netflix import FULL_FILMS, FULL_RATINGS, FULL_USERS, Convert, convert
+from jrec.data.netflix import FULL_MOVIES, FULL_RATINGS, FULL_USERS, Convert, convert
 from jrec.errors import run_command
 
 _FIRST_DAY, _LAST_DAY = np.datetime64("1999-11-11"), np.datetime64("2005-12-31")
@@ -39,7 +39,7 @@ class Netflix:
     """Sizes and forms to make and time."""
 
     ratings: tuple[int, ...] = (1_000_000,)
-    """How many ratings; users and films shrink with the root, so the matrix stays as full."""
+    """How many ratings; users and movies shrink with the root, so the matrix stays as full."""
     forms: tuple[Literal["archive", "folder", "combined"], ...] = ("archive", "folder", "combined")
     """The official `tar.gz`, its files unpacked, Kaggle's four `combined_data` files."""
     text: bool = False
@@ -51,13 +51,13 @@ class Netflix:
 
 
 def made_files(ratings: int, seed: int) -> Iterator[tuple[int, bytes]]:
-    """(film number, content of its file) of made Netflix-form data.
+    """(movie number, content of its file) of made Netflix-form data.
 
-    Popularity of films and activity of users are log-normal, a user's ratings start at a day of
-    their own and grow denser toward the end; no (user, film) pair repeats.
+    Popularity of movies and activity of users are log-normal, a user's ratings start at a day of
+    their own and grow denser toward the end; no (user, movie) pair repeats.
     """
     shrink = (ratings / FULL_RATINGS) ** 0.5
-    users, films = max(int(FULL_USERS * shrink), 100), max(int(FULL_FILMS * shrink), 10)
+    users, movies = max(int(FULL_USERS * shrink), 100), max(int(FULL_MOVIES * shrink), 10)
     generator = np.random.default_rng(seed)
     raw = np.sort(generator.choice(int(5.5 * users), users, replace=False)) + 1
     digits = _text_table(raw)
@@ -65,11 +65,11 @@ def made_files(ratings: int, seed: int) -> Iterator[tuple[int, bytes]]:
     start = generator.random(users) ** (1 / 3)
     # A user's share of the tickets is their share of the draws.
     tickets = np.repeat(np.arange(users), np.ceil(activity / activity.mean() * 8).astype(int))
-    counts = _film_counts(generator, films, users, ratings)
+    counts = _movie_counts(generator, movies, users, ratings)
     length = int((_LAST_DAY - _FIRST_DAY).astype(int)) + 1
     dates = np.datetime_as_string(_FIRST_DAY + np.arange(length)).astype("S10")
     date_table = dates.view(np.uint8).reshape(length, 10)
-    for film, count in enumerate(counts.tolist(), start=1):
+    for movie, count in enumerate(counts.tolist(), start=1):
         user = _distinct_users(generator, tickets, activity, count)
         stars = np.clip(np.rint(generator.normal(generator.normal(3.5, 0.5), 1.1, count)), 1, 5)
         moment = start[user] + (1 - start[user]) * generator.random(count) ** 0.7
@@ -80,23 +80,23 @@ def made_files(ratings: int, seed: int) -> Iterator[tuple[int, bytes]]:
         lines[:, 10:20] = date_table[np.minimum((moment * length).astype(int), length - 1)]
         lines[:, 20] = ord("\n")
         flat = lines.ravel()
-        yield film, f"{film}:\n".encode() + flat[flat != 0].tobytes()
+        yield movie, f"{movie}:\n".encode() + flat[flat != 0].tobytes()
 
 
-def _film_counts(
-    generator: np.random.Generator, films: int, users: int, ratings: int
+def _movie_counts(
+    generator: np.random.Generator, movies: int, users: int, ratings: int
 ) -> np.ndarray:
-    """Ratings of each film: log-normal, at least 3, at most half of the users; their sum is exact."""
-    popularity = generator.lognormal(0, 1.9, films)
+    """Ratings of each movie: log-normal, at least 3, at most half of the users; their sum is exact."""
+    popularity = generator.lognormal(0, 1.9, movies)
     most = users // 2
     scale = ratings / popularity.sum()
     for _ in range(50):  # what the ceiling cuts off is spread over the rest
         counts = np.clip(np.rint(popularity * scale), 3, most).astype(int)
         scale *= ratings / counts.sum()
     rest = ratings - int(counts.sum())
-    for film in generator.permutation(films):
-        change = int(np.clip(rest, 3 - counts[film], most - counts[film]))
-        counts[film] += change
+    for movie in generator.permutation(movies):
+        change = int(np.clip(rest, 3 - counts[movie], most - counts[movie]))
+        counts[movie] += change
         rest -= change
     return counts
 
@@ -124,30 +124,30 @@ def write_netflix(folder: Path, ratings: int, form: str, seed: int) -> Path:
     target = folder / ("nf_prize_dataset.tar.gz" if form == "archive" else form)
     if form == "combined":
         target.mkdir()
-        films = 0
-        for film, content in made_files(ratings, seed):
-            films = film
-            part = min(4, 1 + 4 * film // (int(FULL_FILMS * (ratings / FULL_RATINGS) ** 0.5) + 1))
+        movies = 0
+        for movie, content in made_files(ratings, seed):
+            movies = movie
+            part = min(4, 1 + 4 * movie // (int(FULL_MOVIES * (ratings / FULL_RATINGS) ** 0.5) + 1))
             with (target / f"combined_data_{part}.txt").open("ab") as file:
                 file.write(content)
-        (target / "movie_titles.csv").write_bytes(_titles(films))
+        (target / "movie_titles.csv").write_bytes(_titles(movies))
         return target
     if form == "folder":
         (target / "training_set").mkdir(parents=True)
-        films = 0
-        for film, content in made_files(ratings, seed):
-            films = film
-            (target / "training_set" / f"mv_{film:07d}.txt").write_bytes(content)
-        (target / "movie_titles.txt").write_bytes(_titles(films))
+        movies = 0
+        for movie, content in made_files(ratings, seed):
+            movies = movie
+            (target / "training_set" / f"mv_{movie:07d}.txt").write_bytes(content)
+        (target / "movie_titles.txt").write_bytes(_titles(movies))
         return target
     inner = folder / "training_set.tar"
     with tarfile.open(inner, "w") as archive:
-        films = 0
-        for film, content in made_files(ratings, seed):
-            films = film
-            _add(archive, f"training_set/mv_{film:07d}.txt", content)
+        movies = 0
+        for movie, content in made_files(ratings, seed):
+            movies = movie
+            _add(archive, f"training_set/mv_{movie:07d}.txt", content)
     with tarfile.open(target, "w:gz", compresslevel=6) as archive:
-        _add(archive, "download/movie_titles.txt", _titles(films))
+        _add(archive, "download/movie_titles.txt", _titles(movies))
         archive.add(inner, "download/training_set.tar")
     inner.unlink()
     return target
@@ -159,8 +159,8 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, io.BytesIO(content))
 
 
-def _titles(films: int) -> bytes:
-    return "".join(f"{k},{1950 + k % 56},Film, the {k}th\n" for k in range(1, films + 1)).encode()
+def _titles(movies: int) -> bytes:
+    return "".join(f"{k},{1950 + k % 56},Movie, the {k}th\n" for k in range(1, movies + 1)).encode()
 
 
 def convert_once(raw: str, out: str, text: bool) -> None:

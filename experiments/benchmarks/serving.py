@@ -40,7 +40,8 @@ from jrec.serving.profiles import (
     profile_of_user,
     rank_items,
 )
-from jrec.serving.ratings import export_rating_model, load_rating_model, predict_stars, rank_films
+from jrec.serving.ratings import export_rating_model, load_rating_model, predict_stars
+from jrec.serving.ratings import rank_items as rank_rated
 
 Request = Callable[[np.random.Generator], Any]
 _WIDTH = 32
@@ -91,11 +92,11 @@ def rating_requests(settings: Serving, folder: Path) -> Request:
     generator = np.random.default_rng(settings.seed)
     arrays = {
         name: generator.standard_normal((ratings.vocabularies[name].rows, _WIDTH), np.float32)
-        for name in ("user", "film")
+        for name in ("user", "item")
     }
 
-    def predict(arrays: Any, user: jax.Array, film: jax.Array) -> jax.Array:
-        return (arrays["user"][user] * arrays["film"][film]).sum(-1)
+    def predict(arrays: Any, user: jax.Array, item: jax.Array) -> jax.Array:
+        return (arrays["user"][user] * arrays["item"][item]).sum(-1)
 
     export_rating_model(folder, predict, arrays, ratings, split_ratings(ratings))
     served = load_rating_model(folder)
@@ -104,7 +105,7 @@ def rating_requests(settings: Serving, folder: Path) -> Request:
         user = int(generator.integers(1, settings.users + 9))  # some are unknown
         if generator.random() < 0.5:
             return predict_stars(served, user, int(generator.integers(1, settings.items + 9)))
-        return rank_films(served, user, some_length(generator, 2 * settings.items))
+        return rank_rated(served, user, some_length(generator, 2 * settings.items))
 
     return ask
 

@@ -1,7 +1,7 @@
 """The embedding MLP of the TensorFlow 2 recommender notebook on MovieLens.
 
     python -m experiments.embedding_mlp train --dataset ml-1m --data-dir PATH --epochs 25 --seed 0 --run-dir DIR
-    python -m experiments.embedding_mlp predict --run-dir DIR --user 1 --film 783
+    python -m experiments.embedding_mlp predict --run-dir DIR --user 1 --item 783
     python -m experiments.embedding_mlp recommend --run-dir DIR --user 1
 
 The notebook's held-out fifth, which it calls validation, is the test part here: nothing is chosen on
@@ -66,28 +66,28 @@ from .source import mean_rating, source_system
 
 @dataclass
 class Predict:
-    """Predict the stars that one user gives one film."""
+    """Predict the stars that one user gives one item."""
 
     run_dir: Path
     """A finished run."""
     user: str = "1"
     """The user's id in the data set."""
-    film: str = "783"
-    """The film's id in the data set."""
+    item: str = "783"
+    """The item's id in the data set."""
 
 
 @dataclass
 class Recommend:
-    """Rank all films for one user, best first."""
+    """Rank all items for one user, best first."""
 
     run_dir: Path
     """A finished run."""
     user: str = "1"
     """The user's id in the data set."""
     count: int = 10
-    """How many films to print."""
+    """How many items to print."""
     seen: bool = False
-    """Rank the films that the user has rated, too."""
+    """Rank the items that the user has rated, too."""
 
 
 def record(settings: Train, ratings: Ratings, split: Split) -> dict[str, Any]:
@@ -245,10 +245,10 @@ def evaluator(
     """Test and validation errors in stars; the costs are their squares, as the notebook prints them."""
 
     def gather(data: Any, positions: jax.Array, mask: jax.Array) -> Batch:
-        return {name: data[name][positions] for name in ("user", "film", "rating")}
+        return {name: data[name][positions] for name in ("user", "item", "rating")}
 
     errors = make_rating_errors(
-        lambda arrays, batch: system.predict(arrays, batch["user"], batch["film"]),
+        lambda arrays, batch: system.predict(arrays, batch["user"], batch["item"]),
         gather,
         devices=devices,
     )
@@ -271,11 +271,11 @@ def evaluator(
 def predict(settings: Predict) -> None:
     """Prints the predicted stars, and the actual ones where the data set has them."""
     model = load_rating_model(settings.run_dir / "export")
-    show_prediction(model, settings.user, settings.film)
+    show_prediction(model, settings.user, settings.item)
 
 
 def recommend(settings: Recommend) -> None:
-    """Prints the ranked films."""
+    """Prints the ranked items."""
     model = load_rating_model(settings.run_dir / "export")
     show_recommendations(model, settings.user, settings.count, settings.seen, plain_console())
 

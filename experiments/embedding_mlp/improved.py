@@ -42,7 +42,7 @@ class Improved:
     factor_decay: float = 0.6
     """Decoupled weight decay of the factors, times the learning rate at each step."""
     bias_decay: float = 0.06
-    """The same of the biases of users and films."""
+    """The same of the biases of users and items."""
     vector_decay: float = 1.0
     """The same of the vectors that go into the layers."""
     layer_decay: float = 0.3
@@ -99,7 +99,7 @@ def improved_loss(
     """The mean over the heads of their squared errors, in stars; `params` are stacked over heads."""
 
     def head_loss(params: Any) -> tuple[jax.Array, jax.Array]:
-        centred = model.apply(params, batch["user"], batch["film"])
+        centred = model.apply(params, batch["user"], batch["item"])
         return squared_error(centred, batch["target"], batch["mask"])
 
     sums_H, counts_H = jax.vmap(head_loss)(params)
@@ -111,10 +111,10 @@ def predict_mean(
     bounds: tuple[float, float],
     arrays: Any,
     user: jax.Array,
-    film: jax.Array,
+    item: jax.Array,
 ) -> jax.Array:
     """Stars for table rows int32 [B], from `arrays`: {"params" of all heads, "mean"}."""
-    centred_HB = jax.vmap(model.apply, (0, None, None))(arrays["params"], user, film)
+    centred_HB = jax.vmap(model.apply, (0, None, None))(arrays["params"], user, item)
     return jnp.clip(arrays["mean"] + centred_HB.mean(0), *bounds)
 
 
@@ -131,9 +131,9 @@ def improved_system(
     devices: Devices = (),
 ) -> System:
     """Everything that trains and predicts with this preset; `mean` is that of the training ratings."""
-    users, films = (ratings.vocabularies[name].rows for name in ("user", "film"))
+    users, items = (ratings.vocabularies[name].rows for name in ("user", "item"))
     model = EmbeddingMlp(
-        users, films, improved.width, improved.hidden, improved.factors, compute=improved.compute
+        users, items, improved.width, improved.hidden, improved.factors, compute=improved.compute
     )
     row = jnp.zeros(1, jnp.int32)
     init = jax.jit(jax.vmap(lambda key: model.init(key, row, row)))

@@ -33,7 +33,7 @@ class Source:
     """Where momentum acts in a step: `dense`, on all of both tables, as in Keras 3 (so in `source`);
     `rows`, on the rows that the batch reads, as in the notebook's TensorFlow 2.0 (`source-20m`)."""
     width: int = 10
-    """Of user and film vectors."""
+    """Of user and item vectors."""
     hidden: tuple[int, ...] = (1024,)
     """Widths of the ReLU layers, one or more."""
     momentum: float = 0.9
@@ -62,25 +62,25 @@ def mean_rating(ratings: Ratings, positions: np.ndarray) -> float:
 def training_pairs(
     ratings: Ratings, positions: np.ndarray, mean: float, devices: Devices = ()
 ) -> dict[str, Any]:
-    """On the devices (see `placed`): `user`, `film` int32 [n], `target` float32 [n], stars less the mean."""
+    """On the devices (see `placed`): `user`, `item` int32 [n], `target` float32 [n], stars less the mean."""
 
     def rows_of(rows: slice) -> dict[str, np.ndarray]:
         chosen = positions[rows]
         target = ratings.rating[chosen] - np.float32(mean)
-        return {"user": ratings.user[chosen], "film": ratings.film[chosen], "target": target}
+        return {"user": ratings.user[chosen], "item": ratings.item[chosen], "target": target}
 
     return placed(rows_of, len(positions), devices)
 
 
 def gather_pairs(data: dict[str, Any], positions: jax.Array, mask: jax.Array) -> Batch:
-    """A batch: `user`, `film` int32 [B], `target` float32 [B], `mask` bool [B]."""
+    """A batch: `user`, `item` int32 [B], `target` float32 [B], `mask` bool [B]."""
     return rows_at(data, positions) | {"mask": mask}
 
 
 def build_model(source: Source, ratings: Ratings) -> EmbeddingMlp:
     """The network for a data set's tables."""
-    users, films = (ratings.vocabularies[name].rows for name in ("user", "film"))
-    return EmbeddingMlp(users, films, source.width, source.hidden, compute=source.compute)
+    users, items = (ratings.vocabularies[name].rows for name in ("user", "item"))
+    return EmbeddingMlp(users, items, source.width, source.hidden, compute=source.compute)
 
 
 def loss(
@@ -91,7 +91,7 @@ def loss(
     apply: Callable = nn.Module.apply,
 ) -> tuple[jax.Array, jax.Array]:
     """Squared error in stars."""
-    centred = apply(model, params, batch["user"], batch["film"])
+    centred = apply(model, params, batch["user"], batch["item"])
     return squared_error(centred, batch["target"], batch["mask"])
 
 
@@ -124,10 +124,10 @@ def predict_rows(
     bounds: tuple[float, float] | None,
     arrays: Any,
     user: jax.Array,
-    film: jax.Array,
+    item: jax.Array,
 ) -> jax.Array:
     """Stars for table rows int32 [B], from `arrays`: {"params", "mean"}; clipped if bounds are given."""
-    stars = arrays["mean"] + model.apply(arrays["params"], user, film)
+    stars = arrays["mean"] + model.apply(arrays["params"], user, item)
     return stars if bounds is None else jnp.clip(stars, *bounds)
 
 

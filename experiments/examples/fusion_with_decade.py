@@ -1,8 +1,8 @@
-"""A fork: the decade of a film, read from its title, joins the fusion model's film tower.
+"""A fork: the decade of an item, read from its title, joins the fusion model's item tower.
 
     python -m experiments.examples.fusion_with_decade --dataset ml-100k --epochs 5
 
-A feature is three things: values by film row (`with_decades`), a part of the tower (`film_parts`), and the
+A feature is three things: values by item row (`with_decades`), a part of the tower (`item_parts`), and the
 rows of its table, which every model takes from the vocabularies. The rest is a plain training program.
 """
 
@@ -46,15 +46,15 @@ class Train:
 
 
 class FusionWithDecade(Fusion):
-    """The fusion model with one more part in its film tower."""
+    """The fusion model with one more part in its item tower."""
 
-    def film_parts(self, film):
+    def item_parts(self, item):
         table = Embed(self.table_rows["decade"], 16, pooling="sum", name="decade_table")
-        return [*super().film_parts(film), table(film["decade"], film["decade_mask"])]
+        return [*super().item_parts(item), table(item["decade"], item["decade_mask"])]
 
 
 def with_decades(ratings: Ratings) -> Ratings:
-    """The data set with a film feature `decade`: 1990 for "Heat (1995)", nothing where no year is known."""
+    """The data set with an item feature `decade`: 1990 for "Heat (1995)", nothing where no year is known."""
     years = [re.search(r"\((\d{4})\)$", title) for title in ratings.titles]
     decades = [[int(year[1]) // 10 * 10] if year else [] for year in years]
     known = Vocabulary.of([decade for row in decades for decade in row])
@@ -62,7 +62,7 @@ def with_decades(ratings: Ratings) -> Ratings:
     return replace(
         ratings,
         vocabularies=ratings.vocabularies | {"decade": known},
-        film_features=ratings.film_features | {"decade": rows},
+        item_features=ratings.item_features | {"decade": rows},
     )
 
 
@@ -75,7 +75,7 @@ def train(settings: Train) -> dict[str, float]:
     data, test = (device_ratings(ratings, part, tables) for part in (split.train, split.test))
     one = gather_ratings(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
     optimizer = optax.sgd(0.2)
-    params = model.init(jax.random.key(0), one["user"], one["film"])
+    params = model.init(jax.random.key(0), one["user"], one["item"])
     state = init_state(params, optimizer, jax.random.key(1))
     count, size = len(split.train), settings.batch_size
     chunk = make_chunk(make_step(partial(loss, model), optimizer), gather_ratings, count, size)
@@ -84,7 +84,7 @@ def train(settings: Train) -> dict[str, float]:
             model, {"params": params, "tables": tables}, *batch["rows"]
         ),
         lambda data, at, mask: {
-            "rows": (data["user"][at], data["film"][at]),
+            "rows": (data["user"][at], data["item"][at]),
             "rating": data["rating"][at],
         },
     )

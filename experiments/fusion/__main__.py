@@ -1,7 +1,7 @@
 """The fusion rating model of the Paddle book on MovieLens.
 
     python -m experiments.fusion train --dataset ml-1m --data-dir PATH --epochs 20 --seed 0 --run-dir DIR
-    python -m experiments.fusion predict --run-dir DIR --user 1 --film 783
+    python -m experiments.fusion predict --run-dir DIR --user 1 --item 783
     python -m experiments.fusion recommend --run-dir DIR --user 1
 
 Times and scores of both presets, with their commands, stand in BUILD_NOTES.md.
@@ -58,35 +58,35 @@ from jrec.train.read_once import read_once
 from jrec.train.step import Batch, TrainState
 from jrec.train.stream import epoch_order
 
-from .improved import improved_system, ratings_by_film
+from .improved import improved_system, ratings_by_item
 from .settings import Train, load, with_preset
 from .source import source_system
 
 
 @dataclass
 class Predict:
-    """Predict the stars that one user gives one film."""
+    """Predict the stars that one user gives one item."""
 
     run_dir: Path
     """A finished run."""
     user: str = "1"
     """The user's id in the data set."""
-    film: str = "783"
-    """The film's id in the data set."""
+    item: str = "783"
+    """The item's id in the data set."""
 
 
 @dataclass
 class Recommend:
-    """Rank all films for one user, best first."""
+    """Rank all items for one user, best first."""
 
     run_dir: Path
     """A finished run."""
     user: str = "1"
     """The user's id in the data set."""
     count: int = 10
-    """How many films to print."""
+    """How many items to print."""
     seen: bool = False
-    """Rank the films that the user has rated, too."""
+    """Rank the items that the user has rated, too."""
 
 
 def record(settings: Train, ratings: Ratings, split: Split) -> dict[str, Any]:
@@ -208,11 +208,11 @@ def build_system(
         return source_system(
             settings.source, ratings, split, size, rate, init_key, step_key, devices
         )
-    by_film = read_once(lambda: ratings_by_film(ratings, split.train), settings.run_dir)
+    by_item = read_once(lambda: ratings_by_item(ratings, split.train), settings.run_dir)
     return improved_system(
         settings.improved,
         ratings,
-        by_film,
+        by_item,
         size,
         rate,
         settings.epochs,
@@ -228,10 +228,10 @@ def evaluator(
     """Test and validation errors in stars; the cost is the source's, of 2 * stars."""
 
     def gather(data: Any, positions: jax.Array, mask: jax.Array) -> Batch:
-        return {name: data[name][positions] for name in ("user", "film", "rating")}
+        return {name: data[name][positions] for name in ("user", "item", "rating")}
 
     errors = make_rating_errors(
-        lambda arrays, batch: system.predict(arrays, batch["user"], batch["film"]),
+        lambda arrays, batch: system.predict(arrays, batch["user"], batch["item"]),
         gather,
         devices=devices,
     )
@@ -255,11 +255,11 @@ def evaluator(
 def predict(settings: Predict) -> None:
     """Prints the predicted stars, and the actual ones where the data set has them."""
     model = load_rating_model(settings.run_dir / "export")
-    show_prediction(model, settings.user, settings.film)
+    show_prediction(model, settings.user, settings.item)
 
 
 def recommend(settings: Recommend) -> None:
-    """Prints the ranked films."""
+    """Prints the ranked items."""
     model = load_rating_model(settings.run_dir / "export")
     show_recommendations(model, settings.user, settings.count, settings.seen, plain_console())
 

@@ -1,7 +1,7 @@
-"""The improved preset of the fusion experiment: rating profiles in the film tower.
+"""The improved preset of the fusion experiment: rating profiles in the item tower.
 
-A step takes a block of films with all that all users gave them, so that everything is a dense matrix
-product; half of each film's ratings are hidden from its profile, anew each epoch. What was tried and
+A step takes a block of items with all that all users gave them, so that everything is a dense matrix
+product; half of each item's ratings are hidden from its profile, anew each epoch. What was tried and
 measured on the way here stands in BUILD_NOTES.md.
 """
 
@@ -41,11 +41,11 @@ class Improved:
     width: int = 256
     """Width of both towers."""
     hide: float = 0.5
-    """Share of the training ratings hidden from the film profiles, drawn anew each epoch."""
+    """Share of the training ratings hidden from the item profiles, drawn anew each epoch."""
     seen_weight: float = 0.5
     """Weight in the loss of a rating that the profile shows; a hidden one has 1."""
     dropout: float = 0.3
-    """Share of the film code that training drops."""
+    """Share of the item code that training drops."""
     side_scale: float = 0.3
     """Factor of genres, title and user attributes beside profiles and ids."""
     user_decay: float = 3e-5
@@ -73,76 +73,76 @@ def check_improved(improved: Improved) -> None:
             raise InputError(f"--improved.{flag} must be 0 or more.")
 
 
-def ratings_by_film(ratings: Ratings, train: np.ndarray) -> dict[str, Any]:
-    """The ratings at int positions `train`, film by film, and their biases, for `film_blocks`.
+def ratings_by_item(ratings: Ratings, train: np.ndarray) -> dict[str, Any]:
+    """The ratings at int positions `train`, item by item, and their biases, for `item_blocks`.
 
     Returns:
-        `offsets` int64 [M + 1] of the M film rows; `user` int32 [n]; `stars` [n] in half stars, uint8 where they
-        fit, else float32; `mean` float32; `film_bias` [M] and `user_bias` [N] float32, regularised.
+        `offsets` int64 [M + 1] of the M item rows; `user` int32 [n]; `stars` [n] in half stars, uint8 where they
+        fit, else float32; `mean` float32; `item_bias` [M] and `user_bias` [N] float32, regularised.
 
     Raises InputError where the matrix would be too large.
     """
-    users, films = (ratings.vocabularies[name].rows for name in ("user", "film"))
-    if users * films > _LARGEST_MATRIX:
+    users, items = (ratings.vocabularies[name].rows for name in ("user", "item"))
+    if users * items > _LARGEST_MATRIX:
         raise InputError(
-            f"--preset improved keeps a matrix of {films:,} films x {users:,} users, too large here; "
+            f"--preset improved keeps a matrix of {items:,} items x {users:,} users, too large here; "
             f"use --preset source for {ratings.name}."
         )
-    user, film, rating = (column[train] for column in (ratings.user, ratings.film, ratings.rating))
+    user, item, rating = (column[train] for column in (ratings.user, ratings.item, ratings.rating))
     halves = 2 * rating
     small = (halves == np.rint(halves)) & (halves >= 0) & (halves <= 255)
-    biases = fit_biases(user, film, rating, users, films)
+    biases = fit_biases(user, item, rating, users, items)
     # Stable: of a pair that repeats the later rating stays the later.
-    order = np.argsort(film, kind="stable")
+    order = np.argsort(item, kind="stable")
     return {
-        "offsets": np.concatenate([[0], np.cumsum(np.bincount(film, minlength=films))]),
+        "offsets": np.concatenate([[0], np.cumsum(np.bincount(item, minlength=items))]),
         "user": user[order],
         "stars": halves.astype(np.uint8 if small.all() else np.float32)[order],
         "mean": np.float32(biases.mean),
-        "film_bias": np.asarray(biases.film, np.float32),
+        "item_bias": np.asarray(biases.item, np.float32),
         "user_bias": np.asarray(biases.user, np.float32),
     }
 
 
-def film_blocks(
-    by_film: dict[str, Any], tables: dict[str, dict[str, jax.Array]], devices: Devices = ()
+def item_blocks(
+    by_item: dict[str, Any], tables: dict[str, dict[str, jax.Array]], devices: Devices = ()
 ) -> dict[str, Any]:
-    """The training ratings by film on the devices (see `placed`).
+    """The training ratings by item on the devices (see `placed`).
 
     Args:
-        by_film: from `ratings_by_film`.
+        by_item: from `ratings_by_item`.
 
     Returns:
-        `stars` [M, N] in half stars with `known` bool [M, N], for M film and N user rows; the feature `tables`;
-        `mean`, `film_bias` and `user_bias` as they were.
+        `stars` [M, N] in half stars with `known` bool [M, N], for M item and N user rows; the feature `tables`;
+        `mean`, `item_bias` and `user_bias` as they were.
     """
-    biases = {name: jnp.asarray(by_film[name]) for name in ("mean", "film_bias", "user_bias")}
-    films, users = len(by_film["film_bias"]), len(by_film["user_bias"])
+    biases = {name: jnp.asarray(by_item[name]) for name in ("mean", "item_bias", "user_bias")}
+    items, users = len(by_item["item_bias"]), len(by_item["user_bias"])
 
     def rows_of(rows: slice) -> dict[str, np.ndarray]:
-        offsets = by_film["offsets"][rows.start : rows.stop + 1]
+        offsets = by_item["offsets"][rows.start : rows.stop + 1]
         given = slice(offsets[0], offsets[-1])
-        film = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-        cells = film, by_film["user"][given]
-        stars = np.zeros((len(offsets) - 1, users), by_film["stars"].dtype)
+        item = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        cells = item, by_item["user"][given]
+        stars = np.zeros((len(offsets) - 1, users), by_item["stars"].dtype)
         known = np.zeros(stars.shape, bool)
-        stars[cells], known[cells] = by_film["stars"][given], True
+        stars[cells], known[cells] = by_item["stars"][given], True
         return {"stars": stars, "known": known}
 
-    return placed(rows_of, films, devices) | biases | {"tables": tables}
+    return placed(rows_of, items, devices) | biases | {"tables": tables}
 
 
-def gather_films(data: dict[str, Any], film: jax.Array, mask: jax.Array) -> Batch:
-    """A block of films int32 [B] with what is known of their ratings by all N users."""
-    features = {name: table[film] for name, table in data["tables"]["film"].items()}
-    stars, known = rows_at((data["stars"], data["known"]), film)
+def gather_items(data: dict[str, Any], item: jax.Array, mask: jax.Array) -> Batch:
+    """A block of items int32 [B] with what is known of their ratings by all N users."""
+    features = {name: table[item] for name, table in data["tables"]["item"].items()}
+    stars, known = rows_at((data["stars"], data["known"]), item)
     return {
-        "film": {"film": film} | features,
+        "item": {"item": item} | features,
         "user": data["tables"]["user"],
         "stars": stars.astype(jnp.float32) / 2,
         "known": known & mask[:, None],
         "mean": data["mean"],
-        "film_bias": data["film_bias"][film],
+        "item_bias": data["item_bias"][item],
     }
 
 
@@ -168,12 +168,12 @@ def init_improved(
     devices: Devices = (),
 ) -> Any:
     """Fresh parameters, stacked over heads; biases start from those of the training ratings."""
-    block = first_batch(gather_films, data, devices)
+    block = first_batch(gather_items, data, devices)
     shown = jnp.zeros(block["stars"].shape, jnp.float32)
-    biases = {name: data[name] for name in ("user_bias", "film_bias")}
+    biases = {name: data[name] for name in ("user_bias", "item_bias")}
 
     def init(key: jax.Array) -> Any:
-        params = model.init(key, block["user"], block["film"], shown, train=False)["params"]
+        params = model.init(key, block["user"], block["item"], shown, train=False)["params"]
         return {"params": params | biases}
 
     return jax.jit(jax.vmap(init))(jax.random.split(key, improved.heads))
@@ -202,11 +202,11 @@ def head_loss(
     shape = (whole_rows(len(stars_BN), model.axis_name), stars_BN.shape[1])
     bits_BN = jax.random.bits(hide_key, shape, jnp.uint8)
     hidden_BN = local_part(bits_BN, model.axis_name) < round(256 * improved.hide)
-    profile_BN = profile_of(stars_BN, known_BN & ~hidden_BN, mean, batch["film_bias"])
+    profile_BN = profile_of(stars_BN, known_BN & ~hidden_BN, mean, batch["item_bias"])
     towers = model.apply(
         params,
         batch["user"],
-        batch["film"],
+        batch["item"],
         profile_BN / (1 - improved.hide),
         train=True,
         rngs={"dropout": dropout_key},
@@ -231,27 +231,27 @@ def improved_optimizer(learning_rate: float, steps: int) -> optax.GradientTransf
 
 
 def all_vectors(model: ProfiledFusion, data: dict[str, Any], params: Any) -> dict[str, jax.Array]:
-    """What predicts: vectors `film` [M, H * D], `user` [N, H * D], a bias of each, and the mean.
+    """What predicts: vectors `item` [M, H * D], `user` [N, H * D], a bias of each, and the mean.
 
     The heads' vectors stand side by side, so that one product gives the mean of their predictions.
     """
     count = len(data["stars"])
 
-    def towers_of(film: jax.Array) -> Towers:
-        block = gather_films(data, film, jnp.ones(film.shape, bool))
-        profile = profile_of(block["stars"], block["known"], block["mean"], block["film_bias"])
+    def towers_of(item: jax.Array) -> Towers:
+        block = gather_items(data, item, jnp.ones(item.shape, bool))
+        profile = profile_of(block["stars"], block["known"], block["mean"], block["item_bias"])
         tower = partial(model.apply, train=False)
-        return jax.vmap(tower, (0, None, None, None))(params, block["user"], block["film"], profile)
+        return jax.vmap(tower, (0, None, None, None))(params, block["user"], block["item"], profile)
 
     # In blocks, because all profiles at once would be the largest thing in memory.
-    films = jnp.pad(jnp.arange(count, dtype=jnp.int32), (0, -count % _BLOCK)).reshape(-1, _BLOCK)
-    vectors, biases = jax.lax.map(lambda film: towers_of(film)[:2], films)
-    users = towers_of(films[0, :1])
+    items = jnp.pad(jnp.arange(count, dtype=jnp.int32), (0, -count % _BLOCK)).reshape(-1, _BLOCK)
+    vectors, biases = jax.lax.map(lambda item: towers_of(item)[:2], items)
+    users = towers_of(items[0, :1])
     heads, width = vectors.shape[1], vectors.shape[-1]
-    by_film = vectors.transpose(0, 2, 1, 3).reshape(-1, heads * width)[:count]
+    by_item = vectors.transpose(0, 2, 1, 3).reshape(-1, heads * width)[:count]
     return {
-        "film": by_film / heads,
-        "film_bias": biases.mean(1).reshape(-1)[:count],
+        "item": by_item / heads,
+        "item_bias": biases.mean(1).reshape(-1)[:count],
         "user": jnp.concatenate(list(users.user_ND), -1),
         "user_bias": users.user_bias_N.mean(0),
         "mean": data["mean"],
@@ -259,18 +259,18 @@ def all_vectors(model: ProfiledFusion, data: dict[str, Any], params: Any) -> dic
 
 
 def predict_pairs(
-    vectors: dict[str, jax.Array], user: jax.Array, film: jax.Array, low: float, high: float
+    vectors: dict[str, jax.Array], user: jax.Array, item: jax.Array, low: float, high: float
 ) -> jax.Array:
     """Stars for rows int32 [B] and [B], kept inside the data set's range."""
-    match = (vectors["user"][user] * vectors["film"][film]).sum(-1)
-    bias = vectors["mean"] + vectors["user_bias"][user] + vectors["film_bias"][film]
+    match = (vectors["user"][user] * vectors["item"][item]).sum(-1)
+    bias = vectors["mean"] + vectors["user_bias"][user] + vectors["item_bias"][item]
     return jnp.clip(bias + match, low, high)
 
 
 def improved_system(
     improved: Improved,
     ratings: Ratings,
-    by_film: dict[str, Any],
+    by_item: dict[str, Any],
     batch_size: int,
     rate: float,
     epochs: int,
@@ -278,9 +278,9 @@ def improved_system(
     step_key: jax.Array,
     devices: Devices = (),
 ) -> System:
-    """Everything that trains and predicts with this preset, out of `ratings_by_film`."""
+    """Everything that trains and predicts with this preset, out of `ratings_by_item`."""
     tables = jax.tree.map(jnp.asarray, feature_tables(ratings))
-    data = film_blocks(by_film, tables, devices)
+    data = item_blocks(by_item, tables, devices)
     axis_name = axis_of(devices)
     model = build_improved(improved, ratings, axis_name)
     count = len(data["stars"])
@@ -293,7 +293,7 @@ def improved_system(
     return System(
         state=init_state(params, optimizer, step_key),
         step=make_step(partial(improved_loss, model, improved), optimizer, axis_name),
-        gather=gather_films,
+        gather=gather_items,
         data=data,
         count=count,
         batch_size=math.ceil(count / blocks),

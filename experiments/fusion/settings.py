@@ -45,7 +45,7 @@ class Train:
     epochs: int | None = None
     """Passes over the training ratings (source 20, improved 30)."""
     batch_size: int = 256
-    """Ratings a step (source), about so many films a step (improved)."""
+    """Ratings a step (source), about so many items a step (improved)."""
     learning_rate: float | None = None
     """Of stochastic gradient descent (source 0.2), of Adam at its height (improved 0.006)."""
     source: Annotated[Source, tyro.conf.arg(name="")] = field(default_factory=Source)

@@ -35,7 +35,7 @@ class Source:
     title_pooling: Literal["sum", "max"] = "sum"
     """Over a title's convolved words: the source's program sums, its text takes the maximum."""
     id_width: int = 32
-    """Width of user and film id vectors."""
+    """Width of user and item id vectors."""
     tower_width: int = 200
     """Width of both towers' last layer."""
     compute: Compute = "float32"
@@ -72,17 +72,17 @@ def loss(
     """Squared error on the source's scale, where the target is 2 * stars - 5.
 
     Args:
-        words: the batch's titles have at most so many a film, all in all; None for any number.
+        words: the batch's titles have at most so many an item, all in all; None for any number.
     """
     if words is not None:
         model = model.clone(title_positions=words * len(batch["rating"]))
-    score = apply(model, params, batch["user"], batch["film"])
+    score = apply(model, params, batch["user"], batch["item"])
     return squared_error(score, 2 * batch["rating"] - 5, batch["mask"])
 
 
-def predict_rows(model: Fusion, arrays: Any, user: jax.Array, film: jax.Array) -> jax.Array:
+def predict_rows(model: Fusion, arrays: Any, user: jax.Array, item: jax.Array) -> jax.Array:
     """Stars for table rows int32 [B], from `arrays`: {"params", "tables"}."""
-    return (model.apply(arrays["params"], *features(arrays["tables"], user, film)) + 5) / 2
+    return (model.apply(arrays["params"], *features(arrays["tables"], user, item)) + 5) / 2
 
 
 def train_state(source: Source, rate: float, params: Any, key: jax.Array) -> TrainState:
@@ -96,7 +96,7 @@ def train_step(source: Source, ratings: Ratings, rate: float, axis_name: str | N
     """The step, on padded titles only where it must be.
 
     Titles are padded to the longest (15 words on 1M) but have 3 on average: nearly every batch has
-    under 4 a film in all, and then only these are convolved.
+    under 4 an item in all, and then only these are convolved.
     """
     model = build_model(source, ratings)
 
@@ -107,7 +107,7 @@ def train_step(source: Source, ratings: Ratings, rate: float, axis_name: str | N
         return make_row_step(each, optax.sgd(rate), row_optimizers.sgd(rate), axis_name)
 
     def fits(batch: Batch) -> jax.Array:
-        return batch["film"]["title_mask"].sum() <= _WORDS * len(batch["rating"])
+        return batch["item"]["title_mask"].sum() <= _WORDS * len(batch["rating"])
 
     return choose_step(fits, step_of(_WORDS), step_of(None), axis_name)
 
@@ -127,7 +127,7 @@ def source_system(
     data = device_ratings(ratings, split.train, tables, devices)
     model = build_model(source, ratings)
     first = first_batch(gather_ratings, data, devices)
-    params = jax.jit(model.init)(init_key, first["user"], first["film"])
+    params = jax.jit(model.init)(init_key, first["user"], first["item"])
     return System(
         state=train_state(source, rate, params, step_key),
         step=train_step(source, ratings, rate, axis_of(devices)),

@@ -12,15 +12,15 @@ _AT_ONCE = 1 << 22  # ratings whose temporary float64 arrays are in memory
 
 @dataclass(frozen=True)
 class Biases:
-    """mean + user[u] + film[i]; rows without training ratings have bias 0."""
+    """mean + user[u] + item[i]; rows without training ratings have bias 0."""
 
     mean: float
     user: np.ndarray
-    film: np.ndarray
+    item: np.ndarray
 
-    def predict(self, user: np.ndarray, film: np.ndarray) -> np.ndarray:
+    def predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         """Stars for int rows [n] and [n] -> float [n]."""
-        return self.mean + self.user[user] + self.film[film]
+        return self.mean + self.user[user] + self.item[item]
 
 
 def _shrunk(sums: np.ndarray, counts: np.ndarray, regularisation: float) -> np.ndarray:
@@ -31,10 +31,10 @@ def _shrunk(sums: np.ndarray, counts: np.ndarray, regularisation: float) -> np.n
 @np.errstate(all="ignore")  # what overflows is told by `check_finite`, in one sentence
 def fit_biases(
     user: np.ndarray,
-    film: np.ndarray,
+    item: np.ndarray,
     rating: np.ndarray,
     users: int,
-    films: int,
+    items: int,
     regularisation: float | None = 5.0,
     sweeps: int = 20,
 ) -> Biases:
@@ -44,18 +44,18 @@ def fit_biases(
     factors).
 
     Args:
-        user, film: int rows [n]. rating: [n], stars. users, films: table rows.
+        user, item: int rows [n]. rating: [n], stars. users, items: table rows.
         regularisation: in ratings; None leaves both biases out (the global mean).
 
     Raises InputError where there are no ratings, or what they give is not finite.
     """
     mean = _mean(rating)
-    b_user, b_film = np.zeros(users), np.zeros(films)
+    b_user, b_item = np.zeros(users), np.zeros(items)
     if regularisation is None:
-        return Biases(mean, b_user, b_film)
+        return Biases(mean, b_user, b_item)
     blocks = [slice(k, k + _AT_ONCE) for k in range(0, max(len(rating), 1), _AT_ONCE)]
     user_counts = sum(np.bincount(user[block], minlength=users) for block in blocks)
-    film_counts = sum(np.bincount(film[block], minlength=films) for block in blocks)
+    item_counts = sum(np.bincount(item[block], minlength=items) for block in blocks)
 
     def rest_sums(rows: np.ndarray, count: int, others: np.ndarray, bias: np.ndarray) -> np.ndarray:
         """float64 [count]: each row's sum of what the mean and the other side's biases leave over."""
@@ -63,11 +63,11 @@ def fit_biases(
         return sum(np.bincount(row, rest, count) for row, rest in rests)
 
     for _ in range(sweeps):
-        b_film = _shrunk(rest_sums(film, films, user, b_user), film_counts, regularisation)
-        b_user = _shrunk(rest_sums(user, users, film, b_film), user_counts, regularisation)
+        b_item = _shrunk(rest_sums(item, items, user, b_user), item_counts, regularisation)
+        b_user = _shrunk(rest_sums(user, users, item, b_item), user_counts, regularisation)
     remedy = f"check the ratings and --biases.regularisation, which is {regularisation:g}"
-    check_finite("The biases are", remedy, b_user, b_film)
-    return Biases(mean, b_user, b_film)
+    check_finite("The biases are", remedy, b_user, b_item)
+    return Biases(mean, b_user, b_item)
 
 
 @np.errstate(all="ignore")  # what overflows is told by `check_finite`, in one sentence

@@ -20,7 +20,7 @@ from jrec.errors import InputError, run_command
 
 @dataclass
 class Show:
-    """Counts of a data set, one user, one film and one example."""
+    """Counts of a data set, one user, one item and one example."""
 
     dataset: Literal[DATASETS] = "ml-100k"  # type: ignore[valid-type]
     """Which data set."""
@@ -35,7 +35,7 @@ class Show:
     user: str | None = None
     """Id of the user to show; left out, a user who rated --item, or the first one of the ratings."""
     item: str | None = None
-    """Id of the film to show; left out, a film that --user rated."""
+    """Id of the item to show; left out, an item that --user rated."""
 
 
 def describe_user(ratings: Ratings, row: int) -> str:
@@ -44,26 +44,26 @@ def describe_user(ratings: Ratings, row: int) -> str:
     return ", ".join([f"id {ratings.vocabularies['user'].decode(row)}", *labels])
 
 
-def describe_film(ratings: Ratings, row: int) -> str:
-    """One line on a film: id, title, genres."""
-    genres = ratings.vocabularies["genres"].decode(ratings.film_features["genres"][row])
-    film = ratings.vocabularies["film"].decode(row)
-    return f"id {film}, {ratings.titles[row]!r}, {', '.join(genres) or 'no genres'}"
+def describe_item(ratings: Ratings, row: int) -> str:
+    """One line on an item: id, title, genres."""
+    genres = ratings.vocabularies["genres"].decode(ratings.item_features["genres"][row])
+    item = ratings.vocabularies["item"].decode(row)
+    return f"id {item}, {ratings.titles[row]!r}, {', '.join(genres) or 'no genres'}"
 
 
 def chosen_pair(
     ratings: Ratings, user: str | None, item: str | None
 ) -> tuple[int | None, int | None, int | None]:
-    """The rows of a user and a film to show, and the position of their rating; None where there is none.
+    """The rows of a user and an item to show, and the position of their rating; None where there is none.
 
     Args:
         user, item: raw ids. One that is left out is taken from the first rating of the other.
 
     Raises InputError for an id that the data set does not hold.
     """
-    fits = (ratings.user >= FIRST) & (ratings.film >= FIRST)
-    rows: dict[str, int | None] = {"user": None, "film": None}
-    for name, identity, column in (("user", user, ratings.user), ("film", item, ratings.film)):
+    fits = (ratings.user >= FIRST) & (ratings.item >= FIRST)
+    rows: dict[str, int | None] = {"user": None, "item": None}
+    for name, identity, column in (("user", user, ratings.user), ("item", item, ratings.item)):
         if identity is None:
             continue
         row = int(places_of(ratings.vocabularies[name], [identity])[0]) + FIRST
@@ -78,18 +78,18 @@ def chosen_pair(
         fits &= column == row
     found = np.flatnonzero(fits)
     if len(found) == 0:
-        return rows["user"], rows["film"], None
-    return int(ratings.user[found[0]]), int(ratings.film[found[0]]), int(found[0])
+        return rows["user"], rows["item"], None
+    return int(ratings.user[found[0]]), int(ratings.item[found[0]]), int(found[0])
 
 
 def show(
     ratings: Ratings, console: Console, user_id: str | None = None, item_id: str | None = None
 ) -> None:
-    """Prints the whole description, with the user and the film of these raw ids.
+    """Prints the whole description, with the user and the item of these raw ids.
 
     Raises InputError for an id that the data set does not hold.
     """
-    user, film, rating = chosen_pair(ratings, user_id, item_id)
+    user, item, rating = chosen_pair(ratings, user_id, item_id)
     source = ratings.source
     console.print(f"{ratings.name} from {source.kind}: {source.location}", soft_wrap=True)
     for extra in filter(None, (source.checksum, source.note)):
@@ -97,14 +97,14 @@ def show(
     table = Table("what", "count")
     table.add_row("ratings", f"{len(ratings):,}")
     table.add_row("users (rated any)", _known(ratings, "user"))
-    table.add_row("films (rated)", _known(ratings, "film"))
+    table.add_row("items (rated)", _known(ratings, "item"))
     table.add_row("genres", f"{len(ratings.vocabularies['genres'].values):,}")
     table.add_row("title words", f"{len(ratings.vocabularies['title'].values):,}")
-    table.add_row("longest title, words", f"{ratings.film_features['title'].lengths.max()}")
-    table.add_row("repeated (user, film) dropped", f"{ratings.repeated:,}")
+    table.add_row("longest title, words", f"{ratings.item_features['title'].lengths.max()}")
+    table.add_row("repeated (user, item) dropped", f"{ratings.repeated:,}")
     table.add_row(
-        "ratings of unknown users / films",
-        f"{ratings.unknown['user']:,} / {ratings.unknown['film']:,}",
+        "ratings of unknown users / items",
+        f"{ratings.unknown['user']:,} / {ratings.unknown['item']:,}",
     )
     stars, counts = np.unique(ratings.rating, return_counts=True)
     shown = [f"{s:g}: {c:,}" for s, c in zip(stars, counts, strict=True)]
@@ -119,15 +119,15 @@ def show(
     console.print(table)
     if user is not None:
         console.print(f"a user    : {describe_user(ratings, user)}", soft_wrap=True)
-    if film is not None:
-        console.print(f"a film    : {describe_film(ratings, film)}", soft_wrap=True)
+    if item is not None:
+        console.print(f"an item   : {describe_item(ratings, item)}", soft_wrap=True)
     if rating is None:
         console.print("an example: the data set has no such rating", soft_wrap=True)
         return
-    words, stars = ratings.film_features["title"][film], ratings.rating[rating]
+    words, stars = ratings.item_features["title"][item], ratings.rating[rating]
     console.print(
-        f"an example: user row {user}, film row {film}, "
-        f"genre rows {ratings.film_features['genres'][film].tolist()}, "
+        f"an example: user row {user}, item row {item}, "
+        f"genre rows {ratings.item_features['genres'][item].tolist()}, "
         f"title rows {words.tolist()}, "
         + (
             f"{stars:g} stars, target {2 * stars - 5:g}"
@@ -139,7 +139,7 @@ def show(
 
 
 def _known(ratings: Ratings, name: str) -> str:
-    rows = ratings.user if name == "user" else ratings.film
+    rows = ratings.user if name == "user" else ratings.item
     rated = int(np.count_nonzero(np.bincount(rows)[2:]))
     return f"{len(ratings.vocabularies[name].values):,} ({rated:,})"
 

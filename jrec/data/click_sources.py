@@ -86,19 +86,19 @@ def load_clicks_dataset(
 def clicks_of_ratings(ratings: Ratings) -> Clicks:
     """Every rating as a watch, whatever its stars, which become the event feature `rating`.
 
-    Ratings of users or films that the data set's own files lack are dropped.
+    Ratings of users or items that the data set's own files lack are dropped.
     """
-    kept = (ratings.user >= FIRST) & (ratings.film >= FIRST)
+    kept = (ratings.user >= FIRST) & (ratings.item >= FIRST)
     users = np.unique(ratings.user[kept])
-    films = np.arange(FIRST, ratings.vocabularies["film"].rows)
-    vocabularies = {"item": ratings.vocabularies["film"], **ratings.vocabularies}
-    del vocabularies["film"]
+    items = np.arange(FIRST, ratings.vocabularies["item"].rows)
+    vocabularies = {"item": ratings.vocabularies["item"], **ratings.vocabularies}
+    del vocabularies["item"]
     stars = ratings.rating[kept]
     return build_clicks(
         name=ratings.name,
         source=ratings.source,
         user=np.searchsorted(users, ratings.user[kept]),
-        item=ratings.film[kept],
+        item=ratings.item[kept],
         timestamp=ratings.timestamp[kept],
         user_row=users,
         vocabularies=vocabularies,
@@ -106,13 +106,13 @@ def clicks_of_ratings(ratings: Ratings) -> Clicks:
             name: Categorical(by_row[users], name) for name, by_row in ratings.user_features.items()
         },
         item_features={
-            name: with_stand_ins(take(Bag(by_row, name), films))
-            for name, by_row in ratings.film_features.items()
+            name: with_stand_ins(take(Bag(by_row, name), items))
+            for name, by_row in ratings.item_features.items()
         },
         event_features={"rating": Continuous(stars, np.ones(len(stars), bool))},
         dropped={
-            "repeated (user, film)": ratings.repeated,
-            "ratings of users or films without a line of their own": int((~kept).sum()),
+            "repeated (user, item)": ratings.repeated,
+            "ratings of users or items without a line of their own": int((~kept).sum()),
         },
     )
 

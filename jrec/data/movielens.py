@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from jrec.data.ratings import Films, Ratings, Source, Users, build
+from jrec.data.ratings import Items, Ratings, Source, Users, build
 from jrec.data.tables import Files, RatingColumns, read_ratings, whole_number
 from jrec.errors import InputError
 
@@ -111,7 +111,7 @@ def occupation_number(word: str, years: int) -> int | None:
     return OCCUPATIONS.get(word)
 
 
-def _read_100k(files: Files) -> tuple[Users, Films]:
+def _read_100k(files: Files) -> tuple[Users, Items]:
     users = _UserRows(files, "u.user")
     for number, line in files.lines("u.user", "latin-1"):
         fields = _split(files, "u.user", number, line, "|", 5)
@@ -138,7 +138,7 @@ def _read_100k(files: Files) -> tuple[Users, Films]:
     return users.done(), films.done()
 
 
-def _read_recbole(files: Files) -> tuple[Users, Films]:
+def _read_recbole(files: Files) -> tuple[Users, Items]:
     users = _UserRows(files, "ml-100k.user")
     for number, line in files.lines("ml-100k.user", "utf-8"):
         fields = _split(files, "ml-100k.user", number, line, "\t", 5)
@@ -159,7 +159,7 @@ def _read_recbole(files: Files) -> tuple[Users, Films]:
     return users.done(), films.done()
 
 
-def _read_1m(files: Files) -> tuple[Users, Films]:
+def _read_1m(files: Files) -> tuple[Users, Items]:
     users = _UserRows(files, "users.dat")
     for number, line in files.lines("users.dat", "latin-1"):
         user, gender, age, occupation, _ = _split(files, "users.dat", number, line, "::", 5)
@@ -167,11 +167,11 @@ def _read_1m(files: Files) -> tuple[Users, Films]:
     return users.done(), _read_dat_films(files, "latin-1")
 
 
-def _read_10m(files: Files) -> tuple[None, Films]:
+def _read_10m(files: Files) -> tuple[None, Items]:
     return None, _read_dat_films(files, "utf-8")
 
 
-def _read_dat_films(files: Files, encoding: str) -> Films:
+def _read_dat_films(files: Files, encoding: str) -> Items:
     films = _FilmRows(files, "movies.dat")
     for number, line in files.lines("movies.dat", encoding):
         film, title, genres = _split(files, "movies.dat", number, line, "::", 3)
@@ -179,7 +179,7 @@ def _read_dat_films(files: Files, encoding: str) -> Films:
     return films.done()
 
 
-def _read_csv(files: Files) -> tuple[None, Films]:
+def _read_csv(files: Files) -> tuple[None, Items]:
     films = _FilmRows(files, "movies.csv")
     for number, line in files.lines("movies.csv", "utf-8"):
         try:
@@ -281,11 +281,11 @@ class _FilmRows:
         kept = sorted(genre for genre in genres if genre not in _NO_GENRE)
         self.rows[identity] = (re.sub(r"\s+", " ", title).strip(), kept)
 
-    def done(self) -> Films:
+    def done(self) -> Items:
         if not self.rows:
             raise InputError(f"{self.files.place(self.name)} is empty; fetch the data set again.")
         titles, genres = zip(*self.rows.values(), strict=True)
-        return Films(np.array(list(self.rows), np.int64), list(titles), list(genres))
+        return Items(np.array(list(self.rows), np.int64), list(titles), list(genres))
 
 
 def _where(files: Files, name: str, number: int) -> str:

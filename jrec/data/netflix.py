@@ -28,7 +28,7 @@ from jrec.data.rating_text import write_original_text
 from jrec.errors import InputError, run_command
 from jrec.files import new_folder
 
-FULL_RATINGS, FULL_USERS, FULL_FILMS = 100_480_507, 480_189, 17_770
+FULL_RATINGS, FULL_USERS, FULL_MOVIES = 100_480_507, 480_189, 17_770
 
 # Ratings, users and items of train, then of valid and test together (the source document's table).
 KNOWN_SIZES = {
@@ -76,8 +76,8 @@ def convert(settings: Convert) -> tuple[list[RatingParts], list[str]]:
         raw = find_raw(settings.raw)
         task = bar.add_task("reading", total=raw.size)
         table = read_table(raw, settings.seed, lambda size: bar.advance(task, size))
-        whole = (len(table.day), len(table.users), len(table.films))
-        if whole != (FULL_RATINGS, FULL_USERS, FULL_FILMS):
+        whole = (len(table.day), len(table.users), len(table.movies))
+        if whole != (FULL_RATINGS, FULL_USERS, FULL_MOVIES):
             table = table.noted("not the whole Netflix Prize data")
         bar.update(task, total=len(settings.splits), completed=0)
         for name in settings.splits:
@@ -92,7 +92,7 @@ def convert(settings: Convert) -> tuple[list[RatingParts], list[str]]:
 
 
 def _size_notes(whole: tuple[int, int, int], splits: dict[str, RatingParts]) -> list[str]:
-    wanted = (FULL_RATINGS, FULL_USERS, FULL_FILMS)
+    wanted = (FULL_RATINGS, FULL_USERS, FULL_MOVIES)
     if whole != wanted:
         return [
             f"This is not the whole Netflix Prize data: {_sizes(whole)} where it has "
@@ -116,7 +116,7 @@ def _size_notes(whole: tuple[int, int, int], splits: dict[str, RatingParts]) -> 
 
 
 def _sizes(sizes: tuple[int, int, int]) -> str:
-    return "{:,} ratings, {:,} users, {:,} films".format(*sizes)
+    return "{:,} ratings, {:,} users, {:,} movies".format(*sizes)
 
 
 def main() -> None:
@@ -125,7 +125,7 @@ def main() -> None:
     plain_console().print(parts_table(splits))
     print(f"Written to {settings.out}; checksum of what was read: {splits[0].source.checksum}")
     if splits[0].titles is None:
-        notes.append("No movie_titles.txt was found; films have no titles.")
+        notes.append("No movie_titles.txt was found; movies have no titles.")
     for note in notes:
         plain_console(stderr=True).print(f"warning: {note}", soft_wrap=True)
 

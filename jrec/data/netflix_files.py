@@ -15,7 +15,7 @@ from jrec.data.netflix_lines import Lines
 from jrec.data.tables import BYTE_ORDER_MARK
 from jrec.errors import InputError
 
-_FILM_FILE = re.compile(r"mv_(\d{1,7})\.txt")
+_MOVIE_FILE = re.compile(r"mv_(\d{1,7})\.txt")
 _COMBINED = re.compile(r"combined_data_\d+\.txt")
 _TITLES = ("movie_titles.txt", "movie_titles.csv")
 _NESTED = "training_set.tar"
@@ -69,7 +69,7 @@ def find_raw(path: Path) -> RawFiles:
     if path.is_dir():
         files = sorted(p for p in [*path.glob("*"), *path.glob("*/*")] if p.is_file())
         titles = [p for p in files if p.name in _TITLES]
-        for kind, wanted in (("folder", _FILM_FILE), ("folder", _COMBINED), ("archive", _NESTED)):
+        for kind, wanted in (("folder", _MOVIE_FILE), ("folder", _COMBINED), ("archive", _NESTED)):
             texts = sorted((p for p in files if re.fullmatch(wanted, p.name)), key=lambda p: p.name)
             if texts:
                 return RawFiles(path, kind, texts, titles)
@@ -125,8 +125,8 @@ class _Counted:
 
 
 def _read_text(file: Any, name: str, place: str) -> Iterator[Lines]:
-    film = _FILM_FILE.fullmatch(name)
-    film = int(film[1]) if film else None
+    movie = _MOVIE_FILE.fullmatch(name)
+    movie = int(movie[1]) if movie else None
     line, rest, at_start = 1, b"", True
     while data := file.read(_CHUNK):
         if at_start:
@@ -138,11 +138,11 @@ def _read_text(file: Any, name: str, place: str) -> Iterator[Lines]:
                 raise InputError(f"{place} has no line ends; it is no text of ratings.")
             continue
         content = _unix(rest + data[:cut])
-        yield Lines(place, film, line, content)
+        yield Lines(place, movie, line, content)
         line += content.count(b"\n")
         rest = data[cut:]
     if rest:  # the last line has no end; what it says must still be a whole rating
-        yield Lines(place, film, line, _unix(rest + b"\n"))
+        yield Lines(place, movie, line, _unix(rest + b"\n"))
     elif line == 1:
         raise InputError(f"{place} is empty; fetch the data set again.")
 
@@ -183,7 +183,7 @@ def _read_tar(stream: Any, place: str) -> Iterator[Lines | TitleText]:
                 yield from _read_tar(archive.extractfile(member), inner)
             elif name in _TITLES:
                 yield TitleText(inner, archive.extractfile(member).read())
-            elif _FILM_FILE.fullmatch(name) or _COMBINED.fullmatch(name):
+            elif _MOVIE_FILE.fullmatch(name) or _COMBINED.fullmatch(name):
                 yield from _read_text(archive.extractfile(member), name, inner)
 
 

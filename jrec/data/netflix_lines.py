@@ -22,21 +22,21 @@ class Lines:
 
     Attributes:
         place: how messages name the file.
-        film: the movie that the file's name says; None for a file of many movies.
+        movie: the movie that the file's name says; None for a file of many movies.
         first: number of the first line; above 1 where these lines go on a file begun before.
     """
 
     place: str
-    film: int | None
+    movie: int | None
     first: int
     content: bytes
 
 
 @dataclass(frozen=True)
-class FilmRun:
-    """Ratings of one film that stand together; `film` is None where they go on from before."""
+class MovieRun:
+    """Ratings of one movie that stand together; `movie` is None where they go on from before."""
 
-    film: int | None
+    movie: int | None
     place: str
     line: int
     count: int
@@ -46,7 +46,7 @@ class FilmRun:
 class Columns:
     """n ratings in file order: user int32 [n], rating uint8 [n], day int16 [n] since 1970-01-01."""
 
-    runs: list[FilmRun]
+    runs: list[MovieRun]
     user: np.ndarray
     rating: np.ndarray
     day: np.ndarray
@@ -96,7 +96,7 @@ def parse_lines(pieces: Sequence[Lines]) -> Columns:
     ends = np.flatnonzero(buffer == ord("\n"))
     starts = np.concatenate([[_PAD], ends[:-1] + 1])
     headers = np.flatnonzero(buffer[ends - 1] == ord(":"))
-    runs = _film_runs(data, pieces, starts, ends, headers)
+    runs = _movie_runs(data, pieces, starts, ends, headers)
     starts, ends = (np.delete(places, headers) for places in (starts, ends))
     columns = None if runs is None else _read_fields(data, starts, ends)
     if columns is None:
@@ -137,14 +137,14 @@ def _read_fields(
     return (user, rating, day) if good.all() else None
 
 
-def _film_runs(
+def _movie_runs(
     data: bytes,
     pieces: Sequence[Lines],
     starts: np.ndarray,
     ends: np.ndarray,
     headers: np.ndarray,
-) -> list[FilmRun] | None:
-    """Which ratings are of which film; None where a movie line is missing, wrong or bad."""
+) -> list[MovieRun] | None:
+    """Which ratings are of which movie; None where a movie line is missing, wrong or bad."""
     runs = []
     offset, lines_before = _PAD, 0
     next_header = 0
@@ -155,17 +155,17 @@ def _film_runs(
         places = headers[next_header:stop].tolist()
         if piece.first == 1 and places[:1] != [lines_before]:
             return None
-        if piece.film is not None and len(places) > (piece.first == 1):
+        if piece.movie is not None and len(places) > (piece.first == 1):
             return None
         if piece.first > 1 and places[:1] != [lines_before]:
             count = (places[0] if places else lines_end) - lines_before
-            runs.append(FilmRun(None, piece.place, piece.first, count))
+            runs.append(MovieRun(None, piece.place, piece.first, count))
         for place, following in pairwise([*places, lines_end]):
             text = data[starts[place] : ends[place] - 1]
-            if not _is_number(text) or piece.film not in (None, int(text)):
+            if not _is_number(text) or piece.movie not in (None, int(text)):
                 return None
             line = piece.first + place - lines_before + 1
-            runs.append(FilmRun(int(text), piece.place, line, following - place - 1))
+            runs.append(MovieRun(int(text), piece.place, line, following - place - 1))
         lines_before, next_header = lines_end, stop
     return runs
 
@@ -180,19 +180,19 @@ def parse_titles(place: str, content: bytes) -> dict[int, str]:
     content = content.removeprefix(BYTE_ORDER_MARK)
     for number, line in enumerate(content.split(b"\n"), start=1):
         text = line.decode("latin-1").strip()
-        film, comma, rest = text.partition(",")
+        movie, comma, rest = text.partition(",")
         year, second_comma, title = rest.partition(",")
         if not text:
             continue
-        if not (comma and second_comma and title.strip() and _is_number(film.encode("latin-1"))):
+        if not (comma and second_comma and title.strip() and _is_number(movie.encode("latin-1"))):
             raise InputError(
                 f"{place}, line {number}: the line is {text[:60]!r}; write 'movie,year,title'."
             )
-        if int(film) in titles:
+        if int(movie) in titles:
             raise InputError(
-                f"{place}, line {number}: movie {film} comes twice; keep one of the lines."
+                f"{place}, line {number}: movie {movie} comes twice; keep one of the lines."
             )
-        titles[int(film)] = f"{title.strip()} ({year})" if year.isdecimal() else title.strip()
+        titles[int(movie)] = f"{title.strip()} ({year})" if year.isdecimal() else title.strip()
     return titles
 
 
@@ -204,23 +204,23 @@ def _first_fault(pieces: Sequence[Lines]) -> str:
     for piece in pieces:
         lines = piece.content.split(b"\n")[:-1]
         for number, line in enumerate(lines, start=piece.first):
-            fault = _fault(line, number, piece.film)
+            fault = _fault(line, number, piece.movie)
             if fault:
                 return f"{piece.place}, line {number}: {fault}"
     return f"{pieces[0].place} could not be read; fetch the data set again."
 
 
-def _fault(line: bytes, number: int, film: int | None) -> str | None:
+def _fault(line: bytes, number: int, movie: int | None) -> str | None:
     text = repr(line[:60].decode("latin-1"))
     if number == 1 and not line.endswith(b":"):
         return f"the first line is {text} but should be the movie's number and a colon."
     if line.endswith(b":"):
         if not _is_number(line[:-1]):
             return f"the movie is {text}; it should be a number from 1 to 9999999 and a colon."
-        if film is not None and number > 1:
+        if movie is not None and number > 1:
             return f"a second movie line {text}; a file mv_…txt holds one movie, so cut it there."
-        if film not in (None, int(line[:-1])):
-            return f"the movie is {text} but the file's name says {film}; correct one of them."
+        if movie not in (None, int(line[:-1])):
+            return f"the movie is {text} but the file's name says {movie}; correct one of them."
         return None
     fields = line.split(b",")
     if len(fields) != 3:

@@ -12,7 +12,7 @@ import numpy as np
 
 from jrec.data.date_splits import NETFLIX_WINDOWS, goes_to_test
 from jrec.data.netflix_files import RawFiles, TitleText, read_raw
-from jrec.data.netflix_lines import LARGEST_ID, Columns, FilmRun, Lines, parse_lines, parse_titles
+from jrec.data.netflix_lines import LARGEST_ID, Columns, Lines, MovieRun, parse_lines, parse_titles
 from jrec.data.rating_parts import RatingParts, RatingRows, keep_trained
 from jrec.data.ratings import Source
 from jrec.errors import InputError
@@ -22,19 +22,19 @@ _BLOCK = 1 << 20  # bytes parsed at a time: the columns of a block stay in the p
 
 @dataclass(frozen=True)
 class UserTable:
-    """n ratings by user; within a user by day, within a day by film.
+    """n ratings by user; within a user by day, within a day by movie.
 
     Attributes:
-        users, films: raw ids [N] and [M], sorted.
-        titles: by film row; None without a titles file.
+        users, movies: raw ids [N] and [M], sorted.
+        titles: by movie row; None without a titles file.
         offsets: int64 [N + 1], where each user begins.
         day: int32 [n], since `first_day`, which counts from 1970-01-01.
-        packed: int32 [n], 16 times the row of `films`, plus 8 where a coin says test, plus stars.
+        packed: int32 [n], 16 times the row of `movies`, plus 8 where a coin says test, plus stars.
     """
 
     source: Source
     users: np.ndarray
-    films: np.ndarray
+    movies: np.ndarray
     titles: list[str] | None
     offsets: np.ndarray
     day: np.ndarray
@@ -62,7 +62,7 @@ def read_table(raw: RawFiles, seed: int, advance: Callable[[int], Any]) -> UserT
         raise InputError(f"{raw.path} holds no ratings; check that it is the whole data set.")
     titles = parse_titles(title_texts[0].place, title_texts[0].content) if title_texts else None
     users = _users(blocks)
-    films, offsets, user_stars, day = _by_film(blocks, users)
+    movies, offsets, user_stars, day = _by_movie(blocks, users)
     del blocks
     first_day = int(day.min())
     day -= first_day
@@ -80,8 +80,8 @@ def read_table(raw: RawFiles, seed: int, advance: Callable[[int], Any]) -> UserT
     return UserTable(
         source=Source(raw.kind, str(raw.path), f"sha256:{digest.hexdigest()}", note),
         users=users,
-        films=films,
-        titles=None if titles is None else [titles.get(k, f"film {k}") for k in films.tolist()],
+        movies=movies,
+        titles=None if titles is None else [titles.get(k, f"movie {k}") for k in movies.tolist()],
         offsets=offsets.astype(np.int64),
         day=day,
         packed=packed,
@@ -115,7 +115,7 @@ def window_split(table: UserTable, name: str) -> RatingParts:
         days[part] = table.day[mask]
         days[part] += table.first_day
     return keep_trained(
-        name, table.source, table.users, table.films, table.titles, (1.0, 5.0), rows, days
+        name, table.source, table.users, table.movies, table.titles, (1.0, 5.0), rows, days
     )
 
 
@@ -178,22 +178,22 @@ def _users(blocks: list[Columns]) -> np.ndarray:
     return np.flatnonzero(present)
 
 
-def _by_film(
+def _by_movie(
     blocks: list[Columns], users: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Raw film ids, sorted; offsets by film; 8 x user row + stars, and the day, int32 by rating."""
+    """Raw movie ids, sorted; offsets by movie; 8 x user row + stars, and the day, int32 by rating."""
     row_of_user = np.zeros(int(users[-1]) + 1, np.int32)
     row_of_user[users] = np.arange(len(users), dtype=np.int32)
     packed = [(row_of_user[block.user] << 3) | block.rating for block in blocks]
-    runs_of = _runs_of_films(blocks)
-    films = sorted(runs_of)
-    counts = [sum(run.count for run, _, _ in runs_of[film]) for film in films]
+    runs_of = _runs_of_movies(blocks)
+    movies = sorted(runs_of)
+    counts = [sum(run.count for run, _, _ in runs_of[movie]) for movie in movies]
     offsets = np.concatenate([[0], np.cumsum(counts)])
     user_stars, day = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.int32)
     last_seen = np.zeros(len(users), np.int32)
-    for film, begin, count in zip(films, offsets.tolist(), counts, strict=False):
+    for movie, begin, count in zip(movies, offsets.tolist(), counts, strict=False):
         place = begin
-        for run, block, start in runs_of[film]:
+        for run, block, start in runs_of[movie]:
             stop = start + run.count
             user_stars[place : place + run.count] = packed[block][start:stop]
             day[place : place + run.count] = blocks[block].day[start:stop]
@@ -203,38 +203,38 @@ def _by_film(
         if (last_seen[rows] != order).any():
             first = int(np.flatnonzero(last_seen[rows] != order)[0])
             _refuse_repeat(
-                runs_of[film], film, int(users[rows[first]]), int(last_seen[rows[first]])
+                runs_of[movie], movie, int(users[rows[first]]), int(last_seen[rows[first]])
             )
-    return np.array(films, np.int64), offsets, user_stars, day
+    return np.array(movies, np.int64), offsets, user_stars, day
 
 
-_Placed = tuple[FilmRun, int, int]  # with its block and its first rating there
+_Placed = tuple[MovieRun, int, int]  # with its block and its first rating there
 
 
-def _runs_of_films(blocks: list[Columns]) -> dict[int, list[_Placed]]:
+def _runs_of_movies(blocks: list[Columns]) -> dict[int, list[_Placed]]:
     runs_of: dict[int, list[_Placed]] = {}
-    film = 0
+    movie = 0
     for number, block in enumerate(blocks):
         start = 0
         for run in block.runs:
-            if run.film is not None:
-                film = run.film
-                if film in runs_of:
+            if run.movie is not None:
+                movie = run.movie
+                if movie in runs_of:
                     raise InputError(
-                        f"{run.place}, line {run.line - 1}: movie {film} comes a second time; it "
-                        f"stands in {runs_of[film][0][0].place} too, so keep one of them."
+                        f"{run.place}, line {run.line - 1}: movie {movie} comes a second time; it "
+                        f"stands in {runs_of[movie][0][0].place} too, so keep one of them."
                     )
-                runs_of[film] = []
-            runs_of[film].append((run, number, start))
+                runs_of[movie] = []
+            runs_of[movie].append((run, number, start))
             start += run.count
     return runs_of
 
 
-def _refuse_repeat(runs: list[_Placed], film: int, user: int, place: int) -> None:
+def _refuse_repeat(runs: list[_Placed], movie: int, user: int, place: int) -> None:
     for run, _, _ in runs:
         if place < run.count:
             raise InputError(
-                f"{run.place}, line {run.line + place}: user {user} rates movie {film} a second time; "
+                f"{run.place}, line {run.line + place}: user {user} rates movie {movie} a second time; "
                 f"keep one of the lines."
             )
         place -= run.count

@@ -12,7 +12,7 @@ import numpy as np
 
 from jrec.data.clicks import Clicks, build_clicks
 from jrec.data.csv_columns import TextColumn, read_columns
-from jrec.data.ratings import Films, Ratings, Source, build
+from jrec.data.ratings import Items, Ratings, Source, build
 from jrec.data.tables import Files, decimal_number, is_whole_number
 from jrec.data.vocabulary import FIRST, Vocabulary
 from jrec.errors import InputError
@@ -77,12 +77,12 @@ def read_ratings_csv(path: Path, csv: CsvRatings) -> Ratings:
     users, user = _numbered(column["user"])
     items, item = _numbered(column["item"])
     time = _seconds(column["time"], csv) if csv.time else np.arange(len(user))
-    raw = {"user": user, "film": item, "rating": stars, "timestamp": time}
-    films = Films(np.arange(len(items)), [""] * len(items), [[] for _ in items])
-    ratings = build(path.stem, source, raw, None, films, (low, high))
+    raw = {"user": user, "item": item, "rating": stars, "timestamp": time}
+    items = Items(np.arange(len(items)), [""] * len(items), [[] for _ in items])
+    ratings = build(path.stem, source, raw, None, items, (low, high))
     # Both are sorted, so that a number's row is its text's.
     ratings.vocabularies["user"] = Vocabulary(users)
-    ratings.vocabularies["film"] = Vocabulary(items)
+    ratings.vocabularies["item"] = Vocabulary(items)
     return ratings
 
 

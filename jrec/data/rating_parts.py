@@ -49,7 +49,7 @@ class RatingParts:
             time order, equal times in file order.
         dropped: ratings left out because training lacks their user or their item (`valid user`,
             `valid item`, `test user`, `test item`; a rating that lacks both counts under user), or
-            because they are of a user or film that no users or films file has (`unknown`).
+            because they are of a user or movie that no users or movies file has (`unknown`).
         time_ranges: first and last day (`YYYY-MM-DD`, UTC) of each part that has ratings.
     """
 
@@ -68,8 +68,8 @@ class RatingParts:
 
 def rating_parts(ratings: Ratings, split: Split) -> RatingParts:
     """A split of any data set as ratings by user. Raises InputError where train is empty."""
-    known = (ratings.user >= FIRST) & (ratings.film >= FIRST)
-    users, films = (ratings.vocabularies[key].values for key in ("user", "film"))
+    known = (ratings.user >= FIRST) & (ratings.movie >= FIRST)
+    users, movies = (ratings.vocabularies[key].values for key in ("user", "movie"))
     parts, days = {}, {}
     for part in PARTS:
         places = getattr(split, part)
@@ -78,7 +78,7 @@ def rating_parts(ratings: Ratings, split: Split) -> RatingParts:
         order = np.lexsort((ratings.timestamp[places], user))  # stable: ties keep file order
         places = places[order]
         offsets = _offsets(np.bincount(user, minlength=len(users)))
-        parts[part] = RatingRows(offsets, ratings.film[places] - FIRST, ratings.rating[places])
+        parts[part] = RatingRows(offsets, ratings.movie[places] - FIRST, ratings.rating[places])
         days[part] = ratings.timestamp[places] // _SECONDS_A_DAY
     kept = sum(known[getattr(split, part)].sum() for part in PARTS)
     unknown = sum(len(getattr(split, part)) for part in PARTS) - kept
@@ -86,7 +86,7 @@ def rating_parts(ratings: Ratings, split: Split) -> RatingParts:
         ratings.name,
         ratings.source,
         users,
-        films,
+        movies,
         ratings.titles[FIRST:],
         ratings.rating_range,
         parts,
@@ -99,7 +99,7 @@ def keep_trained(
     name: str,
     source: Source,
     users: np.ndarray,
-    films: np.ndarray,
+    movies: np.ndarray,
     titles: list[str] | None,
     rating_range: tuple[float, float],
     parts: dict[str, RatingRows],
@@ -109,9 +109,9 @@ def keep_trained(
     """Leaves out what training has not seen and numbers the rest anew.
 
     Args:
-        users, films: raw ids, sorted; the rows that `parts` is written in.
-        titles: by film row.
-        parts: `train`, `valid` and `test` over all of `users` and `films`, in their final order.
+        users, movies: raw ids, sorted; the rows that `parts` is written in.
+        titles: by movie row.
+        parts: `train`, `valid` and `test` over all of `users` and `movies`, in their final order.
         days: days since 1970-01-01 of each part's ratings.
         unknown: ratings left out before.
 
@@ -122,36 +122,36 @@ def keep_trained(
         raise InputError(f"The training part of {name} is empty; use another split or more data.")
     counts = np.diff(train.offsets)
     user_kept = counts > 0
-    film_kept = present_rows(train.item, len(films))
-    item_type = np.uint16 if film_kept.sum() <= 2**16 else np.int32
-    item_of_film = (np.cumsum(film_kept) - 1).clip(0).astype(item_type)
+    movie_kept = present_rows(train.item, len(movies))
+    item_type = np.uint16 if movie_kept.sum() <= 2**16 else np.int32
+    item_of_movie = (np.cumsum(movie_kept) - 1).clip(0).astype(item_type)
     low, high = rating_range
     whole = low >= 0 and high <= 255 and all(_are_whole(rows.rating) for rows in parts.values())
     rating_type = np.uint8 if whole else np.float32
     dropped, rows, time_ranges = {}, {}, {}
     for part in PARTS:
         given, day = parts[part], days[part]
-        offsets, film, rating = given.offsets, given.item, given.rating
+        offsets, movie, rating = given.offsets, given.item, given.rating
         if part != "train":
             user = np.repeat(np.arange(len(users)), np.diff(offsets))
-            has_user, has_film = user_kept[user], film_kept[film]
-            kept = has_user & has_film
+            has_user, has_movie = user_kept[user], movie_kept[movie]
+            kept = has_user & has_movie
             dropped[f"{part} user"] = int((~has_user).sum())
-            dropped[f"{part} item"] = int((has_user & ~has_film).sum())
+            dropped[f"{part} item"] = int((has_user & ~has_movie).sum())
             offsets = _offsets(np.bincount(user[kept], minlength=len(users)))
-            film, rating, day = film[kept], rating[kept], day[kept]
+            movie, rating, day = movie[kept], rating[kept], day[kept]
         # A user that goes has no ratings left, so the ends of those that stay are still right.
         offsets = np.concatenate([[0], offsets[1:][user_kept]]).astype(np.int64)
         rating = rating.astype(rating_type, copy=False)
-        rows[part] = RatingRows(offsets, _renumber(item_of_film, film), rating)
+        rows[part] = RatingRows(offsets, _renumber(item_of_movie, movie), rating)
         if len(day):
             time_ranges[part] = (_iso(day.min()), _iso(day.max()))
     return RatingParts(
         name=name,
         source=source,
         users=users[user_kept],
-        items=films[film_kept],
-        titles=None if titles is None else [titles[row] for row in np.flatnonzero(film_kept)],
+        items=movies[movie_kept],
+        titles=None if titles is None else [titles[row] for row in np.flatnonzero(movie_kept)],
         rating_range=(float(low), float(high)),
         dropped=dropped | {"unknown": unknown},
         time_ranges=time_ranges,

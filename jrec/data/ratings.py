@@ -46,8 +46,8 @@ class Users:
 
 
 @dataclass(frozen=True)
-class Films:
-    """The films file: raw ids, titles as printed, genre names."""
+class Items:
+    """The items file: raw ids, titles as printed, genre names."""
 
     ids: np.ndarray
     titles: list[str]
@@ -56,31 +56,31 @@ class Films:
 
 @dataclass(frozen=True)
 class Ratings:
-    """One data set: N ratings as typed columns, with what is known of users and films by row.
+    """One data set: N ratings as typed columns, with what is known of users and items by row.
 
     Attributes:
-        user, film: int32 [N], rows of `vocabularies["user"]` and `["film"]`.
+        user, item: int32 [N], rows of `vocabularies["user"]` and `["item"]`.
         rating: float32 [N], stars. timestamp: int64 [N], seconds; float64 where the file's times have
             fractions of a second, so that whatever sorts by it keeps their order.
         rating_range: lowest and highest star value of the data set.
-        vocabularies: `user`, `film`, one for each user attribute, `genres`, `title`.
+        vocabularies: `user`, `item`, one for each user attribute, `genres`, `title`.
         user_features: int32 [users' rows] for each attribute, rows of its vocabulary.
-        film_features: Ragged [films' rows] for `genres` and `title`.
-        titles: title by film row; rows 0 and 1 have stand-ins.
-        repeated: ratings dropped because a later one has the same user and film.
-        unknown: ratings whose user or film is in no users or films file (kept, on row 1).
+        item_features: Ragged [items' rows] for `genres` and `title`.
+        titles: title by item row; rows 0 and 1 have stand-ins.
+        repeated: ratings dropped because a later one has the same user and item.
+        unknown: ratings whose user or item is in no users or items file (kept, on row 1).
     """
 
     name: str
     source: Source
     user: np.ndarray
-    film: np.ndarray
+    item: np.ndarray
     rating: np.ndarray
     timestamp: np.ndarray
     rating_range: tuple[float, float]
     vocabularies: dict[str, Vocabulary]
     user_features: dict[str, np.ndarray]
-    film_features: dict[str, Ragged]
+    item_features: dict[str, Ragged]
     titles: list[str]
     repeated: int
     unknown: dict[str, int]
@@ -140,13 +140,13 @@ def build(
     source: Source,
     columns: dict[str, np.ndarray],
     users: Users | None,
-    films: Films,
+    items: Items,
     rating_range: tuple[float, float],
 ) -> Ratings:
     """Joins raw files into `Ratings`: builds vocabularies, encodes ids, keeps the latest repeat.
 
     Args:
-        columns: raw `user`, `film` (int64), `rating` (float32), `timestamp` (int64 or float64, seconds),
+        columns: raw `user`, `item` (int64), `rating` (float32), `timestamp` (int64 or float64, seconds),
             in file order.
         users: the users file; None where the data set has none (users then come from the ratings).
 
@@ -158,11 +158,11 @@ def build(
     repeated = len(columns["rating"]) - len(kept)
     if repeated:
         columns = {key: column[kept] for key, column in columns.items()}
-    words = [title_words(title) for title in films.titles]
+    words = [title_words(title) for title in items.titles]
     vocabularies = {
         "user": Vocabulary.of(columns["user"] if users is None else users.ids),
-        "film": Vocabulary.of(films.ids),
-        "genres": Vocabulary.of(np.array([g for row in films.genres for g in row], np.str_)),
+        "item": Vocabulary.of(items.ids),
+        "genres": Vocabulary.of(np.array([g for row in items.genres for g in row], np.str_)),
         "title": Vocabulary.of(np.array([word for row in words for word in row], np.str_)),
     }
     user_features = {}
@@ -172,28 +172,28 @@ def build(
         by_row = np.ones(vocabularies["user"].rows, np.int32)
         by_row[vocabularies["user"].encode(users.ids)] = vocabularies[attribute].encode(codes)
         user_features[attribute] = by_row
-    film_row = vocabularies["film"].encode(films.ids)
-    titles = ["(padding)", "(unknown film)"] + [""] * (vocabularies["film"].rows - FIRST)
-    for row, title in zip(film_row, films.titles, strict=True):
+    item_row = vocabularies["item"].encode(items.ids)
+    titles = ["(padding)", "(unknown item)"] + [""] * (vocabularies["item"].rows - FIRST)
+    for row, title in zip(item_row, items.titles, strict=True):
         titles[row] = title
-    user, film = (vocabularies[key].encode(columns[key]) for key in ("user", "film"))
+    user, item = (vocabularies[key].encode(columns[key]) for key in ("user", "item"))
     return Ratings(
         name=name,
         source=source,
         user=user,
-        film=film,
+        item=item,
         rating=columns["rating"],
         timestamp=columns["timestamp"],
         rating_range=rating_range,
         vocabularies=vocabularies,
         user_features=user_features,
-        film_features={
-            "genres": _by_film_row(film_row, films.genres, vocabularies, "genres"),
-            "title": _by_film_row(film_row, words, vocabularies, "title"),
+        item_features={
+            "genres": _by_item_row(item_row, items.genres, vocabularies, "genres"),
+            "title": _by_item_row(item_row, words, vocabularies, "title"),
         },
         titles=titles,
         repeated=repeated,
-        unknown={"user": int((user < FIRST).sum()), "film": int((film < FIRST).sum())},
+        unknown={"user": int((user < FIRST).sum()), "item": int((item < FIRST).sum())},
     )
 
 
@@ -205,11 +205,11 @@ def title_words(title: str) -> list[str]:
     return title.lower().split()
 
 
-def _by_film_row(
-    film_row: np.ndarray, values: list[list[str]], vocabularies: dict[str, Vocabulary], name: str
+def _by_item_row(
+    item_row: np.ndarray, values: list[list[str]], vocabularies: dict[str, Vocabulary], name: str
 ) -> Ragged:
-    by_row: list[list[str]] = [[] for _ in range(vocabularies["film"].rows)]
-    for row, value in zip(film_row, values, strict=True):
+    by_row: list[list[str]] = [[] for _ in range(vocabularies["item"].rows)]
+    for row, value in zip(item_row, values, strict=True):
         by_row[row] = value
     lengths = Ragged.from_lists([[0] * len(row) for row in by_row])
     flat = np.array([value for row in by_row for value in row], np.str_)
@@ -218,11 +218,11 @@ def _by_film_row(
 
 def _latest_of_each_pair(columns: dict[str, np.ndarray]) -> np.ndarray:
     """Positions of the ratings to keep, in file order; of equal times the later line stays."""
-    user, film = columns["user"], columns["film"]
+    user, item = columns["user"], columns["item"]
     # Ids may be huge: their ranks make a pair's number that cannot overflow.
-    if max(int(user.max()), int(film.max())) >= 2**31:
-        user, film = (np.unique(ids, return_inverse=True)[1] for ids in (user, film))
-    pair = user * (int(film.max()) + 1) + film
+    if max(int(user.max()), int(item.max())) >= 2**31:
+        user, item = (np.unique(ids, return_inverse=True)[1] for ids in (user, item))
+    pair = user * (int(item.max()) + 1) + item
     ordered = np.sort(pair)
     repeats = ordered[1:][ordered[1:] == ordered[:-1]]
     if len(repeats) == 0:

@@ -118,10 +118,10 @@ class RatingColumns:
     header: str | None
     low: float
     high: float
-    names: tuple[str, str, str, str] = ("user", "film", "rating", "timestamp")
+    names: tuple[str, str, str, str] = ("user", "item", "rating", "timestamp")
 
 
-_TYPES = {"user": np.int64, "film": np.int64, "rating": np.float32, "timestamp": np.int64}
+_TYPES = {"user": np.int64, "item": np.int64, "rating": np.float32, "timestamp": np.int64}
 
 
 def read_ratings(files: Files, name: str, layout: RatingColumns) -> dict[str, np.ndarray]:

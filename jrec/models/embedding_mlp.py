@@ -68,7 +68,7 @@ class ReluToNumber(nn.Module):
 
 
 class EmbeddingMlp(nn.Module):
-    """A number for each (user, film) pair: their vectors, concatenated, through ReLU layers.
+    """A number for each (user, item) pair: their vectors, concatenated, through ReLU layers.
 
     Source: the notebook's network (K = 10, one layer of 1024), with Keras' initial values. With
     `factors` a matrix factorisation with biases, on vectors of its own, is added, and the layers
@@ -76,7 +76,7 @@ class EmbeddingMlp(nn.Module):
     sum in place of their last layer).
 
     Attributes:
-        users, films: table rows.
+        users, items: table rows.
         width: K, of a vector.
         hidden: widths of the ReLU layers, one or more.
         factors: width of the factorisation's vectors; 0: there is none.
@@ -84,18 +84,18 @@ class EmbeddingMlp(nn.Module):
     """
 
     users: int
-    films: int
+    items: int
     width: int = 10
     hidden: tuple[int, ...] = (1024,)
     factors: int = 0
     compute: Compute = "float32"
 
     @nn.compact
-    def __call__(self, user_B: jax.Array, film_B: jax.Array) -> jax.Array:
+    def __call__(self, user_B: jax.Array, item_B: jax.Array) -> jax.Array:
         """int32 rows [B] and [B] -> float32 [B], to which the mean rating is to be added."""
-        # Tables of both, films behind users: one lookup, and the vectors already stand side by side.
-        ids_B2 = jnp.stack([user_B, self.users + film_B], 1)
-        rows, batch = self.users + self.films, user_B.shape[0]
+        # Tables of both, items behind users: one lookup, and the vectors already stand side by side.
+        ids_B2 = jnp.stack([user_B, self.users + item_B], 1)
+        rows, batch = self.users + self.items, user_B.shape[0]
         vectors_B2K = Embed(rows, self.width, _keras_table, name="vectors")(ids_B2)
         x_BD = vectors_B2K.reshape(batch, 2 * self.width)
         for number, features in enumerate(self.hidden[:-1]):

@@ -1,4 +1,4 @@
-"""The fusion rating model of the Paddle book: a user tower, a film tower, five times their cosine.
+"""The fusion rating model of the Paddle book: a user tower, an item tower, five times their cosine.
 
 Source: "Recommender System" chapter of the Paddle book (fusion model on MovieLens-1M).
 """
@@ -17,14 +17,14 @@ _xavier = nn.initializers.xavier_uniform()
 
 
 class Fusion(nn.Module):
-    """Scores (user, film) pairs on the source's scale, `2 * stars - 5`, from -5 to 5.
+    """Scores (user, item) pairs on the source's scale, `2 * stars - 5`, from -5 to 5.
 
     Every width is a field; the defaults are the source's. Which attributes there are is read from
     `table_rows`, so data sets without gender or age run unchanged.
 
     Attributes:
-        table_rows: rows V of each table: `user`, `film`, `genres`, `title`, and any user attribute.
-        id_width: D of the user and film id tables and of the layers behind them.
+        table_rows: rows V of each table: `user`, `item`, `genres`, `title`, and any user attribute.
+        id_width: D of the user and item id tables and of the layers behind them.
         attribute_width: the same for user attributes.
         genre_width, title_width: D of genre and title word vectors.
         title_filters, title_window: of the convolution over title words.
@@ -47,18 +47,18 @@ class Fusion(nn.Module):
     compute: Compute = "float32"
 
     @nn.compact
-    def __call__(self, user: Mapping[str, jax.Array], film: Mapping[str, jax.Array]) -> jax.Array:
+    def __call__(self, user: Mapping[str, jax.Array], item: Mapping[str, jax.Array]) -> jax.Array:
         """Scores a batch.
 
         Args:
             user: int32 [B] table rows: `user` and each attribute.
-            film: `film` int32 [B]; `genres`, `title` int32 [B, L] with `genres_mask`, `title_mask`
+            item: `item` int32 [B]; `genres`, `title` int32 [B, L] with `genres_mask`, `title_mask`
                 bool [B, L].
 
         Returns:
             float32 [B]: 5 * cosine of the towers.
         """
-        return 5 * cosine(self.user_tower(user), self.film_tower(film))
+        return 5 * cosine(self.user_tower(user), self.item_tower(item))
 
     def _dense(self, width: int, name: str) -> nn.Dense:
         dot_general = dot_general_in(self.compute)
@@ -76,13 +76,13 @@ class Fusion(nn.Module):
         tower = self._dense(self.tower_width, "user_tower")
         return nn.tanh(tower(jnp.concatenate(parts, -1)))
 
-    def film_tower(self, film: Mapping[str, jax.Array]) -> jax.Array:
-        """float32 [B, tower_width] from the film's id, summed genres and convolved title."""
-        tower = self._dense(self.tower_width, "film_tower")
-        return nn.tanh(tower(jnp.concatenate(self.film_parts(film), -1)))
+    def item_tower(self, item: Mapping[str, jax.Array]) -> jax.Array:
+        """float32 [B, tower_width] from the item's id, summed genres and convolved title."""
+        tower = self._dense(self.tower_width, "item_tower")
+        return nn.tanh(tower(jnp.concatenate(self.item_parts(item), -1)))
 
-    def film_parts(self, film: Mapping[str, jax.Array]) -> list[jax.Array]:
-        """float32 [B, width] each, what the film tower joins; a fork adds to it."""
+    def item_parts(self, item: Mapping[str, jax.Array]) -> list[jax.Array]:
+        """float32 [B, width] each, what the item tower joins; a fork adds to it."""
         genres = Embed(
             self.table_rows["genres"], self.genre_width, _xavier, "sum", name="genres_table"
         )
@@ -97,7 +97,7 @@ class Fusion(nn.Module):
             name="title",
         )
         return [
-            self._attribute("film", self.id_width, film["film"]),
-            genres(film["genres"], film["genres_mask"]),
-            title(film["title"], film["title_mask"]),
+            self._attribute("item", self.id_width, item["item"]),
+            genres(item["genres"], item["genres_mask"]),
+            title(item["title"], item["title_mask"]),
         ]

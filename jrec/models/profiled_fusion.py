@@ -1,10 +1,10 @@
-"""A stronger fusion model: the film tower also reads who gave the film which rating.
+"""A stronger fusion model: the item tower also reads who gave the item which rating.
 
 It joins the item autoencoder (Sedhain et al. 2015, "AutoRec: Autoencoders Meet Collaborative
 Filtering", equations 1 and 2) with the features of the fusion model, as two towers:
 
-    film  = sigmoid(profile . W + genres and title)       user = id + attributes, linear
-    stars = mean + user bias + film bias + <user, film>
+    item  = sigmoid(profile . W + genres and title)       user = id + attributes, linear
+    stars = mean + user bias + item bias + <user, item>
 
 Part of each profile is hidden in training and predicted from the rest, so that the model does there
 what it must do later: known ratings in, unknown ratings out.
@@ -24,22 +24,22 @@ _small = nn.initializers.normal(0.02)
 
 
 class Towers(NamedTuple):
-    """Vectors and biases of B films and all N users; N counts padding and unknown rows."""
+    """Vectors and biases of B items and all N users; N counts padding and unknown rows."""
 
-    film_BD: jax.Array
-    film_bias_B: jax.Array
+    item_BD: jax.Array
+    item_bias_B: jax.Array
     user_ND: jax.Array
     user_bias_N: jax.Array
 
 
 class ProfiledFusion(nn.Module):
-    """The two towers of a block of films and all users.
+    """The two towers of a block of items and all users.
 
     Attributes:
         table_rows: rows V of each table, as in `jrec.models.fusion.Fusion`.
         width: D of both towers.
         side_width: of genre and word vectors; user attributes have half of it.
-        dropout: share of the film code that training drops.
+        dropout: share of the item code that training drops.
         side_scale: factor of the features' part beside ids and profiles.
         axis_name: of the devices that blocks are split over, see `jrec.embeddings.batch_axis`.
         compute: of all products, see `jrec.models.matmul`.
@@ -57,7 +57,7 @@ class ProfiledFusion(nn.Module):
     def __call__(
         self,
         user: Mapping[str, jax.Array],
-        film: Mapping[str, jax.Array],
+        item: Mapping[str, jax.Array],
         profile_BN: jax.Array,
         train: bool,
     ) -> Towers:
@@ -65,11 +65,11 @@ class ProfiledFusion(nn.Module):
 
         Args:
             user: int32 [N] for each attribute, of all users by row.
-            film: `film` int32 [B]; `genres`, `title` int32 [B, L] with `…_mask` bool [B, L].
-            profile_BN: what the film towers read, see `profile_of`.
+            item: `item` int32 [B]; `genres`, `title` int32 [B, L] with `…_mask` bool [B, L].
+            profile_BN: what the item towers read, see `profile_of`.
             train: whether to drop (needs the `dropout` stream).
         """
-        user_rows, film_rows = self.table_rows["user"], self.table_rows["film"]
+        user_rows, item_rows = self.table_rows["user"], self.table_rows["item"]
         user_ND = self.param("user_table", _small, (user_rows, self.width), jnp.float32)
         if user:
             attributes = [
@@ -91,19 +91,19 @@ class ProfiledFusion(nn.Module):
             name="title",
         )
         parts = [
-            masked_sum(genres(film["genres"]), film["genres_mask"]),
-            title(film["title"], film["title_mask"]),
+            masked_sum(genres(item["genres"]), item["genres_mask"]),
+            title(item["title"], item["title_mask"]),
         ]
-        side = self._side("film_side")(jnp.concatenate(parts, -1))
+        side = self._side("item_side")(jnp.concatenate(parts, -1))
         weight_ND = self.param(
             "profile", nn.initializers.normal(0.01), (user_rows, self.width), jnp.float32
         )
-        film_BD = nn.sigmoid(product(profile_BN, weight_ND, self.compute) + self.side_scale * side)
+        item_BD = nn.sigmoid(product(profile_BN, weight_ND, self.compute) + self.side_scale * side)
 
-        film_bias_M = self.param("film_bias", nn.initializers.zeros, (film_rows,), jnp.float32)
+        item_bias_M = self.param("item_bias", nn.initializers.zeros, (item_rows,), jnp.float32)
         return Towers(
-            Dropout(self.dropout, self.axis_name)(film_BD, deterministic=not train),
-            film_bias_M[film["film"]],
+            Dropout(self.dropout, self.axis_name)(item_BD, deterministic=not train),
+            item_bias_M[item["item"]],
             user_ND,
             self.param("user_bias", nn.initializers.zeros, (user_rows,), jnp.float32),
         )
@@ -113,13 +113,13 @@ class ProfiledFusion(nn.Module):
 
 
 def block_scores(towers: Towers, compute: Compute = "float32") -> jax.Array:
-    """Stars less the mean rating, float32 [B, N], of all users for a block of films."""
-    match_BN = product(towers.film_BD, towers.user_ND.T, compute)
-    return match_BN + towers.film_bias_B[:, None] + towers.user_bias_N[None, :]
+    """Stars less the mean rating, float32 [B, N], of all users for a block of items."""
+    match_BN = product(towers.item_BD, towers.user_ND.T, compute)
+    return match_BN + towers.item_bias_B[:, None] + towers.user_bias_N[None, :]
 
 
 def profile_of(
-    stars_BN: jax.Array, shown_BN: jax.Array, mean: jax.Array, film_bias_B: jax.Array
+    stars_BN: jax.Array, shown_BN: jax.Array, mean: jax.Array, item_bias_B: jax.Array
 ) -> jax.Array:
-    """A film tower's reading of known ratings: stars less mean and film bias where shown, else 0."""
-    return jnp.where(shown_BN, stars_BN - mean - film_bias_B[:, None], 0.0)
+    """An item tower's reading of known ratings: stars less mean and item bias where shown, else 0."""
+    return jnp.where(shown_BN, stars_BN - mean - item_bias_B[:, None], 0.0)

@@ -18,19 +18,19 @@ class _UserTower(Fusion):
         return self.user_tower(user)
 
 
-class _FilmTower(Fusion):
+class _ItemTower(Fusion):
     @nn.compact
-    def __call__(self, film: Mapping[str, jax.Array]) -> jax.Array:
-        return self.film_tower(film)
+    def __call__(self, item: Mapping[str, jax.Array]) -> jax.Array:
+        return self.item_tower(item)
 
 
 def fusion_vectors(
-    model: Fusion, params: Any, user: Mapping[str, jax.Array], film: Mapping[str, jax.Array]
+    model: Fusion, params: Any, user: Mapping[str, jax.Array], item: Mapping[str, jax.Array]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both towers as unit vectors: 5 w.u is the model's score, and no item has a bias.
 
     Args:
-        params: of the model. user, film: columns of N users and M films, as the model reads them.
+        params: of the model. user, item: columns of N users and M items, as the model reads them.
 
     Returns:
         (u float32 [N, D], w float32 [M, D]), for `item_table`, `user_vectors` and `item_vectors`.
@@ -40,7 +40,7 @@ def fusion_vectors(
     # A packed title is exact only for batches that count few words.
     fields = {name: getattr(model, name) for name in model.__dataclass_fields__}
     fields |= {"title_positions": None, "parent": None, "name": None}
-    towers = ((_UserTower, user), (_FilmTower, film))
+    towers = ((_UserTower, user), (_ItemTower, item))
     u_ND, w_MD = (
         unit_rows(np.asarray(jax.jit(tower(**fields).apply)(params, columns)))
         for tower, columns in towers

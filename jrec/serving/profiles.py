@@ -1,4 +1,4 @@
-"""A trained model of whole rating profiles as a folder, and its use: films for a user, old or new.
+"""A trained model of whole rating profiles as a folder, and its use: items for a user, old or new.
 
 Nothing here imports the model code: the program, its arrays, the catalogue, the training ratings and the items
 that users rated in the held-out parts are all in the folder.

@@ -1,4 +1,4 @@
-"""A trained rating model as a folder, and its use: predict stars, rank films for a user.
+"""A trained rating model as a folder, and its use: predict stars, rank items for a user.
 
 Nothing here imports the model code: the program, its arrays, the catalogue and all known ratings are in the
 folder.
@@ -28,16 +28,16 @@ class RatingModel:
     """A loaded export.
 
     Attributes:
-        predict: (user rows int32 [b], film rows int32 [b]) -> stars float32 [b].
-        users, films: vocabularies of raw ids. titles: by film row. labels: by user row, what is known of
+        predict: (user rows int32 [b], item rows int32 [b]) -> stars float32 [b].
+        users, items: vocabularies of raw ids. titles: by item row. labels: by user row, what is known of
             the user, in words.
-        seen: film rows by user row, rising: all that the data set knows the user to have rated.
+        seen: item rows by user row, rising: all that the data set knows the user to have rated.
         stars, part: float32 and int8 of each of these ratings; the part is a place in `PARTS`.
     """
 
     predict: Callable[[jax.Array, jax.Array], jax.Array]
     users: Vocabulary
-    films: Vocabulary
+    items: Vocabulary
     titles: np.ndarray
     labels: np.ndarray
     seen: Ragged
@@ -46,7 +46,7 @@ class RatingModel:
 
 
 PARTS = ("train", "valid", "test", "no part")
-_NAMES = ("users", "films", "titles", "labels", "seen", "seen_offsets", "stars", "part")
+_NAMES = ("users", "items", "titles", "labels", "seen", "seen_offsets", "stars", "part")
 
 
 def export_rating_model(
@@ -59,14 +59,14 @@ def export_rating_model(
     """Writes a rating model and all that its use needs.
 
     Args:
-        predict: (arrays, user rows [b], film rows [b]) -> stars [b]; pure.
+        predict: (arrays, user rows [b], item rows [b]) -> stars [b]; pure.
         arrays: nested dicts of arrays, parameters and feature tables.
         split: of the ratings, all of which count as seen.
     """
     rows = jax.ShapeDtypeStruct(jax.export.symbolic_shape("b"), jnp.int32)
     save_export(folder, predict, arrays, rows, rows)
-    known = np.flatnonzero((ratings.user >= FIRST) & (ratings.film >= FIRST))
-    order = known[np.lexsort((ratings.film[known], ratings.user[known]))]
+    known = np.flatnonzero((ratings.user >= FIRST) & (ratings.item >= FIRST))
+    order = known[np.lexsort((ratings.item[known], ratings.user[known]))]
     users = ratings.vocabularies["user"]
     counts = np.bincount(ratings.user[order], minlength=users.rows)
     part = np.full(len(ratings), PARTS.index("no part"), np.int8)
@@ -78,10 +78,10 @@ def export_rating_model(
         np.savez_compressed(
             temporary,
             users=users.values,
-            films=ratings.vocabularies["film"].values,
+            items=ratings.vocabularies["item"].values,
             titles=np.array(ratings.titles, np.str_),
             labels=np.array(labels, np.str_),
-            seen=ratings.film[order],
+            seen=ratings.item[order],
             seen_offsets=np.concatenate([[0], np.cumsum(counts)]),
             stars=ratings.rating[order],
             part=part[order],
@@ -97,7 +97,7 @@ def load_rating_model(folder: Path) -> RatingModel:
     return RatingModel(
         predict=predict,
         users=Vocabulary(arrays["users"]),
-        films=Vocabulary(arrays["films"]),
+        items=Vocabulary(arrays["items"]),
         titles=arrays["titles"],
         labels=arrays["labels"],
         seen=Ragged(arrays["seen"], arrays["seen_offsets"]),
@@ -106,10 +106,10 @@ def load_rating_model(folder: Path) -> RatingModel:
     )
 
 
-def predict_stars(model: RatingModel, user: int | str, film: int | str) -> tuple[float, list[str]]:
+def predict_stars(model: RatingModel, user: int | str, item: int | str) -> tuple[float, list[str]]:
     """Stars for raw ids, and a sentence for each id that the model does not know."""
     rows, notes = [], []
-    for name, identity, vocabulary in (("user", user, model.users), ("film", film, model.films)):
+    for name, identity, vocabulary in (("user", user, model.users), ("item", item, model.items)):
         row = row_of(vocabulary, name, identity)
         rows.append(jnp.array([row], jnp.int32))
         if row == UNKNOWN:
@@ -117,9 +117,9 @@ def predict_stars(model: RatingModel, user: int | str, film: int | str) -> tuple
     return float(model.predict(*rows)[0]), notes
 
 
-def known_rating(model: RatingModel, user: int | str, film: int | str) -> tuple[float, str] | None:
+def known_rating(model: RatingModel, user: int | str, item: int | str) -> tuple[float, str] | None:
     """Returns the stars that the data set has of a pair of raw ids, and the part they stood in; None without any."""
-    row, wanted = row_of(model.users, "user", user), row_of(model.films, "film", film)
+    row, wanted = row_of(model.users, "user", user), row_of(model.items, "item", item)
     seen = model.seen[row]
     place = int(np.searchsorted(seen, wanted))
     if place == len(seen) or seen[place] != wanted:
@@ -140,33 +140,33 @@ def row_of(vocabulary: Vocabulary, name: str, identity: int | str) -> int:
     return int(places_of(vocabulary, [identity])[0]) + FIRST
 
 
-def rank_films(
+def rank_items(
     model: RatingModel, user: int | str, count: int, include_seen: bool = False
 ) -> tuple[list[tuple[int | str, str, float]], list[str]]:
-    """The films with the most predicted stars for one user, best first; ties by film id.
+    """The items with the most predicted stars for one user, best first; ties by item id.
 
     Args:
         user: raw id; an unknown one is ranked for as an unknown user.
-        count: how many. include_seen: also films that the user has rated.
+        count: how many. include_seen: also items that the user has rated.
 
     Returns:
-        (film id, title, stars) for each, and a sentence if the user is unknown or nothing is left.
+        (item id, title, stars) for each, and a sentence if the user is unknown or nothing is left.
     """
     if count < 1:
         raise InputError(f"--count must be 1 or more, but is {count}.")
     row = row_of(model.users, "user", user)
-    film = np.arange(FIRST, model.films.rows, dtype=np.int32)
-    stars = np.asarray(model.predict(jnp.asarray(np.full_like(film, row)), jnp.asarray(film)))
+    item = np.arange(FIRST, model.items.rows, dtype=np.int32)
+    stars = np.asarray(model.predict(jnp.asarray(np.full_like(item, row)), jnp.asarray(item)))
     if not include_seen:
-        stars = np.where(np.isin(film, model.seen[row]), -np.inf, stars)
+        stars = np.where(np.isin(item, model.seen[row]), -np.inf, stars)
     best = np.argsort(-stars, kind="stable")[:count]
     best = best[np.isfinite(stars[best])]
     notes = [] if row != UNKNOWN else [f"user {user} is not in the data: ranked as an unknown user"]
     if len(best) == 0:
         notes.append(
-            f"user {user} has rated all {len(film):,} films: nothing is left (--seen ranks them, too)"
+            f"user {user} has rated all {len(item):,} items: nothing is left (--seen ranks them, too)"
         )
-    ids = model.films.decode(film[best]).tolist()
+    ids = model.items.decode(item[best]).tolist()
     return [
-        (i, str(model.titles[film[b]]), float(stars[b])) for i, b in zip(ids, best, strict=True)
+        (i, str(model.titles[item[b]]), float(stars[b])) for i, b in zip(ids, best, strict=True)
     ], notes
