@@ -1,5 +1,6 @@
 """What the rating experiments print and write once a model is trained."""
 
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from jrec.finite import check_finite
 from jrec.report import (
     code,
     draw_curves,
+    environment,
     markdown_table,
     read_metrics,
     settings_table,
@@ -81,19 +83,19 @@ def baseline_errors(ratings: Ratings, split: Split) -> dict[str, dict[str, float
 def finish_rating_run(
     run_dir: Path,
     system: str,
-    settings: dict[str, Any],
-    environment: dict[str, Any],
+    settings: Any,
     results: dict[str, Any],
     ratings: Ratings,
     split: Split,
     console: Console,
-    cost: str = "mean squared error of 2 x stars",
+    cost: str,
 ) -> None:
     """Writes `results.json`, `environment.json`, `curves.png`, `report.md`, `per_user.npz` (test errors);
     then prints table and items.
 
     `cost` says what the metrics `train_cost`, `valid_cost` and `test_cost` are, for the curves.
     """
+    results |= {"split": settings.data.split, "split_seed": settings.data.split_seed}
     errors = [results["test_rmse"], results["test_mae"]]
     check_finite(f"Test errors of {system} are", "take a lower --learning-rate", errors)
     baselines = baseline_errors(ratings, split)
@@ -111,6 +113,7 @@ def finish_rating_run(
     }
     draw_curves(run_dir / "curves.png", series, "epoch", cost)
     command = shlex.join(["python", "-m", f"experiments.{system}", *sys.argv[1:]])
+    found = environment()
     result_rows = [[name, value] for name, value in results.items()]
     write_report(
         run_dir,
@@ -122,11 +125,11 @@ def finish_rating_run(
         "## Results",
         markdown_table(["what", "value"], result_rows),
         "## Settings",
-        settings_table(settings),
+        settings_table(dataclasses.asdict(settings) | {"data_source": vars(ratings.source)}),
         "## Environment",
-        markdown_table(["what", "value"], list(environment.items())),
+        markdown_table(["what", "value"], list(found.items())),
     )
-    write_json(run_dir / "environment.json", environment)
+    write_json(run_dir / "environment.json", found)
     whole = results | {"baselines": baselines, "warnings": warnings, "command": command}
     write_json(run_dir / "results.json", whole)
     table = Table(title, "RMSE", "MAE")
