@@ -1,8 +1,6 @@
 """What the rating experiments print and write once a model is trained."""
 
 import dataclasses
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +14,13 @@ from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
 from jrec.evaluate.per_user import write_per_user
 from jrec.evaluate.rating_errors import errors_by_user
-from jrec.files import write_json
 from jrec.finite import check_finite
 from jrec.report import (
-    code,
     draw_curves,
-    environment,
     markdown_table,
     read_metrics,
-    settings_table,
     show_warnings,
-    write_report,
+    write_run,
 )
 from jrec.serving.ratings import (
     RatingModel,
@@ -112,26 +106,16 @@ def finish_rating_run(
         for name in ("train_cost", "valid_cost", "test_cost")
     }
     draw_curves(run_dir / "curves.png", series, "epoch", cost)
-    command = shlex.join(["python", "-m", f"experiments.{system}", *sys.argv[1:]])
-    found = environment()
-    result_rows = [[name, value] for name, value in results.items()]
-    write_report(
+    write_run(
         run_dir,
+        f"experiments.{system}",
         f"{system} on {ratings.name}",
-        f"Command: {code(command)}",
-        markdown_table([title, "RMSE", "MAE"], rows),
-        *(f"Warning: {sentence}" for sentence in warnings),
-        "![costs by epoch](curves.png)",
-        "## Results",
-        markdown_table(["what", "value"], result_rows),
-        "## Settings",
-        settings_table(dataclasses.asdict(settings) | {"data_source": vars(ratings.source)}),
-        "## Environment",
-        markdown_table(["what", "value"], list(found.items())),
+        [markdown_table([title, "RMSE", "MAE"], rows), "![costs by epoch](curves.png)"],
+        results,
+        dataclasses.asdict(settings) | {"data_source": vars(ratings.source)},
+        {"baselines": baselines},
+        warnings,
     )
-    write_json(run_dir / "environment.json", found)
-    whole = results | {"baselines": baselines, "warnings": warnings, "command": command}
-    write_json(run_dir / "results.json", whole)
     table = Table(title, "RMSE", "MAE")
     for name, rmse, mae in rows:
         table.add_row(name, f"{rmse:.4f}", f"{mae:.4f}")

@@ -6,6 +6,8 @@ import json
 import os
 import platform
 import re
+import shlex
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -248,6 +250,43 @@ def settings_table(settings: dict[str, Any]) -> str:
     return markdown_table(
         ["setting", "value"], [[code(name), code(value)] for name, value in settings.items()]
     )
+
+
+def write_run(
+    folder: Path,
+    module: str,
+    title: str,
+    parts: Sequence[str],
+    results: dict[str, Any],
+    settings: dict[str, Any],
+    more: dict[str, Any],
+    warnings: Sequence[str] = (),
+) -> None:
+    """Writes a finished run's `report.md`, `environment.json` and, last, `results.json`.
+
+    Args:
+        module: the command's. parts: the report's own tables and pictures.
+        results: numbers, in both. settings: in the report. more: in `results.json` alone.
+    """
+    command = shlex.join(["python", "-m", module, *sys.argv[1:]])
+    found = environment()
+    write_report(
+        folder,
+        title,
+        f"Command: {code(command)}",
+        *parts[:1],
+        *(f"Warning: {sentence}" for sentence in warnings),
+        *parts[1:],
+        "## Results",
+        markdown_table(["what", "value"], list(results.items())),
+        "## Settings",
+        settings_table(settings),
+        "## Environment",
+        markdown_table(["what", "value"], list(found.items())),
+    )
+    write_json(folder / "environment.json", found)
+    whole = results | more | {"warnings": list(warnings), "command": command}
+    write_json(folder / "results.json", whole)
 
 
 def write_report(folder: Path, title: str, *parts: str) -> None:

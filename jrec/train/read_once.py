@@ -11,6 +11,18 @@ from jrec.train.processes import by_first, shared_folder, wait_for_all
 T = TypeVar("T")
 
 
+def load_checked(load: Callable[[bool], T]) -> T:
+    """Returns `load(False)` of files on disk; process 0 has compared their checksums by `load(True)` before."""
+    if jax.process_count() == 1:
+        return load(True)
+
+    def check() -> None:
+        load(True)
+
+    by_first(check)
+    return load(False)
+
+
 def read_once(load: Callable[[], T]) -> T:
     """Returns what `load` gives. Of several processes only process 0 calls it; the others map its arrays.
 
