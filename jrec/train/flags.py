@@ -110,3 +110,20 @@ def _value_of(hint: Any, value: Any, file: Path) -> Any:
         return tuple(value)
     is_path = hint is Path or (isinstance(hint, types.UnionType) and Path in typing.get_args(hint))
     return Path(value) if is_path and value is not None else value
+
+
+def same_settings(folder: Path, written: Any, asked: Any) -> None:
+    """Raises InputError, with the first difference, where a finished run had other settings than those asked for.
+
+    Args:
+        written: what the run has written as JSON. asked: the same dataclass, now.
+    """
+    ran = kept_settings(settings_of(type(asked), written, folder / "results.json"))
+    now = kept_settings(asked)
+    ran, now = ({**kept.pop("data"), **kept.pop("run"), **kept} for kept in (ran, now))
+    for name, value in now.items():
+        if ran[name] != value:
+            raise InputError(
+                f"{folder} holds a run with {name} = {ran[name]!r}, but now it is {value!r}; give another "
+                f"--run-dir."
+            )
