@@ -17,7 +17,8 @@ from jrec.data.click_examples import (
     leave_one_out,
     repeated_targets,
 )
-from jrec.data.own_csv import CsvClicks, read_clicks_csv
+from jrec.data.clicks_csv import read_clicks_csv
+from jrec.data.own_csv import CsvClicks
 from jrec.data.sources import load_ratings
 from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize

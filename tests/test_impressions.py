@@ -18,9 +18,9 @@ from jrec.data.impressions import (
 )
 from jrec.data.kuairand import china_midnight
 from jrec.data.kuairand_impressions import impressions_of_clicks, read_kuairand_impressions
+from jrec.data.origin import Source
 from jrec.data.quantiles import Quantiles, normalise
 from jrec.data.ragged import Ragged
-from jrec.data.ratings import Source
 from jrec.data.vocabulary import Vocabulary
 from jrec.errors import InputError
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from jrec.data.date_splits import NETFLIX_WINDOWS, DateWindow
+from jrec.data.origin import Source
 from jrec.data.parts_table import count_ratings, parts_table
 from jrec.data.rating_parts import (
     PARTS,
@@ -19,7 +20,7 @@ from jrec.data.rating_parts import (
     rating_parts,
     save_rating_parts,
 )
-from jrec.data.ratings import Items, Source, build
+from jrec.data.ratings import Items, build
 from jrec.data.splits import Split, split_by_dates, split_ratings
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.errors import InputError

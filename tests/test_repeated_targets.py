@@ -16,7 +16,7 @@ from jrec.data.click_examples import (
     time_cut,
 )
 from jrec.data.clicks import build_clicks
-from jrec.data.ratings import Source
+from jrec.data.origin import Source
 from jrec.data.show_clicks import show
 from jrec.data.vocabulary import Vocabulary
 from jrec.errors import InputError

@@ -25,10 +25,12 @@ from jrec.baselines.neighbours import (
 )
 from jrec.baselines.popularity import fit_popularity, score_popularity
 from jrec.data.click_examples import Examples
-from jrec.data.click_sources import clicks_of_ratings, read_pairs
+from jrec.data.click_pairs import read_pairs
 from jrec.data.clicks import Clicks
-from jrec.data.own_csv import CsvClicks, read_clicks_csv
+from jrec.data.clicks_csv import read_clicks_csv
+from jrec.data.own_csv import CsvClicks
 from jrec.data.ragged import Ragged
+from jrec.data.rating_clicks import clicks_of_ratings
 from jrec.data.sources import DATASETS, load_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.data.vocabulary import FIRST

@@ -26,8 +26,8 @@ from jrec.data.clicks import (
     build_clicks,
     with_stand_ins,
 )
+from jrec.data.origin import Source
 from jrec.data.ragged import Ragged
-from jrec.data.ratings import Source
 from jrec.data.vocabulary import FIRST, Vocabulary
 from jrec.files import write_json
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from jrec.data.clicks import Bag, Categorical, Column, Continuous, take
 from jrec.data.impression_history import earlier_in_group, last_watched
+from jrec.data.origin import Source
 from jrec.data.ragged import Ragged
-from jrec.data.ratings import Source
 from jrec.data.vocabulary import FIRST, Vocabulary
 from jrec.errors import InputError
 

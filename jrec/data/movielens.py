@@ -5,7 +5,8 @@ import re
 
 import numpy as np
 
-from jrec.data.ratings import Items, Ratings, Source, Users, build
+from jrec.data.origin import Source
+from jrec.data.ratings import Items, Ratings, Users, build
 from jrec.data.tables import Files, RatingColumns, read_ratings, whole_number
 from jrec.errors import InputError
 

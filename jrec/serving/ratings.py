@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jrec.data.ragged import Ragged
-from jrec.data.ratings import Ratings, user_labels
+from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
 from jrec.data.tables import is_whole_number
+from jrec.data.user_labels import user_labels
 from jrec.data.vocabulary import FIRST, UNKNOWN, Vocabulary, places_of
 from jrec.errors import InputError
 from jrec.files import replacing
