@@ -8,8 +8,10 @@ import pytest
 
 from experiments.baselines import __main__ as baselines
 from experiments.baselines.__main__ import ranked
-from experiments.baselines.next_item import NextItemMethod, held_out_ranks, load_sequences
-from experiments.baselines.ratings import RatingMethod, not_better_than_mean
+from experiments.baselines.held_out import held_out_ranks
+from experiments.baselines.next_item import NextItemMethod, load_sequences
+from experiments.baselines.ratings import RatingMethod
+from experiments.baselines.warnings import not_better_than_mean
 from experiments.candidates.baselines import reference_metrics
 from jrec.data.click_examples import (
     count_items,

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from experiments.baselines.__main__ import ranked
-from experiments.baselines.next_item import held_out_ranks
+from experiments.baselines.held_out import held_out_ranks
 from experiments.candidates.baselines import popularity_ranks, rank_metrics
 from experiments.candidates.evaluation import never_listed, write_test
 from jrec.data.click_examples import (
