@@ -74,7 +74,7 @@ def _pairs(content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
             )
         if fields:
             names = zip(("user", "item"), fields, strict=True)
-            pairs.append([whole_number(text, lambda w=where: w, what) for what, text in names])
+            pairs.append([whole_number(text, where, what) for what, text in names])
     if not pairs:
         raise InputError(f"{path} is empty; fetch it again.")
     user, item = np.array(pairs, np.int64).T
