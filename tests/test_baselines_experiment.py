@@ -25,7 +25,7 @@ from jrec.data.sources import load_ratings
 from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError
-from jrec.evaluate.per_user import read_per_user
+from jrec.evaluate.significance import read_per_user
 
 SIZES = ["--synthetic.users", "50", "--synthetic.items", "30", "--synthetic.ratings", "1200"]
 DATA = ["--dataset", "synthetic", *SIZES]

@@ -17,7 +17,7 @@ from experiments.candidates.report import finish_candidates_run
 from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
 from jrec.errors import InputError, run_command
-from jrec.evaluate.per_user import read_per_user
+from jrec.evaluate.significance import read_per_user
 from jrec.serving.candidate_lists import recommend
 from jrec.serving.candidates import load_candidate_model
 from tests.click_writer import make_click_log
