@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
-from experiments.baselines.ratings import not_better_than_mean
+from experiments.baselines.warnings import not_better_than_mean
 from jrec.baselines.biases import fit_biases, fit_means
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split

@@ -23,7 +23,7 @@ from jrec.data.sources import load_ratings
 from jrec.data.splits import Split, split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError, run_command
-from jrec.evaluate.per_user import read_per_user
+from jrec.evaluate.significance import read_per_user
 from jrec.serving.profiles import load_profile_model, profile_of_user, rank_items
 
 SIZES = ["--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.ratings", "1500"]

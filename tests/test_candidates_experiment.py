@@ -14,12 +14,13 @@ from experiments.candidates import __main__ as candidates
 from experiments.candidates import compare_losses as candidates_losses
 from experiments.candidates import settings as candidates_settings
 from experiments.candidates.report import finish_candidates_run
-from jrec.data.click_maker import make_click_log, make_clicks
+from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
 from jrec.errors import InputError, run_command
-from jrec.evaluate.per_user import read_per_user
+from jrec.evaluate.significance import read_per_user
 from jrec.serving.candidate_lists import recommend
 from jrec.serving.candidates import load_candidate_model
+from tests.click_writer import make_click_log
 
 SIZES = ["--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.clicks", "8"]
 SMALL = ["--item-width", "8", "--state-width", "8", "--tower", "16", "8", "--batch-size", "64"]

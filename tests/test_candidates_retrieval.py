@@ -20,8 +20,8 @@ from experiments.candidates.export import export_run
 from experiments.candidates.settings import Train, with_preset
 from jrec.data.click_examples import count_items, held_out_examples, leave_one_out
 from jrec.data.clicks import Bag, Categorical, Continuous, build_clicks
+from jrec.data.origin import Source
 from jrec.data.ragged import Ragged
-from jrec.data.ratings import Source
 from jrec.data.vocabulary import UNKNOWN, Vocabulary, places_of
 from jrec.errors import InputError, run_command
 from jrec.retrieval.exact import exact_top_k, list_size

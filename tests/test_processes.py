@@ -21,10 +21,10 @@ from experiments.fusion import __main__ as fusion
 from experiments.ranking import __main__ as ranking
 from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
-from jrec.data.click_writer import write_click_log
 from jrec.errors import InputError, run_command
 from jrec.train import processes
 from jrec.train.read_once import read_once
+from tests.click_writer import write_click_log
 from tests.conftest import toy_ratings
 
 RATINGS = (

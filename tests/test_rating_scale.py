@@ -18,9 +18,10 @@ from experiments.rating_system import (
     in_user_unit,
     with_standard_unit,
 )
-from jrec.data.own_csv import CsvRatings, read_ratings_csv
+from jrec.data.origin import Source
+from jrec.data.own_csv import CsvRatings
 from jrec.data.rating_scale import STARS, RatingScale, scale_of_range, scale_of_ratings
-from jrec.data.ratings import Source
+from jrec.data.ratings_csv import read_ratings_csv
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.errors import InputError
 from jrec.serving.profiles import load_profile_model, rank_items

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from experiments.baselines.__main__ import ranked
-from experiments.baselines.next_item import held_out_ranks
+from experiments.baselines.held_out import held_out_ranks
 from experiments.candidates.baselines import popularity_ranks, rank_metrics
 from experiments.candidates.evaluation import never_listed, write_test
 from jrec.data.click_examples import (
@@ -16,11 +16,11 @@ from jrec.data.click_examples import (
     time_cut,
 )
 from jrec.data.clicks import build_clicks
-from jrec.data.ratings import Source
+from jrec.data.origin import Source
 from jrec.data.show_clicks import show
 from jrec.data.vocabulary import Vocabulary
 from jrec.errors import InputError
-from jrec.evaluate.per_user import means_by, read_per_user
+from jrec.evaluate.per_user import means_by
 from jrec.evaluate.ranking_metrics import NOT_LISTED, mean_metrics, ranking_metrics
 from jrec.evaluate.repeated_targets import (
     REPEATED_TARGETS,
@@ -29,6 +29,7 @@ from jrec.evaluate.repeated_targets import (
     repeated_note,
     settle_repeated,
 )
+from jrec.evaluate.significance import read_per_user
 
 RANK = np.array([[1], [3], [2]])
 REPEATED = np.array([[True], [False], [False]])

@@ -23,7 +23,7 @@ from jrec.data.sources import load_ratings
 from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.errors import InputError
-from jrec.evaluate.per_user import read_per_user
+from jrec.evaluate.significance import read_per_user
 from jrec.retrieval.vector_files import load_vectors, save_vectors
 from jrec.serving.export import load_arrays, load_export, save_export
 from jrec.train.checkpoints import Checkpoints
@@ -133,7 +133,7 @@ def test_checkpoints_are_not_unpickled(trap, tmp_path):
 
 
 def test_nothing_here_unpickles_or_evaluates():
-    for path in [*ROOT.glob("jrec/**/*.py"), *ROOT.glob("experiments/*.py")]:
+    for path in [*ROOT.glob("jrec/**/*.py"), *ROOT.glob("experiments/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []
             if isinstance(node, ast.Import):
@@ -177,5 +177,5 @@ def test_archives_write_nothing(tmp_path):
     before = everything(tmp_path)
     assert len(load_ratings("ml-latest-small", place / "ml.zip")) == 2
     table = read_table(find_raw(place / "nf.tar.gz"), 0, lambda size: None)
-    assert table.items.tolist() == [5] and len(table.users) == 8  # the link is no file
+    assert table.movies.tolist() == [5] and len(table.users) == 8  # the link is no file
     assert everything(tmp_path) == before and not Path("/tmp/jrec-evil").exists()

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments.baselines.ratings import not_better_than_mean
+from experiments.baselines.warnings import not_better_than_mean
 from jrec.baselines.biases import fit_biases
 from jrec.data.parts_table import parts_table
 from jrec.data.rating_parts import RatingParts, RatingRows

@@ -26,8 +26,11 @@ def main(folder: str, rule: str, steps: int, repeats: int) -> None:
         "adagrad": tf.compat.v1.train.AdagradOptimizer,
         "adam": tf.compat.v1.train.AdamOptimizer,
     }
-    table = tf.Variable(np.load(os.path.join(folder, "table.npy")))  # noqa: PTH118
-    batches = [tf.constant(ids) for ids in np.load(os.path.join(folder, "ids.npy"))]  # noqa: PTH118
+    rows, ids = (
+        np.load(os.path.join(folder, f"{name}.npy"), allow_pickle=False)  # noqa: PTH118
+        for name in ("table", "ids")
+    )
+    table, batches = tf.Variable(rows), [tf.constant(batch) for batch in ids]
     optimizer = made[rule](RATE)
 
     @tf.function

@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from experiments.baselines.next_item import PROTOCOL, below_popularity
+from experiments.baselines.held_out import PROTOCOL
+from experiments.baselines.warnings import below_popularity
 from jrec.data.click_examples import ClickSplit
 from jrec.data.clicks import Clicks
 from jrec.data.vocabulary import FIRST

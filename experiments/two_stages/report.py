@@ -8,10 +8,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from jrec.evaluate.paired_tests import Comparison, paired_bootstrap
 from jrec.evaluate.per_user import means_by, write_per_user
 from jrec.evaluate.ranking_metrics import mean_metrics
 from jrec.evaluate.repeated_targets import repeated_note
-from jrec.evaluate.significance import Comparison, paired_bootstrap
 from jrec.report import markdown_table, write_run
 
 from .lists import Lists
