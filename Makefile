@@ -46,7 +46,7 @@ fuzz: $(VENV)/installed
 
 # Kills, full disks and damaged files against a small run; the disk is a tmpfs, which needs root.
 faults: $(VENV)/installed
-	$(BIN)/python -m experiments.faults --out faults
+	$(BIN)/python -m tests.faults --out faults
 
 # Faults in losses, samplers and metrics, and whether their tests see them; MUTANTS='--only sampling' for one module.
 MUTANTS ?=
