@@ -133,7 +133,7 @@ def test_checkpoints_are_not_unpickled(trap, tmp_path):
 
 
 def test_nothing_here_unpickles_or_evaluates():
-    for path in [*ROOT.glob("jrec/**/*.py"), *ROOT.glob("experiments/*.py")]:
+    for path in [*ROOT.glob("jrec/**/*.py"), *ROOT.glob("experiments/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []
             if isinstance(node, ast.Import):
@@ -177,5 +177,5 @@ def test_archives_write_nothing(tmp_path):
     before = everything(tmp_path)
     assert len(load_ratings("ml-latest-small", place / "ml.zip")) == 2
     table = read_table(find_raw(place / "nf.tar.gz"), 0, lambda size: None)
-    assert table.items.tolist() == [5] and len(table.users) == 8  # the link is no file
+    assert table.movies.tolist() == [5] and len(table.users) == 8  # the link is no file
     assert everything(tmp_path) == before and not Path("/tmp/jrec-evil").exists()

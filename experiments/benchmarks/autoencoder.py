@@ -191,7 +191,7 @@ def operations(case: Case, batch_size: int, refeed: int) -> float:
 def matrix_rate() -> float:
     """Operations a second of a large float32 product, the best of some."""
     size = 4096 if jax.default_backend() == "gpu" else 2048
-    x = jax.random.normal(jax.random.key(0), (size, size))
+    x = jax.random.normal(jax.random.key(0), (size, size), jnp.float32)
     product = jax.jit(jnp.matmul)
     product(x, x).block_until_ready()
     best = float("inf")

@@ -70,7 +70,7 @@ def run_peer(
     out = data.with_name("out.npz")
     arguments = [str(part) for part in (python, script, data, out, steps, epochs, feeder)]
     subprocess.run(arguments, check=True, stderr=subprocess.DEVNULL)
-    return dict(np.load(out))
+    return dict(np.load(out, allow_pickle=False))
 
 
 def to_flax(peer: dict[str, np.ndarray]) -> dict:
