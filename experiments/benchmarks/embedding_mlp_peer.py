@@ -89,7 +89,7 @@ def torch_run(user, item, rating, users, items, steps):
 
 def main():
     kind, path, steps = sys.argv[1:]
-    data = np.load(path)
+    data = np.load(path, allow_pickle=False)
     columns = [data[name] for name in ("user", "item", "rating")]
     make = {"keras": keras_run, "torch": torch_run}[kind]
     version, run = make(*columns, int(data["users"]), int(data["items"]), int(steps))

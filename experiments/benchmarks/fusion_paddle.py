@@ -78,7 +78,7 @@ def samples(data, rows):
 
 
 def main(source, target, steps, epochs, feeder):
-    data = dict(np.load(source))
+    data = dict(np.load(source, allow_pickle=False))
     rows = dict(zip(("user",) + ATTRIBUTES + ("film", "genres", "title"), data["rows"]))
     cost = build(rows)
     test_program = fluid.default_main_program().clone(for_test=True)
