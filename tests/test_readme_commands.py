@@ -235,6 +235,7 @@ def test_all_of_it_runs_in_its_order(tmp_path, ml_100k, monkeypatch, capsys):
     )
     monkeypatch.setattr(benchmarks, "machine", lambda: [])
     monkeypatch.setitem(benchmarks.COMMANDS, "loading", ("loading", "--rows", "99", "--repeats", "1"))  # fmt: skip
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the processes that commands start elsewhere
     monkeypatch.chdir(tmp_path)
     begun, results = {}, []
     for kind, step in steps():
