@@ -26,10 +26,8 @@ def main(folder: str, rule: str, steps: int, repeats: int) -> None:
         "adagrad": tf.compat.v1.train.AdagradOptimizer,
         "adam": tf.compat.v1.train.AdamOptimizer,
     }
-    table = tf.Variable(np.load(os.path.join(folder, "table.npy"), allow_pickle=False))  # noqa: PTH118
-    batches = [
-        tf.constant(ids) for ids in np.load(os.path.join(folder, "ids.npy"), allow_pickle=False)
-    ]  # noqa: PTH118
+    table = tf.Variable(np.load(f"{folder}/table.npy", allow_pickle=False))
+    batches = [tf.constant(ids) for ids in np.load(f"{folder}/ids.npy", allow_pickle=False)]
     optimizer = made[rule](RATE)
 
     @tf.function
