@@ -31,7 +31,7 @@ import numpy as np
 import tyro
 
 from experiments.candidates.batches import make_segment_gather, make_window_gather
-from experiments.candidates.presets import TABLE_WIDTHS
+from experiments.candidates.settings import TABLE_WIDTHS
 from experiments.candidates.system import FormName, build_optimizers, build_step, loss
 from jrec.errors import run_command
 from jrec.losses.samplers import alias_table, frequency
