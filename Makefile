@@ -11,15 +11,16 @@ INTERPRETER = $(if $(shell $(PYTHON) --version 2>/dev/null),$(PYTHON),$(firstwor
 BITS = $(shell grep -l 'pytest.mark.bits' tests/test_*.py)
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-all bench fuzz faults mutants coverage lint clean
+.PHONY: run test test-all bench fuzz faults coverage lint clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m experiments.fusion train --dataset ml-100k --preset improved
 
-# Five minutes on two quiet cores: lint, and a test for every idea.
+# Five minutes on two quiet cores: lint, the contracts of imports, and a test for every idea.
 test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	JREC_COMPILE=quick $(PYTEST) -m 'not bits and not slow'
 
 # The rest as well: several processes, long runs, all README commands, and every bit.
@@ -46,12 +47,7 @@ fuzz: $(VENV)/installed
 
 # Kills, full disks and damaged files against a small run; the disk is a tmpfs, which needs root.
 faults: $(VENV)/installed
-	$(BIN)/python -m experiments.faults --out faults
-
-# Faults in losses, samplers and metrics, and whether their tests see them; MUTANTS='--only sampling' for one module.
-MUTANTS ?=
-mutants: $(VENV)/installed
-	$(BIN)/python -m experiments.mutants --out mutants $(MUTANTS)
+	$(BIN)/python -m tests.faults --out faults
 
 # Lines of jrec/ that the tests and the commands they start run; Python 3.12 counts at little cost.
 coverage: $(VENV)/installed

@@ -8,6 +8,14 @@ from pathlib import Path
 from jrec.errors import InputError, run_command
 
 _ROOT = Path(__file__).parents[1]
+# Title -> how the names of its modules begin; the longest beginning decides.
+_GROUPS = {
+    "Systems": "experiments.",
+    "Each system in one file": "experiments.minimal",
+    "Examples": "experiments.examples",
+    "Benchmarks": "experiments.benchmarks",
+    "Tools": "jrec.",
+}
 
 
 def commands() -> dict[str, str]:
@@ -23,6 +31,10 @@ def commands() -> dict[str, str]:
     return found
 
 
+def _prefix(name: str) -> str:
+    return max(filter(name.startswith, _GROUPS.values()), key=len)
+
+
 def main() -> None:
     """Prints the list; a word that is none of it is answered with the nearest."""
     found = commands()
@@ -32,14 +44,11 @@ def main() -> None:
             meant = f"; did you mean python -m {near[0]}" if near else ""
             raise InputError(f"python -m experiments only lists and takes no {word!r}{meant}.")
     width = max(map(len, found)) + len("python -m ")
-    groups = {"experiments": "Systems", "experiments.benchmarks": "Benchmarks", "jrec": "Tools"}
-    for group, title in groups.items():
-        print(title)
-        for name, described in found.items():
-            folder = name.partition(".")[0] if group == "jrec" else name.rpartition(".")[0]
-            if folder == group:
-                print(f"  {f'python -m {name}':{width}}  {described}")
-        print()
+    for title, prefix in _GROUPS.items():
+        names = [name for name in found if prefix == _prefix(name)]
+        lines = [f"  {f'python -m {name}':{width}}  {found[name]}" for name in names]
+        if lines:
+            print("\n".join([title, *lines, ""]))
     print("Each explains its settings with --help.")
 
 

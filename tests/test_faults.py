@@ -1,4 +1,4 @@
-"""What a kill leaves behind, and how a run goes on; the whole table is `python -m experiments.faults`."""
+"""What a kill leaves behind, and how a run goes on; the whole table is `python -m tests.faults`."""
 
 import contextlib
 import os
@@ -11,15 +11,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.faults import Faults
-from experiments.faults_damage import archive_faults, damaged
-from experiments.faults_runs import is_temporary
 from jrec.errors import InputError
 from jrec.files import check_seal, clear_leftovers, read_json, replacing, sealed, write_json
 from jrec.report import MetricsLog, open_run_directory
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.loop import EpochReport, Schedule, fit
 from jrec.train.step import TrainState
+from tests.faults.__main__ import Faults
+from tests.faults.damage import archive_faults, damaged
+from tests.faults.runs import is_temporary
 
 SETTINGS = {"epochs": 2}
 

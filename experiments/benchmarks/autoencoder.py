@@ -106,7 +106,7 @@ def jrec_program(
 ) -> Callable[[], float]:
     """Seconds of one run over `order`, int32 [T, B]."""
     model = Autoencoder(case.items, case.hidden, dropout=case.dropout)
-    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, case.items)))
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, case.items), jnp.float32))
     optimizer = optax.sgd(0.005, momentum=0.9)
     room = room_for_batches(rows, case.items, order.shape[1])
     step = build_step(model, optimizer, room if form == "rated" else None, refeed)
@@ -191,7 +191,7 @@ def operations(case: Case, batch_size: int, refeed: int) -> float:
 def matrix_rate() -> float:
     """Operations a second of a large float32 product, the best of some."""
     size = 4096 if jax.default_backend() == "gpu" else 2048
-    x = jax.random.normal(jax.random.key(0), (size, size))
+    x = jax.random.normal(jax.random.key(0), (size, size), jnp.float32)
     product = jax.jit(jnp.matmul)
     product(x, x).block_until_ready()
     best = float("inf")

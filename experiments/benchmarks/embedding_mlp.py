@@ -120,7 +120,7 @@ def peer_run(python: Path, kind: str, data: Path, settings: Benchmark) -> tuple[
 def product_rate() -> float:
     """Floating-point operations a second of a large float32 matrix product."""
     size = 8192 if jax.devices()[0].platform == "gpu" else 2048
-    square = jnp.ones((size, size))
+    square = jnp.ones((size, size), jnp.float32)
     multiply = jax.jit(lambda a: a @ a)
     multiply(square).block_until_ready()
     times = []

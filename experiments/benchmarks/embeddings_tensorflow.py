@@ -26,11 +26,8 @@ def main(folder: str, rule: str, steps: int, repeats: int) -> None:
         "adagrad": tf.compat.v1.train.AdagradOptimizer,
         "adam": tf.compat.v1.train.AdamOptimizer,
     }
-    rows, ids = (
-        np.load(os.path.join(folder, f"{name}.npy"), allow_pickle=False)  # noqa: PTH118
-        for name in ("table", "ids")
-    )
-    table, batches = tf.Variable(rows), [tf.constant(batch) for batch in ids]
+    table = tf.Variable(np.load(f"{folder}/table.npy", allow_pickle=False))
+    batches = [tf.constant(ids) for ids in np.load(f"{folder}/ids.npy", allow_pickle=False)]
     optimizer = made[rule](RATE)
 
     @tf.function

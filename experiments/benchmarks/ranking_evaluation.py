@@ -68,7 +68,7 @@ def ours(world: dict[str, np.ndarray], settings: Benchmark) -> Evaluate:
     longest = int(np.diff(world["offset"]).max())
 
     def gather(data: Any, positions: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
-        places = data["offset"][positions][:, None] + jnp.arange(longest)[None]
+        places = data["offset"][positions][:, None] + jnp.arange(longest, dtype=jnp.int32)[None]
         seen_mask = places < data["offset"][positions + 1][:, None]
         return {
             "user": positions,
@@ -88,7 +88,7 @@ def ours(world: dict[str, np.ndarray], settings: Benchmark) -> Evaluate:
     names = ("user_vectors", "item_vectors", "bias")
     params = {name: jnp.asarray(world[name]) for name in names}
     data = {name: jnp.asarray(world[name]) for name in ("target", "seen", "offset")}
-    data["user"] = jnp.arange(len(world["target"]))
+    data["user"] = jnp.arange(len(world["target"]), dtype=jnp.int32)
     data["recommendable"] = jnp.ones(len(world["bias"]), bool)
     return lambda: evaluate(params, data)[1]["ndcg@10"]
 

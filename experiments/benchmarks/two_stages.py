@@ -73,11 +73,15 @@ def first_stage(items: int) -> tuple[Encode, Any, int]:
     given = {name: preset[name] for name in names}
     model = CandidateNetwork(items + FIRST, {}, {}, **given)
     one = {"item": jnp.ones((1, 2), jnp.int32), "mask": jnp.ones((1, 2), bool)}
-    one |= {"user_features": {}, "item_features": {}, "age": jnp.zeros(1)}
+    one |= {"user_features": {}, "item_features": {}, "age": jnp.zeros(1, jnp.float32)}
     params = jax.jit(model.init)(jax.random.key(0), one)
 
     def encode(arrays: Any, item_BL: jax.Array, mask_BL: jax.Array, user_B: jax.Array) -> jax.Array:
-        batch = one | {"item": item_BL, "mask": mask_BL, "age": jnp.zeros(user_B.shape)}
+        batch = one | {
+            "item": item_BL,
+            "mask": mask_BL,
+            "age": jnp.zeros(user_B.shape, jnp.float32),
+        }
         return model.apply(arrays, batch, method="last_vectors")
 
     return encode, params, preset["length"]
@@ -184,7 +188,12 @@ def measure(settings: Benchmark, items: int, candidates: int) -> list[str]:
     find = jax.jit(partial(_find, encode, block_rows, sizes))
     found = find(arrays, requests[0])
     batch = candidate_batch(
-        {"features": features}, KEYS, sizes, requests[0], found, jnp.zeros(found.rows.shape)
+        {"features": features},
+        KEYS,
+        sizes,
+        requests[0],
+        found,
+        jnp.zeros(found.rows.shape, jnp.float32),
     )
     arrays["ranker"] = jax.jit(ranker.init)(jax.random.key(1), batch)
     both = jax.jit(

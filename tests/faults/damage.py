@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.faults_runs import SMALL, Row, outcome
 from jrec.data.sources import load_ratings
 from jrec.errors import InputError, run_command
+from tests.faults.runs import SMALL, Row, outcome
 
 
 def damaged(content: bytes, draw: random.Random) -> tuple[str, bytes]:
@@ -52,7 +52,7 @@ def file_faults(
     settings: Any, folder: Path, finished: Path, reference: dict[str, object]
 ) -> list[Row]:
     """Random damages of a finished run's files; then the command that reads them, and the remedy."""
-    experiment = importlib.import_module(f"experiments.{settings.system}")
+    experiment = importlib.import_module(f"experiments.{settings.system}.__main__")
     draw, rows = random.Random(settings.seed + 1), []
     read = [finished / "settings.json", finished / "metrics.jsonl"]
     read += [

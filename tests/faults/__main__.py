@@ -1,6 +1,6 @@
 """Kills, full disks, damaged files, lost rights and signals: what a small run makes of each, in one table.
 
-    python -m experiments.faults --out faults
+    python -m tests.faults --out faults
 
 Each run is a process of its own. After each fault the run goes on as its messages say (`--resume`), and is
 then compared bit for bit with a run that nothing disturbed: parameters, optimizer state, metrics, results.
@@ -17,8 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from experiments.faults_damage import archive_faults, file_faults
-from experiments.faults_runs import (
+from jrec.command_line import parse_command
+from jrec.console import plain_console
+from jrec.errors import InputError, run_command
+from jrec.files import new_folder, write_json
+from jrec.report import markdown_table
+from tests.faults.damage import archive_faults, file_faults
+from tests.faults.runs import (
     Row,
     environment,
     is_temporary,
@@ -28,11 +33,6 @@ from experiments.faults_runs import (
     train_command,
     went_on,
 )
-from jrec.command_line import parse_command
-from jrec.console import plain_console
-from jrec.errors import InputError, run_command
-from jrec.files import new_folder, write_json
-from jrec.report import markdown_table
 
 Part = Literal["kills", "signals", "full-disk", "rights", "files", "archives"]
 
