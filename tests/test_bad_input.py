@@ -31,8 +31,10 @@ from jrec.report import MetricsLog, read_metrics, write_json
 from jrec.serving.export import load_export, save_export
 from jrec.serving.ratings import export_rating_model, load_rating_model
 from jrec.train.checkpoints import Checkpoints
-from jrec.train.loop import Schedule, fit
+from jrec.train.flags import RunFlags
+from jrec.train.loop import Plan, fit
 from jrec.train.step import TrainState
+from tests.conftest import FakeStream
 from tests.test_sources import offline, recbole_members, zip_of
 
 TINY = ["train", "--dataset", "synthetic", "--synthetic.users", "30", "--synthetic.items", "20"]
@@ -837,8 +839,8 @@ def train_two_epochs(folder, parameters, losses, watch, evaluate):
         return state, {"loss_sum": jnp.float32(losses[k]), "count": jnp.float32(1)}, bad_step
 
     last, best = (Checkpoints(folder / name, keep=2) for name in ("last", "best"))
-    schedule = Schedule(epochs=2, steps_per_epoch=1, chunk_steps=1, watch=watch)
-    list(fit(state_of(0), None, chunk, lambda epoch: None, evaluate, schedule, last, best))
+    plan = Plan(state_of(0), None, FakeStream(1, chunk), evaluate, watch)
+    list(fit(plan, RunFlags(epochs=2, chunk_steps=1), last, best, plan.state))
 
 
 @pytest.mark.parametrize(

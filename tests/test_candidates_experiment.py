@@ -69,16 +69,14 @@ def test_a_run_warns_of_dead_units(run_dir):
     assert said.count("warning, after step") == said.count("warning, after step 2: ") == 1
 
 
-@pytest.mark.parametrize(
-    ("dataset", "preset"),
-    [("synthetic", "small"), ("click-log", "small"), ("ml-1m-sas", "improved")],
-)
-def test_what_is_left_out_is_chosen_for_the_data(dataset, preset):
-    chosen = candidates_settings.with_preset(
-        candidates_settings.Train(candidates_settings.Data(dataset), epochs=1)
-    )
-    assert (chosen.preset, chosen.epochs, chosen.encoder) == (preset, 1, "attention")
-    assert chosen.length == {"small": 50, "improved": 200}[preset]
+@pytest.mark.parametrize("name", candidates_settings.PRESETS)
+def test_a_preset_is_a_complete_settings_object(name):
+    chosen = candidates_settings.PRESETS[name]()
+    candidates_settings.check(chosen)
+    assert chosen.preset == name
+    assert chosen.length == {"small": 50, "improved": 200}.get(name, 20)
+    left_open = [k for k, v in dataclasses.asdict(chosen).items() if v is None]
+    assert not left_open
 
 
 @pytest.mark.slow

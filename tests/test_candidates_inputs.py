@@ -11,7 +11,7 @@ from experiments.benchmarks import candidates as benchmark
 from experiments.candidates import settings as candidates_settings
 from experiments.candidates.batches import device_clicks
 from experiments.candidates.network import build_model
-from experiments.candidates.settings import Data, Train, with_preset
+from experiments.candidates.settings import PRESETS, Data
 from jrec.data.click_examples import leave_one_out
 from jrec.data.click_log import read_click_log
 from jrec.data.click_maker import make_clicks
@@ -38,7 +38,7 @@ def log(tmp_path_factory):
 
 
 def network(clicks, preset="source", **changed):
-    return build_model(with_preset(Train(preset=preset, **changed)), clicks)
+    return build_model(dataclasses.replace(PRESETS[preset](), **changed), clicks)
 
 
 def widths_of(model):

@@ -125,12 +125,12 @@ def test_baselines_of_the_next_item_miss_repeats():
 
 
 def test_the_number_is_told_with_what_it_counts_as():
-    assert repeated_note("miss", 0, 80, "--remove-seen False") == ""
-    said = repeated_note("miss", 76, 80, "--remove-seen False")
+    assert repeated_note("miss", 0, 80, "--no-remove-seen") == ""
+    said = repeated_note("miss", 76, 80, "--no-remove-seen")
     assert "76 of 80 targets (95.0%)" in said and "count as misses" in said
-    assert said.endswith("--remove-seen False ranks them.")
-    assert "--remove-seen" not in repeated_note("exclude", 8, 80, "--remove-seen False")
-    said = repeated_note("miss", 76, 80, "--remove-seen False", removed=False)
+    assert said.endswith("--no-remove-seen ranks them.")
+    assert "--remove-seen" not in repeated_note("exclude", 8, 80, "--no-remove-seen")
+    said = repeated_note("miss", 76, 80, "--no-remove-seen", removed=False)
     assert "76 of 80 targets (95.0%)" in said and said.endswith(
         "seen items are kept, so lists can hold them."
     )

@@ -22,7 +22,7 @@ import tyro
 from experiments.candidates.batches import device_clicks, make_window_gather, window_data
 from experiments.candidates.export import export_run
 from experiments.candidates.network import build_model
-from experiments.candidates.settings import Train, with_preset
+from experiments.candidates.settings import Train
 from jrec.data.click_examples import count_items, held_out_examples, leave_one_out
 from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
@@ -64,7 +64,7 @@ class Serving:
 def candidate_requests(settings: Serving, folder: Path) -> Request:
     """Lists for users and for histories, of an untrained candidate network (preset `small`)."""
     clicks, _ = make_clicks(ClickSize(settings.users, settings.items), settings.seed)
-    train, split = with_preset(Train(preset="small")), leave_one_out(clicks)
+    train, split = Train(), leave_one_out(clicks)
     model = build_model(train, clicks)
     columns = [[c.name for c in model.columns if c.of == of] for of in ("user", "item")]
     data = window_data(device_clicks(clicks, *columns), held_out_examples(clicks, split, "test"))
