@@ -24,7 +24,7 @@ from experiments.candidates.batches import (
     window_data,
 )
 from experiments.candidates.evaluation import list_metrics, make_evaluate
-from experiments.candidates.losses import LOSSES, SAMPLERS, Options, loss_of, start_biases
+from experiments.candidates.losses import SAMPLERS, Options, loss_of, start_biases
 from experiments.candidates.network import feature_columns
 from experiments.candidates.system import build_optimizers, build_step
 from jrec.baselines.neighbours import shrunk_cosine

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.candidates.__main__ import train as train_first
-from experiments.ranking.settings import load
+from experiments.ranking.settings import KUAIRAND_LONGEST, load
 from jrec.command_line import parse_command
 from jrec.data.click_examples import time_cut
 from jrec.data.impressions import Impressions, ImpressionSplit
@@ -139,7 +139,8 @@ def train(settings: Train) -> None:
     """Runs both stages from data to report; each trains in a folder of its own, `first/` and `second/`."""
     check(settings)
     with running(settings.run, f"two-stages-{settings.data.dataset}") as (folder, console):
-        impressions, split = load(settings.data, 0.0)
+        longest = KUAIRAND_LONGEST if settings.data.dataset == "kuairand-pure" else 0.0
+        impressions, split = load(settings.data, longest)
         moments = moments_of(settings, impressions, split)
         open_run_directory(folder, settings.run.resume, record(settings, impressions))
         log, encode, arrays, block_rows = first_stage(
