@@ -1,7 +1,6 @@
 """What the rating experiments print and write once a model is trained."""
 
-import shlex
-import sys
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +8,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
-from experiments.baselines.ratings import not_better_than_mean
+from experiments.baselines.warnings import not_better_than_mean
 from jrec.baselines.biases import fit_biases, fit_means
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
 from jrec.evaluate.per_user import write_per_user
 from jrec.evaluate.rating_errors import errors_by_user
-from jrec.files import write_json
 from jrec.finite import check_finite
 from jrec.report import (
-    code,
     draw_curves,
     markdown_table,
     read_metrics,
-    settings_table,
     show_warnings,
-    write_report,
+    write_run,
 )
 from jrec.serving.ratings import (
     RatingModel,
@@ -81,19 +77,19 @@ def baseline_errors(ratings: Ratings, split: Split) -> dict[str, dict[str, float
 def finish_rating_run(
     run_dir: Path,
     system: str,
-    settings: dict[str, Any],
-    environment: dict[str, Any],
+    settings: Any,
     results: dict[str, Any],
     ratings: Ratings,
     split: Split,
     console: Console,
-    cost: str = "mean squared error of 2 x stars",
+    cost: str,
 ) -> None:
     """Writes `results.json`, `environment.json`, `curves.png`, `report.md`, `per_user.npz` (test errors);
     then prints table and items.
 
     `cost` says what the metrics `train_cost`, `valid_cost` and `test_cost` are, for the curves.
     """
+    results |= {"split": settings.data.split, "split_seed": settings.data.split_seed}
     errors = [results["test_rmse"], results["test_mae"]]
     check_finite(f"Test errors of {system} are", "take a lower --learning-rate", errors)
     baselines = baseline_errors(ratings, split)
@@ -110,25 +106,16 @@ def finish_rating_run(
         for name in ("train_cost", "valid_cost", "test_cost")
     }
     draw_curves(run_dir / "curves.png", series, "epoch", cost)
-    command = shlex.join(["python", "-m", f"experiments.{system}", *sys.argv[1:]])
-    result_rows = [[name, value] for name, value in results.items()]
-    write_report(
+    write_run(
         run_dir,
+        f"experiments.{system}",
         f"{system} on {ratings.name}",
-        f"Command: {code(command)}",
-        markdown_table([title, "RMSE", "MAE"], rows),
-        *(f"Warning: {sentence}" for sentence in warnings),
-        "![costs by epoch](curves.png)",
-        "## Results",
-        markdown_table(["what", "value"], result_rows),
-        "## Settings",
-        settings_table(settings),
-        "## Environment",
-        markdown_table(["what", "value"], list(environment.items())),
+        [markdown_table([title, "RMSE", "MAE"], rows), "![costs by epoch](curves.png)"],
+        results,
+        dataclasses.asdict(settings) | {"data_source": vars(ratings.source)},
+        {"baselines": baselines},
+        warnings,
     )
-    write_json(run_dir / "environment.json", environment)
-    whole = results | {"baselines": baselines, "warnings": warnings, "command": command}
-    write_json(run_dir / "results.json", whole)
     table = Table(title, "RMSE", "MAE")
     for name, rmse, mae in rows:
         table.add_row(name, f"{rmse:.4f}", f"{mae:.4f}")

@@ -1,9 +1,9 @@
 """Describes a preset of a rating experiment as its main runs it, and the unit that it trains in."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,10 +12,13 @@ import numpy as np
 
 from jrec.data.rating_scale import STARS, RatingScale
 from jrec.data.ratings import Ratings, Source
-from jrec.train.loop import ChunkReport, EpochReport, Stopped
+from jrec.data.splits import Split
+from jrec.evaluate.rating_errors import make_rating_errors
+from jrec.train.devices import replicated
+from jrec.train.flags import kept_settings
 from jrec.train.read_once import read_once
-from jrec.train.step import Step, TrainState
-from jrec.train.stream import Gather
+from jrec.train.step import Batch, Step, TrainState
+from jrec.train.streams import DeviceStream
 
 
 @dataclass(frozen=True)
@@ -24,31 +27,25 @@ class System:
 
     Attributes:
         state: before the first step.
-        step, gather: the train step, and what makes its batches out of `data`.
-        data: what the step trains on, on the device.
-        count: examples that `gather` chooses from: ratings, or items.
-        batch_size: examples a step.
+        step: the train step. stream: its batches.
         predictor: params -> arrays that predict.
         predict: (arrays, user rows int32 [B], item rows [B]) -> stars [B]; pure, it is exported.
     """
 
     state: TrainState
     step: Step
-    gather: Gather
-    data: Any
-    count: int
-    batch_size: int
+    stream: DeviceStream
     predictor: Callable[[Any], Any]
     predict: Callable[[Any, jax.Array, jax.Array], jax.Array]
 
 
 def in_standard_unit(
-    source: Source, rating: np.ndarray, fit: Callable[[], RatingScale], run_dir: Path | None = None
+    source: Source, rating: np.ndarray, fit: Callable[[], RatingScale]
 ) -> tuple[np.ndarray, RatingScale]:
     """The ratings [n] to train on, float32, and their scale; stars stay as they are.
 
     Args:
-        fit: gives the scale from the training ratings. run_dir: see `read_once`.
+        fit: gives the scale from the training ratings.
     """
     if source.in_stars:
         return rating, STARS
@@ -57,15 +54,15 @@ def in_standard_unit(
         scale = fit()
         return vars(scale), scale.standard(rating.astype(np.float64)).astype(np.float32)
 
-    fields, standard = read_once(convert, run_dir)
+    fields, standard = read_once(convert)
     return standard, RatingScale(**fields)
 
 
 def with_standard_unit(
-    ratings: Ratings, fit: Callable[[], RatingScale], run_dir: Path | None = None
+    ratings: Ratings, fit: Callable[[], RatingScale]
 ) -> tuple[Ratings, RatingScale]:
     """The same of a whole data set, its range included."""
-    rating, scale = in_standard_unit(ratings.source, ratings.rating, fit, run_dir)
+    rating, scale = in_standard_unit(ratings.source, ratings.rating, fit)
     low, high = (scale.standard(end) for end in ratings.rating_range)
     return dataclasses.replace(ratings, rating=rating, rating_range=(low, high)), scale
 
@@ -83,12 +80,37 @@ def in_user_unit(system: System, scale: RatingScale, bounds: tuple[float, float]
     return dataclasses.replace(system, predict=predict)
 
 
-def costs_in_user_unit(
-    reports: Iterable[ChunkReport | EpochReport | Stopped], scale: RatingScale
-) -> Iterator[ChunkReport | EpochReport | Stopped]:
-    """The reports of training with their losses, which are squares, in the user's unit."""
-    for report in reports:
-        if isinstance(report, Stopped):
-            yield report
-        else:
-            yield dataclasses.replace(report, loss=report.loss * scale.unit**2)
+def make_part_errors(
+    system: System, ratings: Ratings, parts: dict[str, np.ndarray]
+) -> Callable[[TrainState], dict[str, dict[str, float]]]:
+    """Returns a function state -> {"rmse", "mae"} in stars of each part, int positions [n] of ratings."""
+
+    def gather(data: Any, positions: jax.Array, mask: jax.Array) -> Batch:
+        return {name: data[name][positions] for name in ("user", "item", "rating")}
+
+    def predict(arrays: Any, batch: Batch) -> jax.Array:
+        return system.predict(arrays, batch["user"], batch["item"])
+
+    errors = make_rating_errors(predict, gather)
+    # Each device evaluates whole batches, so all parts lie on all of them.
+    columns = {name: getattr(ratings, name) for name in ("user", "item", "rating")}
+    data = {
+        part: replicated({name: jnp.asarray(column[rows]) for name, column in columns.items()})
+        for part, rows in parts.items()
+    }
+
+    def of_state(state: TrainState) -> dict[str, dict[str, float]]:
+        arrays = system.predictor(state.params)
+        return {part: errors(arrays, found) for part, found in data.items()}
+
+    return of_state
+
+
+def record(settings: Any, ratings: Ratings, split: Split) -> dict[str, Any]:
+    """Returns what `settings.json` keeps, and a resumed run must agree with."""
+    parts = b"".join(part.tobytes() for part in (split.train, split.valid, split.test))
+    return kept_settings(settings) | {
+        "data_source": dataclasses.asdict(ratings.source) | {"location": None},
+        "split_sha256": hashlib.sha256(parts).hexdigest(),
+        "unit": "stars" if ratings.source.in_stars else "standard",
+    }

@@ -4,8 +4,9 @@ import contextlib
 import difflib
 import io
 import re
-from collections.abc import Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Union
 
 import tyro
 
@@ -13,23 +14,39 @@ from jrec.errors import InputError
 
 
 def parse_command(
-    commands: Sequence[type], description: str | None, arguments: list[str] | None = None
+    commands: Sequence[type],
+    description: str | None,
+    arguments: list[str] | None = None,
+    presets: Mapping[str, Callable[[], Any]] | None = None,
 ) -> Any:
-    """The settings of the subcommand that was typed, an instance of one of `commands`.
+    """Returns the settings of the subcommand that was typed, an instance of one of `commands`.
 
-    A single command has no name to type.
+    A single command has no name to type. `--help` prints and exits with code 0.
 
-    `--help` prints and exits with code 0. Raises InputError, in one sentence with the nearest valid
-    flag or value, for what does not fit.
+    Args:
+        presets: complete settings of one of the commands by name. Those that `--preset` names, else the first,
+            are its defaults, which `--help` shows.
+
+    Raises InputError, in one sentence with the nearest valid flag or value, for what does not fit.
     """
-    by_name = {command.__name__.lower(): command for command in commands}
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    default = _preset_of(given, presets) if presets else None
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             if len(commands) == 1:  # no word to type before the flags
-                return tyro.cli(commands[0], description=description, args=arguments)
-            return tyro.extras.subcommand_cli_from_dict(
-                by_name, description=description, args=arguments
+                known = {} if default is None else {"default": default}
+                return tyro.cli(commands[0], description=description, args=given, **known)
+            named = []
+            for command in commands:
+                known = {"default": default} if type(default) is command else {}
+                name = command.__name__.lower()
+                named.append(Annotated[command, tyro.conf.subcommand(name, **known)])
+            return tyro.cli(
+                Union[tuple(named)],  # type: ignore[arg-type]  # noqa: UP007
+                description=description,
+                args=given,
+                config=(tyro.conf.OmitSubcommandPrefixes,),
             )
     except SystemExit as exit_:
         if not exit_.code:
@@ -40,6 +57,17 @@ def parse_command(
             text = text.split(pointer)[0].strip()
         text = text.replace(") .", ").").rstrip(".")
         raise InputError(f"{text}{_nearest(text)}; --help explains every flag.") from None
+
+
+def _preset_of(arguments: list[str], presets: Mapping[str, Callable[[], Any]]) -> Any:
+    """Returns the settings that `--preset` names; the first for a name that tyro is to refuse."""
+    name = next(iter(presets))
+    for place, argument in enumerate(arguments):
+        if argument == "--preset" and place + 1 < len(arguments):
+            name = arguments[place + 1]
+        elif argument.startswith("--preset="):
+            name = argument.removeprefix("--preset=")
+    return presets.get(name, presets[next(iter(presets))])()
 
 
 def _nearest(fault: str) -> str:

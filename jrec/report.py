@@ -6,6 +6,8 @@ import json
 import os
 import platform
 import re
+import shlex
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,51 +37,74 @@ def environment() -> dict[str, Any]:
     }
 
 
+def check_new_folder(folder: Path, resume: bool) -> None:
+    """Raises InputError where a folder may not hold a new run, or holds none to resume."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give --run-dir a folder.")
+    if resume and not (folder / "settings.json").exists():
+        raise InputError(f"{folder} holds no run to resume (no settings.json); drop --resume.")
+    # A run that was killed in its first moment leaves no more than a record half-written, and what several
+    # processes share (see `jrec.train.processes.shared_folder`), which this one may have begun with, too.
+    half = re.compile(r"\.settings\.json\.\d+\.json|\.shared\.\d+")
+    there = () if resume or not folder.exists() else folder.iterdir()
+    if not all(half.fullmatch(path.name) for path in there):
+        raise InputError(
+            f"{folder} is not empty; add --resume to resume its run, or give another --run-dir."
+        )
+
+
 def open_run_directory(folder: Path, resume: bool, settings: dict[str, Any]) -> None:
-    """Makes a run directory, or checks that an old one may be gone on with.
+    """Makes a run directory, or checks that a run may be resumed.
 
     Args:
-        resume: whether the user asked to go on with it.
+        resume: whether the user asked to resume it.
         settings: what must agree with the run's own `settings.json` on resume (JSON-like).
 
     Raises InputError: a new run in a used folder; nothing to resume; settings that differ.
     """
+    check_new_folder(folder, resume)
+    folder.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(folder)
     record = folder / "settings.json"
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; give --run-dir a folder.")
     if not resume:
-        # A run that was killed in its first moment leaves no more than a record half-written, and what several
-        # processes share (see `jrec.train.processes.shared_folder`), which this one may have begun with, too.
-        half = re.compile(r"\.settings\.json\.\d+\.json|\.shared\.\d+")
-        if folder.exists() and not all(half.fullmatch(path.name) for path in folder.iterdir()):
-            raise InputError(
-                f"{folder} is not empty; add --resume to go on with its run, or give another --run-dir."
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        clear_leftovers(folder)
         write_json(record, settings)
         return
-    if not record.exists():
-        raise InputError(f"{folder} holds no run to resume (no settings.json); drop --resume.")
-    clear_leftovers(folder)
-    old, new = read_json(record), plain(settings)
+    old = read_json(record)
     if not isinstance(old, dict):
         raise InputError(f"{record} holds no settings; restore or delete it.")
+    old, new = _flat(old), _flat(plain(settings))
+    if old.keys() != new.keys():
+        odd = ", ".join(sorted(old.keys() ^ new.keys())[:3])
+        raise InputError(
+            f"{record}: the run was made by another version of jrec, whose settings have other names "
+            f"({odd}); resume it with that version, or train again."
+        )
     # Hashes differ because a setting does: that one is to be named.
-    for name in sorted(
-        old.keys() | new.keys(), key=lambda name: (name in ("data_source", "split_sha256"), name)
-    ):
-        if old.get(name) != new.get(name):
+    for name in sorted(old, key=lambda name: (name.startswith(("data_source", "split_sha")), name)):
+        if old[name] != new[name]:
             raise InputError(
-                f"{record}: the run has {name} = {old.get(name)!r}, but now it is {new.get(name)!r}; "
+                f"{record}: the run has {name} = {old[name]!r}, but now it is {new[name]!r}; "
                 f"resume with the same settings."
             )
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns nested settings by dotted name; those of the run stand without `run.`, as their flags do."""
+    flat = {}
+    for name, value in settings.items():
+        if isinstance(value, dict) and value:
+            inner = _flat(value).items()
+            prefix = "" if name == "run" else f"{name}."
+            flat |= {f"{prefix}{key}": item for key, item in inner}
+        else:
+            flat[name] = value
+    return flat
 
 
 class MetricsLog:
     """`metrics.jsonl`, one JSON object a line, and TensorBoard events when tensorboardX is there.
 
-    Going on at a step first drops the lines of later steps, which the resumed run writes again. Without
+    Resuming at a step first drops the lines of later steps, which the resumed run writes again. Without
     `write` nothing is written: of several processes one keeps the log.
     """
 
@@ -225,6 +250,43 @@ def settings_table(settings: dict[str, Any]) -> str:
     return markdown_table(
         ["setting", "value"], [[code(name), code(value)] for name, value in settings.items()]
     )
+
+
+def write_run(
+    folder: Path,
+    module: str,
+    title: str,
+    parts: Sequence[str],
+    results: dict[str, Any],
+    settings: dict[str, Any],
+    more: dict[str, Any],
+    warnings: Sequence[str] = (),
+) -> None:
+    """Writes a finished run's `report.md`, `environment.json` and, last, `results.json`.
+
+    Args:
+        module: the command's. parts: the report's own tables and pictures.
+        results: numbers, in both. settings: in the report. more: in `results.json` alone.
+    """
+    command = shlex.join(["python", "-m", module, *sys.argv[1:]])
+    found = environment()
+    write_report(
+        folder,
+        title,
+        f"Command: {code(command)}",
+        *parts[:1],
+        *(f"Warning: {sentence}" for sentence in warnings),
+        *parts[1:],
+        "## Results",
+        markdown_table(["what", "value"], list(results.items())),
+        "## Settings",
+        settings_table(settings),
+        "## Environment",
+        markdown_table(["what", "value"], list(found.items())),
+    )
+    write_json(folder / "environment.json", found)
+    whole = results | more | {"warnings": list(warnings), "command": command}
+    write_json(folder / "results.json", whole)
 
 
 def write_report(folder: Path, title: str, *parts: str) -> None:

@@ -14,7 +14,7 @@ from experiments.autoencoder import __main__ as autoencoder
 from experiments.autoencoder import ablations as autoencoder_ablations
 from experiments.autoencoder import settings as autoencoder_settings
 from experiments.autoencoder.report import finish_autoencoder_run, write_whole_test
-from experiments.autoencoder.settings import Train, load_parts, with_preset
+from experiments.autoencoder.settings import PRESETS, Data, load_parts
 from experiments.ranking.report import finish_ranking_run
 from experiments.rating_report import finish_rating_run
 from jrec.baselines.biases import fit_biases
@@ -23,7 +23,7 @@ from jrec.data.sources import load_ratings
 from jrec.data.splits import Split, split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError, run_command
-from jrec.evaluate.per_user import read_per_user
+from jrec.evaluate.significance import read_per_user
 from jrec.serving.profiles import load_profile_model, profile_of_user, rank_items
 
 SIZES = ["--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.ratings", "1500"]
@@ -40,7 +40,7 @@ def test_of_converted_data_one_process_compares_the_sums(tmp_path, monkeypatch):
     save_rating_parts(tmp_path / "parts", toy_parts())
     path = tmp_path / "parts" / "train_rating.npy"
     path.write_bytes(path.read_bytes()[:-1] + b"\7")
-    settings = Train(dataset="netflix", data_dir=tmp_path / "parts")
+    settings = Data(dataset="netflix", data_dir=tmp_path / "parts")
     with pytest.raises(InputError, match="has changed since it was written"):
         load_parts(settings)
     monkeypatch.setattr(autoencoder_settings, "by_first", lambda act: "")  # another process
@@ -187,8 +187,8 @@ def test_ratings_converted_to_a_folder_train_the_same(tmp_path):
 
 
 def test_the_notebooks_run_has_a_preset():
-    settings = with_preset(Train(preset="netflix-3m-notebook"))
-    assert (settings.hidden, settings.dropout, settings.epochs) == ((512, 512, 1024), 0.8, 10)
+    settings = PRESETS["netflix-3m-notebook"]()
+    assert (settings.hidden, settings.dropout, settings.run.epochs) == ((512, 512, 1024), 0.8, 10)
     assert (settings.activation, settings.last_activation, settings.refeed) == ("selu", True, 1)
     rule = (settings.optimizer, settings.learning_rate, settings.batch_size, settings.weight_decay)
     assert rule == ("momentum", 0.005, 128, 0)

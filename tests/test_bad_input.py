@@ -22,7 +22,7 @@ import requests
 
 from experiments.fusion import __main__ as fusion
 from jrec.data import __main__ as show_data
-from jrec.data import sources
+from jrec.data import grouplens
 from jrec.data.sources import load_ratings
 from jrec.data.splits import Split
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
@@ -31,8 +31,10 @@ from jrec.report import MetricsLog, read_metrics, write_json
 from jrec.serving.export import load_export, save_export
 from jrec.serving.ratings import export_rating_model, load_rating_model
 from jrec.train.checkpoints import Checkpoints
-from jrec.train.loop import Schedule, fit
+from jrec.train.flags import RunFlags
+from jrec.train.loop import Plan, fit
 from jrec.train.step import TrainState
+from tests.conftest import FakeStream
 from tests.test_sources import offline, recbole_members, zip_of
 
 TINY = ["train", "--dataset", "synthetic", "--synthetic.users", "30", "--synthetic.items", "20"]
@@ -48,7 +50,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(pooch, "retrieve", offline)
     monkeypatch.setattr(requests, "get", offline)
     monkeypatch.setattr(
-        sources.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1)
+        grouplens.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1)
     )
     return folder
 
@@ -383,7 +385,7 @@ def test_a_file_without_the_right_to_read_is_named(ml_1m, monkeypatch):
 
     # Not by chmod: the tests may run as root, whom no mode stops.
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    monkeypatch.setattr(sources, "_describe", lambda *_: None)
+    monkeypatch.setattr(grouplens, "_describe", lambda *_: None)
     check_sentence(fault_of("ml-1m", ml_1m), str(ml_1m / "users.dat"), "may not be read", "chmod")
 
 
@@ -425,7 +427,7 @@ def test_a_cache_that_is_a_file_is_named(cache, monkeypatch):
 @pytest.mark.parametrize("fault", ["changed", "lacking", "truncated"])
 def test_a_bad_wheel_in_the_cache_is_refused(fault, cache):
     cache.mkdir()
-    wheel = cache / sources._WHEEL
+    wheel = cache / grouplens._WHEEL
     with zipfile.ZipFile(wheel, "w") as file:
         for name, text in recbole_members().items():
             if (fault, name) != ("lacking", "ml-100k.inter"):
@@ -837,8 +839,8 @@ def train_two_epochs(folder, parameters, losses, watch, evaluate):
         return state, {"loss_sum": jnp.float32(losses[k]), "count": jnp.float32(1)}, bad_step
 
     last, best = (Checkpoints(folder / name, keep=2) for name in ("last", "best"))
-    schedule = Schedule(epochs=2, steps_per_epoch=1, chunk_steps=1, watch=watch)
-    list(fit(state_of(0), None, chunk, lambda epoch: None, evaluate, schedule, last, best))
+    plan = Plan(state_of(0), None, FakeStream(1, chunk), evaluate, watch)
+    list(fit(plan, RunFlags(epochs=2, chunk_steps=1), last, best, plan.state))
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import pytest
 
 from experiments.baselines import __main__ as baselines
 from experiments.baselines.__main__ import ranked
-from experiments.baselines.next_item import NextItemMethod, held_out_ranks, load_sequences
-from experiments.baselines.ratings import RatingMethod, not_better_than_mean
+from experiments.baselines.held_out import held_out_ranks
+from experiments.baselines.next_item import NextItemMethod, load_sequences
+from experiments.baselines.ratings import RatingMethod
+from experiments.baselines.warnings import not_better_than_mean
 from experiments.candidates.baselines import reference_metrics
 from jrec.data.click_examples import (
     count_items,
@@ -17,12 +19,13 @@ from jrec.data.click_examples import (
     leave_one_out,
     repeated_targets,
 )
-from jrec.data.own_csv import CsvClicks, read_clicks_csv
+from jrec.data.clicks_csv import read_clicks_csv
+from jrec.data.own_csv import CsvClicks
 from jrec.data.sources import load_ratings
 from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError
-from jrec.evaluate.per_user import read_per_user
+from jrec.evaluate.significance import read_per_user
 
 SIZES = ["--synthetic.users", "50", "--synthetic.items", "30", "--synthetic.ratings", "1200"]
 DATA = ["--dataset", "synthetic", *SIZES]

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from jrec.data.click_lines import read_log_lines
-from jrec.data.click_sources import read_pairs
+from jrec.data.click_pairs import read_pairs
+from jrec.data.clicks_csv import read_clicks_csv
 from jrec.data.netflix_files import find_raw, read_raw
 from jrec.data.netflix_lines import parse_lines, parse_titles
-from jrec.data.own_csv import CsvClicks, read_clicks_csv
+from jrec.data.own_csv import CsvClicks
 from jrec.data.sources import load_ratings
 from jrec.data.tables import BYTE_ORDER_MARK
 from jrec.retrieval.vector_files import read_text_vectors

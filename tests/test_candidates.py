@@ -24,14 +24,9 @@ from experiments.candidates.batches import (
     window_data,
 )
 from experiments.candidates.evaluation import list_metrics, make_evaluate
+from experiments.candidates.losses import SAMPLERS, Options, loss_of, start_biases
 from experiments.candidates.network import feature_columns
-from experiments.candidates.system import (
-    build_optimizers,
-    build_sampler,
-    build_step,
-    loss,
-    start_biases,
-)
+from experiments.candidates.system import build_optimizers, build_step
 from jrec.baselines.neighbours import shrunk_cosine
 from jrec.data.click_examples import (
     count_items,
@@ -311,7 +306,7 @@ def test_every_loss_trains(clicks, name, form, shared, rows):
         gather, count = make_segment_gather(8), len(data["segments"]["user"])
     counts = count_items(clicks, split.train)
     constants = {
-        "sampler": build_sampler("frequency", 0.5, counts),
+        "sampler": SAMPLERS["frequency"](counts, 0.5),
         "frequency": frequency(counts),
         "items": jnp.arange(model.item_rows) >= 2,
     }
@@ -320,7 +315,7 @@ def test_every_loss_trains(clicks, name, form, shared, rows):
     params = jax.jit(model.init)(
         jax.random.key(0), {k: v for k, v in batch.items() if k not in constants}
     )
-    each = partial(loss, model, name, form, 4, shared, 0.75)
+    each = loss_of(name, model, Options(form, 4, shared, 0.75))
     optimizers = build_optimizers("adagrad", 0.3, 0.0, 0)
     whole = name == "full-softmax"
     state, step = build_step(each, model, params, optimizers, rows, whole, jax.random.key(1))
@@ -373,7 +368,7 @@ def test_both_forms_have_one_loss(clicks):
     params = jax.jit(model.init)(jax.random.key(0), batches["window"])
     items = {"items": jnp.arange(model.item_rows) >= 2}
     sums = [
-        jax.jit(partial(loss, model, "full-softmax", form, 1, True, 0.0))(
+        jax.jit(loss_of("full-softmax", model, Options(form, 1, True, 0.0)))(
             params, batch | items, jax.random.key(0)
         )
         for form, batch in batches.items()
@@ -500,7 +495,7 @@ def test_biases_start_where_the_loss_of_no_users_is_least(clicks, name):
     examples = training_examples(clicks, split, 8)
     count = len(examples)
     # A full batch, and every click as often as its (count + 1) says.
-    sampler = build_sampler("uniform", 1.0, counts)
+    sampler = SAMPLERS["uniform"](counts, 1.0)
     target = jnp.asarray(np.repeat(np.arange(2, len(counts)), counts[2:] + 1))
     batch = jax.jit(make_window_gather(8))(
         window_data(data, examples),
@@ -512,7 +507,8 @@ def test_biases_start_where_the_loss_of_no_users_is_least(clicks, name):
         jax.random.key(0), {k: v for k, v in batch.items() if k != "sampler"}
     )
     zeros = jax.tree.map(jnp.zeros_like, params)
-    started = start_biases(zeros, name, counts, sampler, 16, 0.75)
+    options = Options("window", 16, False, 0.75)
+    started = start_biases(zeros, name, counts, sampler, options)
     assert count and (started["params"]["bias_table"]["embedding"][2:] < 0).all()
 
     @jax.jit
@@ -521,9 +517,7 @@ def test_biases_start_where_the_loss_of_no_users_is_least(clicks, name):
         table = params["params"]["bias_table"]["embedding"]
         moved = {"params": params["params"] | {"bias_table": {"embedding": table + shift}}}
         keys = jax.random.split(jax.random.key(3), 50)
-        sums, number = jax.vmap(
-            lambda key: loss(model, name, "window", 16, False, 0.75, moved, batch, key)
-        )(keys)
+        sums, number = jax.vmap(lambda key: loss_of(name, model, options)(moved, batch, key))(keys)
         return sums.sum() / number.sum()
 
     (at_level, slope), (at_zero, slope_at_zero) = (
@@ -537,4 +531,4 @@ def test_biases_start_where_the_loss_of_no_users_is_least(clicks, name):
 
 def test_softmax_losses_start_as_they_were(clicks):
     params = {"params": {"bias_table": {"embedding": jnp.zeros((5, 1))}}}
-    assert start_biases(params, "full-softmax", np.arange(5), None, 4, 0.75) is params
+    assert start_biases(params, "full-softmax", np.arange(5), None, None) is params

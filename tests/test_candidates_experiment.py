@@ -14,12 +14,13 @@ from experiments.candidates import __main__ as candidates
 from experiments.candidates import compare_losses as candidates_losses
 from experiments.candidates import settings as candidates_settings
 from experiments.candidates.report import finish_candidates_run
-from jrec.data.click_maker import make_click_log, make_clicks
+from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
 from jrec.errors import InputError, run_command
-from jrec.evaluate.per_user import read_per_user
+from jrec.evaluate.significance import read_per_user
 from jrec.serving.candidate_lists import recommend
 from jrec.serving.candidates import load_candidate_model
+from tests.click_writer import make_click_log
 
 SIZES = ["--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.clicks", "8"]
 SMALL = ["--item-width", "8", "--state-width", "8", "--tower", "16", "8", "--batch-size", "64"]
@@ -68,16 +69,14 @@ def test_a_run_warns_of_dead_units(run_dir):
     assert said.count("warning, after step") == said.count("warning, after step 2: ") == 1
 
 
-@pytest.mark.parametrize(
-    ("dataset", "preset"),
-    [("synthetic", "small"), ("click-log", "small"), ("ml-1m-sas", "improved")],
-)
-def test_what_is_left_out_is_chosen_for_the_data(dataset, preset):
-    chosen = candidates_settings.with_preset(
-        candidates_settings.Train(candidates_settings.Data(dataset), epochs=1)
-    )
-    assert (chosen.preset, chosen.epochs, chosen.encoder) == (preset, 1, "attention")
-    assert chosen.length == {"small": 50, "improved": 200}[preset]
+@pytest.mark.parametrize("name", candidates_settings.PRESETS)
+def test_a_preset_is_a_complete_settings_object(name):
+    chosen = candidates_settings.PRESETS[name]()
+    candidates_settings.check(chosen)
+    assert chosen.preset == name
+    assert chosen.length == {"small": 50, "improved": 200}.get(name, 20)
+    left_open = [k for k, v in dataclasses.asdict(chosen).items() if v is None]
+    assert not left_open
 
 
 @pytest.mark.slow

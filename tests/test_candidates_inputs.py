@@ -11,14 +11,15 @@ from experiments.benchmarks import candidates as benchmark
 from experiments.candidates import settings as candidates_settings
 from experiments.candidates.batches import device_clicks
 from experiments.candidates.network import build_model
-from experiments.candidates.settings import Data, Train, with_preset
+from experiments.candidates.settings import PRESETS, Data
 from jrec.data.click_examples import leave_one_out
 from jrec.data.click_log import read_click_log
-from jrec.data.click_maker import make_click_log, make_clicks
+from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
 from jrec.data.clicks import Continuous
 from jrec.data.quantiles import Quantiles, normalised
 from jrec.errors import InputError
+from tests.click_writer import make_click_log
 
 SIZE = ClickSize(users=30, items=40, clicks=6, categories=4, groups=3)
 SOURCE = {"item": 64, "user": 64, "province": 8, "city": 16, "phone": 16, "category": 8, "tags": 64}
@@ -37,7 +38,7 @@ def log(tmp_path_factory):
 
 
 def network(clicks, preset="source", **changed):
-    return build_model(with_preset(Train(preset=preset, **changed)), clicks)
+    return build_model(dataclasses.replace(PRESETS[preset](), **changed), clicks)
 
 
 def widths_of(model):

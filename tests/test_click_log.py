@@ -13,9 +13,9 @@ from jrec.data.click_examples import history_of, leave_one_out, training_example
 from jrec.data.click_log import load_clicks, prepare_click_log, read_click_log
 from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
-from jrec.data.click_writer import write_click_log
 from jrec.data.vocabulary import FIRST, Vocabulary
 from jrec.errors import InputError
+from tests.click_writer import write_click_log
 from tests.test_bad_input import check_sentence
 
 GOOD = "u1\tp1\tc1\tv1:k1:t1_t2;v2:k2:t1\tf1"

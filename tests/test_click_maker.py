@@ -1,13 +1,10 @@
 """Made-up logs: what is planted is what is drawn, and the best ranking is the best."""
 
-import json
-
 import numpy as np
 import pytest
 
 from jrec.data.click_examples import leave_one_out
-from jrec.data.click_log import read_click_log
-from jrec.data.click_maker import make_click_log, make_clicks
+from jrec.data.click_maker import make_clicks
 from jrec.data.click_optimum import planted_optimum
 from jrec.data.click_truth import LAG, LINK_SHARE, ClickSize
 from jrec.data.vocabulary import FIRST
@@ -195,15 +192,6 @@ def test_a_large_catalogue_is_ranked_in_blocks(made, monkeypatch):
     assert planted_optimum(*made, (5,), users=300)["from_history"] == pytest.approx(
         whole["from_history"]
     )
-
-
-def test_the_log_and_its_optimum_stand_side_by_side(tmp_path):
-    size = ClickSize(users=200, items=50, clicks=5, categories=4, groups=3)
-    path = tmp_path / "made" / "log.gz"
-    optimum = make_click_log(path, size, 0)
-    assert json.loads((path.parent / "log.gz.optimum.json").read_text()) == optimum
-    clicks, _ = make_clicks(size, 0)
-    assert len(read_click_log(path, 0)) == len(clicks)
 
 
 @pytest.mark.parametrize(

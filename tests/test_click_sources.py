@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.candidates.presets import TABLE_WIDTHS
+from experiments.candidates.settings import TABLE_WIDTHS
 from experiments.ranking.system import KEYS
 from jrec.data import show_clicks
 from jrec.data.click_examples import count_items, leave_one_out, time_cut

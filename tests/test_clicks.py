@@ -30,8 +30,8 @@ from jrec.data.clicks import (
     take,
     with_stand_ins,
 )
+from jrec.data.origin import Source
 from jrec.data.ragged import Ragged
-from jrec.data.ratings import Source
 from jrec.data.vocabulary import Vocabulary
 from jrec.errors import InputError
 from tests.test_bad_input import check_sentence

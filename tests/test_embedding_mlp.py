@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.embedding_mlp import __main__ as embedding_mlp
-from experiments.embedding_mlp.__main__ import Train, with_preset
+from experiments.embedding_mlp.__main__ import PRESETS, Train
 from experiments.embedding_mlp.improved import Improved, improved_optimizer
 from experiments.embedding_mlp.source import (
     Source,
@@ -22,6 +22,7 @@ from experiments.embedding_mlp.source import (
     train_state,
     train_step,
 )
+from jrec.command_line import parse_command
 from jrec.data.sources import load_ratings
 from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize
@@ -394,19 +395,25 @@ def test_a_run_cut_off_resumes_to_identical_bits(run_dir, tmp_path, monkeypatch)
     assert (run_dir / "metrics.jsonl").read_text() == (cut / "metrics.jsonl").read_text()
 
 
-def test_presets_fill_in_what_is_left_open():
-    source, notebook = with_preset(Train()), with_preset(Train("source-20m"))
-    assert (source.dataset, source.epochs, source.valid_fraction) == ("ml-100k", 25, 0.0)
+def test_presets_are_complete():
+    source, notebook = PRESETS["source"](), PRESETS["source-20m"]()
+    chosen = source.data.dataset, source.run.epochs, source.data.valid_fraction
+    assert chosen == ("ml-100k", 25, 0.0)
     assert (source.source.tables, source.clip) == ("dense", False)
-    assert (notebook.dataset, notebook.source.tables) == ("ml-20m", "rows")
-    assert (notebook.learning_rate, notebook.test_fraction, notebook.batch_size) == (
+    assert (notebook.data.dataset, notebook.source.tables) == ("ml-20m", "rows")
+    assert (notebook.learning_rate, notebook.data.test_fraction, notebook.batch_size) == (
         0.08,
         0.2,
         1024,
     )
-    assert with_preset(Train("improved")).clip
-    kept = with_preset(Train("source-20m", dataset="ml-1m", source=Source("dense"), epochs=3))
-    assert (kept.dataset, kept.source.tables, kept.epochs) == ("ml-1m", "dense", 3)
+    assert PRESETS["improved"]().clip
+
+
+def test_flags_change_a_preset():
+    flags = "--preset source-20m --dataset ml-1m --tables dense --epochs 3"
+    kept = parse_command([Train], None, flags.split(), PRESETS)
+    chosen = kept.data.dataset, kept.source.tables, kept.run.epochs, kept.learning_rate
+    assert chosen == ("ml-1m", "dense", 3, 0.08)
 
 
 @pytest.mark.parametrize(

@@ -567,32 +567,23 @@ def test_tables_are_updated_whole_up_to_a_size(rule, rows_an_id):
         assert (new != 0).any(1).tolist() == [False, True, True] + [False] * (rows - 3)
 
 
-@pytest.mark.parametrize("width", [1, 2, 7, 64])
-def test_any_number_but_zero_touches_a_row(width):
-    """Also NaN, the smallest number and both ends of a row; -0 is a zero."""
-    values = np.zeros((7, width), np.float32)
-    values[1, 0], values[2, -1], values[3, width // 2] = 1.0, -1e-30, np.nan
-    values[4, 0], values[5, -1] = -0.0, np.inf
-    found = row_updates._nonzero_rows(jnp.array(values))
-    assert found.tolist() == [False, True, True, True, False, True, False]
-
-
-@pytest.mark.parametrize("few", [0, 4096])
 @pytest.mark.parametrize(
-    ("rows", "touched"),
+    ("gradients", "touched"),
     [
-        ([[1.0, 0.0], [2.0, 3.0]], [1, 2]),  # all that was read, by their first numbers
-        ([[0.0, 1.0], [2.0, 3.0]], [1, 2]),  # a first number that is zero
-        ([[0.0, 0.0], [2.0, 3.0]], [2]),  # a masked example: read, without gradient
-        ([[1.0, 2.0], [-1.0, -2.0]], []),  # duplicates that cancel
+        ([[1.0, 0.0], [2.0, 3.0]], [1, 2]),
+        ([[0.0, 1.0], [-0.0, 0.0]], [1]),  # a masked example: read, without gradient
+        ([[0.0, np.nan], [0.0, -1e-30]], [1, 2]),
     ],
 )
-def test_rows_are_touched_by_their_sum(monkeypatch, few, rows, touched):
-    monkeypatch.setattr(row_updates, "FEW_IDS", few)
-    ids = jnp.array([1, 1 if touched == [] else 2, 8])  # 8: masked
-    sums = jnp.zeros((8, 2)).at[ids].add(jnp.array([*rows, [5.0, 5.0]]), mode="drop")
-    found = row_updates._touched_rows(sums, ids)
-    assert np.flatnonzero(found).tolist() == touched
+def test_rows_are_touched_by_any_number_but_zero(way, gradients, touched):
+    """Momentum's velocity alone would move a row that a gradient of zero touched."""
+    rule = row_optimizers.momentum(0.1)
+    table, state = jnp.zeros((8, 2)), init_table(rule, jnp.zeros((8, 2)))
+    state["rule"]["velocity"] += 1
+    ids = jnp.array([1, 2, 8])  # 8: masked
+    gradient = jnp.array([*gradients, [5.0, 5.0]])
+    new, _ = update_table(rule, table, state, ids, gradient, jnp.int32(0))
+    assert np.flatnonzero((np.asarray(new) != 0).any(1)).tolist() == touched
 
 
 def test_a_gradient_of_the_whole_table_is_an_error_and_not_lost():

@@ -21,7 +21,7 @@ from experiments.autoencoder import report as autoencoder_report
 from experiments.candidates import report as candidates_report
 from experiments.ranking import report as ranking_report
 from jrec.console import plain_console
-from jrec.data.ratings import Source
+from jrec.data.origin import Source
 from jrec.evaluate.ranks import target_ranks
 from jrec.report import code, draw_curves, markdown_table, write_report
 from jrec.train.checkpoints import Checkpoints

@@ -31,11 +31,12 @@ from jrec.data.movielens import LAYOUTS
 from jrec.data.netflix_files import find_raw
 from jrec.data.netflix_table import read_table
 from jrec.data.own_csv import CsvRatings
+from jrec.data.rating_lines import read_ratings
 from jrec.data.rating_parts import load_rating_parts, rating_parts, save_rating_parts
 from jrec.data.sources import load_ratings
 from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
-from jrec.data.tables import Files, read_ratings
+from jrec.data.tables import Files
 from jrec.errors import InputError
 from jrec.files import read_json
 from jrec.report import read_metrics

@@ -9,18 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jrec.data.clicks import Bag, Categorical, Continuous, build_clicks
+from jrec.data.impression_history import history_features, watched_before
 from jrec.data.impression_maker import ImpressionSize, make_impressions
-from jrec.data.impressions import (
-    Impressions,
-    history_features,
-    split_by_time,
-    watched_before,
-)
+from jrec.data.impressions import Impressions, split_by_time
 from jrec.data.kuairand import china_midnight
 from jrec.data.kuairand_impressions import impressions_of_clicks, read_kuairand_impressions
+from jrec.data.origin import Source
 from jrec.data.quantiles import Quantiles, normalise
 from jrec.data.ragged import Ragged
-from jrec.data.ratings import Source
 from jrec.data.vocabulary import Vocabulary
 from jrec.errors import InputError
 

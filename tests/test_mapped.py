@@ -136,7 +136,9 @@ def test_a_damaged_folder_gives_one_sentence(how, ml_1m, tmp_path):
         case "form":
             form.write_text(form.read_text()[:-1])
         case "kind":
-            form.write_text(form.read_text().replace('"Ratings"', '"Path"'))
+            form.write_text(
+                form.read_text().replace('"jrec.data.ratings", "Ratings"', '"pathlib", "Path"')
+            )
         case "text":
             array.write_bytes(b"not an array")
     with pytest.raises(InputError, match="is missing or damaged") as fault:

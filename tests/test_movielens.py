@@ -6,9 +6,10 @@ import pytest
 
 from jrec.data import __main__ as show_data
 from jrec.data.movielens import age_group, occupation_number
-from jrec.data.ratings import ATTRIBUTE_CODES, ATTRIBUTE_LABELS, title_words, user_labels
+from jrec.data.ratings import ATTRIBUTE_CODES, title_words
 from jrec.data.sources import load_ratings
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
+from jrec.data.user_labels import ATTRIBUTE_LABELS, user_labels
 from jrec.errors import InputError
 from tests.conftest import GENRES, TITLES, toy_ratings
 

@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jrec.data import netflix
-from jrec.data.date_splits import NETFLIX_WINDOWS
 from jrec.data.netflix import Convert, convert
 from jrec.data.netflix_lines import Lines, parse_lines, parse_titles
+from jrec.data.origin import Source
 from jrec.data.rating_parts import PARTS, load_rating_parts, rating_parts
-from jrec.data.ratings import Items, Source, build
-from jrec.data.splits import split_ratings
+from jrec.data.ratings import Items, build
+from jrec.data.splits import NETFLIX_WINDOWS, split_ratings
 from jrec.errors import InputError, run_command
 from tests.test_rating_parts import rows_of
 

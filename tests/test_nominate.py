@@ -11,8 +11,8 @@ from experiments.two_stages.lists import DAY, Log
 from experiments.two_stages.settings import first_stage_clicks
 from experiments.two_stages.system import feature_arrays, history_keys
 from jrec.data.clicks import Bag
+from jrec.data.impression_history import history_features, watched_before
 from jrec.data.impression_maker import ImpressionSize, make_impressions
-from jrec.data.impressions import history_features, watched_before
 from jrec.data.ragged import Ragged
 from jrec.data.vocabulary import FIRST
 from jrec.retrieval.exact import item_table

@@ -23,7 +23,7 @@ from jrec.data.impression_maker import ImpressionSize, make_impressions
 from jrec.data.quantiles import Quantiles
 from jrec.data.ragged import Ragged
 from jrec.errors import InputError, run_command
-from jrec.evaluate.per_user import read_per_user
+from jrec.evaluate.significance import read_per_user
 
 SIZE = ImpressionSize(users=150, items=40, pages=10, slots=4)
 TRAIN = ["train", "--synthetic.users", "150", "--synthetic.items", "40", "--synthetic.pages", "10"]

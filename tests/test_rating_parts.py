@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from jrec.data.date_splits import NETFLIX_WINDOWS, DateWindow
+from jrec.data.origin import Source
 from jrec.data.parts_table import count_ratings, parts_table
 from jrec.data.rating_parts import (
     PARTS,
@@ -19,8 +19,8 @@ from jrec.data.rating_parts import (
     rating_parts,
     save_rating_parts,
 )
-from jrec.data.ratings import Items, Source, build
-from jrec.data.splits import Split, split_by_dates, split_ratings
+from jrec.data.ratings import Items, build
+from jrec.data.splits import NETFLIX_WINDOWS, DateWindow, Split, split_ratings, window_parts
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.errors import InputError
 
@@ -113,7 +113,7 @@ def test_ratings_of_unknown_users_and_movies_are_counted_not_kept():
     user, movie = ratings.user.copy(), ratings.item.copy()
     user[[0, 1]] = 1
     movie[[1, 2]] = 1
-    ratings = dataclasses.replace(ratings, user=user, movie=movie)
+    ratings = dataclasses.replace(ratings, user=user, item=movie)
     places = np.arange(len(ratings))
     parts = rating_parts(ratings, Split(places[:500], places[500:600], places[600:]))
     assert parts.dropped["unknown"] == 3 and len(parts.train) == 497
@@ -132,7 +132,8 @@ def test_date_windows_equal_a_loop(seed, name):
     ratings = spread(seed, "2004-05-20", "2006-01-10")
     if name == "own":
         ratings = spread(seed)
-        split = split_by_dates(ratings, window, seed)
+        part = window_parts(ratings.timestamp, window, seed)
+        split = Split(*(np.flatnonzero(part == k) for k in range(3)))
     else:
         split = split_ratings(ratings, name, seed)
     part_of, held = {}, []

@@ -25,10 +25,10 @@ from experiments.autoencoder import ablations as autoencoder_ablations
 from experiments.benchmarks import __main__ as benchmarks
 from experiments.ranking import table as ranking_table
 from jrec.data import sources
-from jrec.data.click_maker import make_click_log
 from jrec.data.click_truth import ClickSize
 from jrec.data.kuairand import LOG
 from jrec.data.kuairand_tables import USERS, VIDEOS
+from tests.click_writer import make_click_log
 from tests.conftest import GENRES, TITLES
 from tests.test_click_sources import LOG_HEADER, MAY, USER_HEADER, VIDEO_HEADER
 from tests.test_netflix import as_official, toy

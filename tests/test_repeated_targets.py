@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from experiments.baselines.__main__ import ranked
-from experiments.baselines.next_item import held_out_ranks
+from experiments.baselines.held_out import held_out_ranks
 from experiments.candidates.baselines import popularity_ranks, rank_metrics
 from experiments.candidates.evaluation import never_listed, write_test
 from jrec.data.click_examples import (
@@ -16,11 +16,11 @@ from jrec.data.click_examples import (
     time_cut,
 )
 from jrec.data.clicks import build_clicks
-from jrec.data.ratings import Source
+from jrec.data.origin import Source
 from jrec.data.show_clicks import show
 from jrec.data.vocabulary import Vocabulary
 from jrec.errors import InputError
-from jrec.evaluate.per_user import means_by, read_per_user
+from jrec.evaluate.per_user import means_by
 from jrec.evaluate.ranking_metrics import NOT_LISTED, mean_metrics, ranking_metrics
 from jrec.evaluate.repeated_targets import (
     REPEATED_TARGETS,
@@ -29,6 +29,7 @@ from jrec.evaluate.repeated_targets import (
     repeated_note,
     settle_repeated,
 )
+from jrec.evaluate.significance import read_per_user
 
 RANK = np.array([[1], [3], [2]])
 REPEATED = np.array([[True], [False], [False]])
@@ -125,12 +126,12 @@ def test_baselines_of_the_next_item_miss_repeats():
 
 
 def test_the_number_is_told_with_what_it_counts_as():
-    assert repeated_note("miss", 0, 80, "--remove-seen False") == ""
-    said = repeated_note("miss", 76, 80, "--remove-seen False")
+    assert repeated_note("miss", 0, 80, "--no-remove-seen") == ""
+    said = repeated_note("miss", 76, 80, "--no-remove-seen")
     assert "76 of 80 targets (95.0%)" in said and "count as misses" in said
-    assert said.endswith("--remove-seen False ranks them.")
-    assert "--remove-seen" not in repeated_note("exclude", 8, 80, "--remove-seen False")
-    said = repeated_note("miss", 76, 80, "--remove-seen False", removed=False)
+    assert said.endswith("--no-remove-seen ranks them.")
+    assert "--remove-seen" not in repeated_note("exclude", 8, 80, "--no-remove-seen")
+    said = repeated_note("miss", 76, 80, "--no-remove-seen", removed=False)
     assert "76 of 80 targets (95.0%)" in said and said.endswith(
         "seen items are kept, so lists can hold them."
     )

@@ -23,7 +23,7 @@ from jrec.data.sources import load_ratings
 from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.errors import InputError
-from jrec.evaluate.per_user import read_per_user
+from jrec.evaluate.significance import read_per_user
 from jrec.retrieval.vector_files import load_vectors, save_vectors
 from jrec.serving.export import load_arrays, load_export, save_export
 from jrec.train.checkpoints import Checkpoints

@@ -9,8 +9,9 @@ import pytest
 
 from experiments.autoencoder import __main__ as autoencoder
 from experiments.fusion import __main__ as fusion
-from jrec.data.own_csv import CsvRatings, read_ratings_csv
+from jrec.data.own_csv import CsvRatings
 from jrec.data.rating_parts import rating_parts
+from jrec.data.ratings_csv import read_ratings_csv
 from jrec.data.sources import load_ratings
 from jrec.data.splits import Split, split_ratings
 from jrec.serving.profiles import (

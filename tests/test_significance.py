@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from jrec.errors import InputError
-from jrec.evaluate.per_user import FILE, read_per_user, write_per_user
-from jrec.evaluate.significance import main, paired_bootstrap, paired_t_test
+from jrec.evaluate.paired_tests import paired_bootstrap, paired_t_test
+from jrec.evaluate.per_user import FILE, write_per_user
+from jrec.evaluate.significance import main, read_per_user
 
 
 def two_runs(users=200, gain=0.05, seed=0):
@@ -218,7 +219,7 @@ def test_the_bootstrap_draws_as_often_as_it_says_in_blocks_of_any_size(monkeypat
     assert (moved.low, moved.high, moved.p) == (1, 1, 0.5)
     some = paired_bootstrap(a, b, draws=50)
     for cells in (3, 70):
-        monkeypatch.setattr("jrec.evaluate.significance._CELLS", cells)
+        monkeypatch.setattr("jrec.evaluate.paired_tests._CELLS", cells)
         assert paired_bootstrap(a, b, draws=50) == some
 
 

@@ -8,7 +8,7 @@ import pooch
 import pytest
 import requests
 
-from jrec.data import sources
+from jrec.data import grouplens
 from jrec.data.sources import load_ratings
 from jrec.errors import InputError
 from tests.conftest import GENRES, TITLES, toy_ratings
@@ -54,7 +54,7 @@ def write_wheel(path, monkeypatch):
         for name, text in members.items():
             file.writestr(f"recbole/dataset_example/ml-100k/{name}", text)
     sums = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in members.items()}
-    monkeypatch.setattr(sources, "_WHEEL_MEMBERS", sums)
+    monkeypatch.setattr(grouplens, "_WHEEL_MEMBERS", sums)
 
 
 def test_the_host_is_asked_once_then_the_cache(ml_1m, cache, monkeypatch):
@@ -65,7 +65,7 @@ def test_the_host_is_asked_once_then_the_cache(ml_1m, cache, monkeypatch):
         return str(zip_of(ml_1m, cache / fname))
 
     monkeypatch.setattr(pooch, "retrieve", retrieve)
-    monkeypatch.setattr(sources, "_md5_is", lambda path, md5: True)
+    monkeypatch.setattr(grouplens, "_md5_is", lambda path, md5: True)
     assert load_ratings("ml-1m").source.kind == "grouplens"
     assert load_ratings("ml-1m").source.kind == "cache"
     published = "md5:c4d9eecfca2ab87c1945afe126590906"
@@ -77,15 +77,15 @@ def test_100k_comes_out_of_the_wheel_where_the_host_is_away(ml_100k, cache, monk
 
     def pip(command, **kwargs):
         assert "install" not in command and "--no-deps" in command
-        write_wheel(f"{command[command.index('--dest') + 1]}/{sources._WHEEL}", monkeypatch)
+        write_wheel(f"{command[command.index('--dest') + 1]}/{grouplens._WHEEL}", monkeypatch)
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(sources.subprocess, "run", pip)
+    monkeypatch.setattr(grouplens.subprocess, "run", pip)
     fetched = load_ratings("ml-100k")
     assert fetched.source.kind == "recbole-wheel" and "recbole 1.2.1" in fetched.source.note
-    assert [path.name for path in cache.iterdir()] == [sources._WHEEL]
+    assert [path.name for path in cache.iterdir()] == [grouplens._WHEEL]
     # The second time nothing is run, and the form is that of the official files.
-    monkeypatch.setattr(sources.subprocess, "run", offline)
+    monkeypatch.setattr(grouplens.subprocess, "run", offline)
     again, official = load_ratings("ml-100k"), load_ratings("ml-100k", ml_100k)
     for name in ("user", "item", "rating"):
         assert getattr(again, name).tolist() == getattr(official, name).tolist()
@@ -100,11 +100,11 @@ def test_a_changed_wheel_is_refused_and_not_kept(cache, monkeypatch):
     monkeypatch.setattr(pooch, "retrieve", offline)
 
     def pip(command, **kwargs):
-        write_wheel(f"{command[command.index('--dest') + 1]}/{sources._WHEEL}", monkeypatch)
-        monkeypatch.setitem(sources._WHEEL_MEMBERS, "ml-100k.user", "0" * 64)
+        write_wheel(f"{command[command.index('--dest') + 1]}/{grouplens._WHEEL}", monkeypatch)
+        monkeypatch.setitem(grouplens._WHEEL_MEMBERS, "ml-100k.user", "0" * 64)
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(sources.subprocess, "run", pip)
+    monkeypatch.setattr(grouplens.subprocess, "run", pip)
     with pytest.raises(InputError, match="wrong checksum"):
         load_ratings("ml-100k")
     assert list(cache.iterdir()) == []

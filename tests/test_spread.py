@@ -116,7 +116,8 @@ def test_devices_that_need_different_numbers_of_turns_take_as_many():
     whole = device_rows(rows)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(jax, "process_count", lambda: 2)
-        data = device_rows(rows, devices)
+        with module.on_devices(devices):
+            data = device_rows(rows)
     assert is_spread(data["item"]) and is_spread(data["rating"])
     same_bits(over_devices(rectangles, devices)(data, users), jax.jit(rectangles)(whole, users))
 

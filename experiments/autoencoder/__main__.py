@@ -5,15 +5,12 @@
     python -m experiments.autoencoder recommend --run-dir DIR --user 1
     python -m experiments.autoencoder recommend --run-dir DIR --ratings my_ratings.txt
 
-Times and scores, with their commands, stand in BUILD_NOTES.md. The folders of `--dataset netflix` are
+Scores, times and sources stand in this folder's README.md. The folders of `--dataset netflix` are
 written by `python -m jrec.data.netflix`.
 """
 
 import dataclasses
-import math
-import sys
-import time
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,15 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from rich.table import Column, Table
 
-from experiments.hardware import open_run, using
-from experiments.rating_system import costs_in_user_unit, in_standard_unit
+from experiments.rating_system import in_standard_unit
 from jrec.command_line import parse_command
 from jrec.console import plain_console
 from jrec.data.rating_parts import RatingParts, RatingRows
-from jrec.data.rating_scale import scale_of_ratings
+from jrec.data.rating_scale import RatingScale, scale_of_ratings
 from jrec.errors import InputError, run_command
 from jrec.models.autoencoder import Autoencoder
-from jrec.report import MetricsLog, environment
 from jrec.serving.profiles import (
     export_profile_model,
     held_out_of_user,
@@ -41,23 +36,16 @@ from jrec.serving.profiles import (
     rank_items,
     read_profile,
 )
-from jrec.train.checkpoints import Checkpoints
-from jrec.train.devices import (
-    Devices,
-    axis_of,
-    make_chunk_on,
-    on_one,
-    replicated,
-    split_order,
-)
-from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
-from jrec.train.processes import agreed, is_first
-from jrec.train.progress import watch_training
+from jrec.train.devices import device_axis
+from jrec.train.flags import kept_settings
+from jrec.train.loop import Plan
 from jrec.train.read_once import read_once
+from jrec.train.run import run, running
 from jrec.train.step import TrainState, init_state
-from jrec.train.stream import epoch_order
+from jrec.train.streams import DeviceStream
 
 from .batches import (
+    Room,
     device_rows,
     gather_users,
     room_for_batches,
@@ -70,7 +58,7 @@ from .report import (
     write_predictions,
     write_whole_test,
 )
-from .settings import Train, load_parts, with_preset
+from .settings import PRESETS, Train, check, load_parts
 from .system import (
     build_optimizer,
     build_step,
@@ -97,14 +85,12 @@ class Recommend:
 
 
 def record(settings: Train, parts: RatingParts) -> dict[str, Any]:
-    """What `settings.json` keeps, and a resumed run must agree with."""
-    # What may differ between a run and its continuation.
-    free = ("resume", "run_dir", "data_dir", "hardware")
-    kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in free}
-    sizes = {part: len(getattr(parts, part)) for part in ("train", "valid", "test")}
-    source = dataclasses.asdict(parts.source) | {"location": None}
-    unit = {} if parts.source.in_stars else {"unit": "standard"}
-    return kept | unit | {"data_source": source, "sizes": sizes}
+    """Returns what `settings.json` keeps, and a resumed run must agree with."""
+    return kept_settings(settings) | {
+        "data_source": dataclasses.asdict(parts.source) | {"location": None},
+        "sizes": {part: len(getattr(parts, part)) for part in ("train", "valid", "test")},
+        "unit": "stars" if parts.source.in_stars else "standard",
+    }
 
 
 def centred(train: RatingRows, items: int) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
@@ -116,50 +102,103 @@ def centred(train: RatingRows, items: int) -> tuple[dict[str, Any], np.ndarray, 
 
 
 def train(settings: Train) -> None:
-    """Runs the experiment on the devices that the settings name."""
-    with using(settings.hardware, settings.run_dir) as devices:
-        train_on(devices, settings)
+    """Loads, plans, trains, exports and reports."""
+    check(settings)
+    with running(settings.run, f"autoencoder-{settings.data.dataset}") as (folder, console):
+        parts, whole = load_parts(settings.data)
+        rows, scale = training_rows(settings, parts)
+        show_parts(parts, console)
+        centre, user_bias, rows = centred_rows(settings, parts, rows)
+        data, model = device_rows(rows), build_model(settings, len(parts.items))
+        room, dense = form_of(settings, rows, len(parts.items))
+        predicted = make_predicted(model, data, parts, scale, centre, user_bias)
+
+        def evaluate(state: TrainState) -> dict[str, float]:
+            return errors(parts, "valid", predicted("valid", state.params))
+
+        keys = jax.random.split(jax.random.key(settings.run.seed), 3)
+        users, size = len(parts.users), settings.batch_size
+        stream = DeviceStream(data, gather_users, users, size, keys[2])
+        optimizer = build_optimizer(
+            settings.optimizer,
+            settings.learning_rate,
+            settings.milestones,
+            settings.weight_decay,
+            stream.steps * (1 + settings.refeed),
+        )
+        params = jax.jit(model.init)(keys[0], jnp.zeros((1, len(parts.items)), jnp.float32))
+        plan = Plan(
+            init_state(params, optimizer, keys[1]),
+            build_step(
+                model, optimizer, None if dense else room, settings.refeed, settings.refeed_target
+            ),
+            stream,
+            evaluate,
+            watch="valid_rmse" if len(parts.valid) else None,
+            cost_scale=scale.unit**2,
+        )
+        trained = run(plan, settings.run, folder, record(settings, parts))
+        test = predicted("test", trained.params)
+        if not trained.writes:
+            return
+        arrays = {
+            "params": trained.params,
+            "mean": np.full(1, centre.mean, np.float32),
+            "item": centre.item,
+            "centred": np.full(1, settings.centre, np.float32),
+        }
+        program = make_predict(model, centre.regularisation, scale)
+        export_profile_model(folder / "export", program, arrays, parts)
+        write_predictions(folder / "predictions.tsv", parts, parts.test, test)
+        results = trained.results | errors(parts, "test", test)
+        if whole is not None:
+            results |= write_whole_test(folder, *whole, test)
+        # An example is a user here; the loop counts ratings, which are what the loss counts.
+        pace, each = results["examples_per_second"], len(parts.train) / users
+        results["examples_per_second"] = pace and pace / each
+        results |= {
+            "form": "dense" if dense else "rated",
+            "split": "netflix" if settings.data.dataset == "netflix" else settings.data.split,
+            "split_seed": settings.data.split_seed,
+        }
+        finish_autoencoder_run(folder, settings, results, parts, console)
 
 
-def train_on(devices: Devices, settings: Train) -> None:
-    """Runs the experiment from data to export."""
-    settings = with_preset(settings)
-    console = plain_console(quiet=not is_first())
-    parts, whole = load_parts(settings)
-    items, users = len(parts.items), len(parts.users)
+def training_rows(settings: Train, parts: RatingParts) -> tuple[RatingRows, RatingScale]:
+    """Returns the training ratings in the unit that is trained in, and its scale.
+
+    Raises InputError where nothing can be measured, or the last activation cannot reach the ratings.
+    """
     if not len(parts.test):
         raise InputError(
             f"No test rating of {parts.name} is of a user and an item that training has, so nothing can be "
             f"measured; use another split or more data."
         )
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    run_dir = settings.run_dir or Path("runs") / f"autoencoder-{settings.dataset}-{stamp}"
-    standard, scale = in_standard_unit(
-        parts.source,
-        parts.train.rating,
-        lambda: scale_of_ratings(parts.train.rating),
-        settings.run_dir,
-    )
+    known = parts.train.rating
+    standard, scale = in_standard_unit(parts.source, known, lambda: scale_of_ratings(known))
     if settings.last_activation and not settings.centre and standard.min() < 0:
         raise InputError(
             f"Ratings below {scale.user(0.0):g} are out of reach of {settings.activation} after the last layer; "
-            f"add --centre True and --last-activation False."
+            f"add --centre --no-last-activation."
         )
-    open_run(run_dir, settings.resume, lambda: record(settings, parts))
-    if is_first():
-        show_parts(parts, console)
+    return RatingRows(parts.train.offsets, parts.train.item, standard), scale
 
-    rows = RatingRows(parts.train.offsets, parts.train.item, standard)
-    centre = Centre(0.0, np.zeros(items, np.float32), 0.0)
-    user_bias = np.zeros(users, np.float32)
-    if settings.centre:
-        fields, user_bias, rest = read_once(lambda: centred(rows, items), settings.run_dir)
-        centre, rows = Centre(**fields), RatingRows(rows.offsets, rows.item, rest)
-    data = device_rows(rows, devices)
-    room = room_for_batches(rows, items, settings.batch_size)
-    pays = parts_pay(items, settings.batch_size, room) and jax.default_backend() == "cpu"
-    dense = settings.form == "dense" or (settings.form == "auto" and not pays)
-    model = Autoencoder(
+
+def centred_rows(
+    settings: Train, parts: RatingParts, rows: RatingRows
+) -> tuple[Centre, np.ndarray, RatingRows]:
+    """Returns what ratings are centred on, the users' biases, and what the network is trained on."""
+    items, users = len(parts.items), len(parts.users)
+    if not settings.centre:
+        centre = Centre(0.0, np.zeros(items, np.float32), 0.0)
+        return centre, np.zeros(users, np.float32), rows
+    fields, user_bias, rest = read_once(lambda: centred(rows, items))
+    return Centre(**fields), user_bias, RatingRows(rows.offsets, rows.item, rest)
+
+
+def build_model(settings: Train, items: int) -> Autoencoder:
+    """Returns the network for a number of items."""
+    return Autoencoder(
         items,
         settings.hidden,
         settings.activation,
@@ -167,128 +206,42 @@ def train_on(devices: Devices, settings: Train) -> None:
         settings.tied,
         settings.dropout,
         settings.input_noise,
-        axis_name=axis_of(devices),
+        axis_name=device_axis(),
         compute=settings.compute,
     )
-    steps_per_epoch = math.ceil(users / settings.batch_size)
-    optimizer = build_optimizer(
-        settings.optimizer,
-        settings.learning_rate,
-        settings.milestones,
-        settings.weight_decay,
-        steps_per_epoch * (1 + settings.refeed),
-    )
-    step = build_step(
-        model,
-        optimizer,
-        None if dense else room,
-        settings.refeed,
-        settings.refeed_target,
-    )
-    init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
-    params = jax.jit(model.init)(init_key, jnp.zeros((1, items), jnp.float32))
-    state = replicated(init_state(params, optimizer, step_key), devices)
-    template = jax.eval_shape(lambda: state)
 
+
+def form_of(settings: Train, rows: RatingRows, items: int) -> tuple[Room, bool]:
+    """Returns the room that batches need, and whether the ordinary step is computed densely."""
+    room = room_for_batches(rows, items, settings.batch_size)
+    pays = parts_pay(items, settings.batch_size, room) and jax.default_backend() == "cpu"
+    return room, settings.form == "dense" or (settings.form == "auto" and not pays)
+
+
+def make_predicted(
+    model: Autoencoder,
+    data: dict[str, Any],
+    parts: RatingParts,
+    scale: RatingScale,
+    centre: Centre,
+    user_bias: np.ndarray,
+) -> Callable[[str, Any], np.ndarray]:
+    """Returns a function (`valid` or `test`, params) -> that part's predicted ratings, in the user's unit."""
     predictors = {
-        part: make_held_out_predictor(
-            partial(predict_pairs, model), data, getattr(parts, part), devices=devices
-        )
+        part: make_held_out_predictor(partial(predict_pairs, model), data, getattr(parts, part))
         for part in ("valid", "test")
     }
 
     def predicted(part: str, params: Any) -> np.ndarray:
         return scale.user(predictors[part](params) + centre.of(getattr(parts, part), user_bias))
 
-    def errors(part: str, stars: np.ndarray) -> dict[str, float]:
-        measured = star_errors(stars, getattr(parts, part).rating)
-        return {f"{part}_{name}": value for name, value in measured.items()}
-
-    def evaluate(state: TrainState) -> dict[str, float]:
-        return errors("valid", predicted("valid", state.params))
-
-    schedule = Schedule(
-        epochs=settings.epochs,
-        steps_per_epoch=steps_per_epoch,
-        chunk_steps=settings.chunk_steps,
-        checkpoint_steps=settings.checkpoint_steps,
-        watch="valid_rmse" if len(parts.valid) else None,
-        patience=settings.patience,
-    )
-    last = Checkpoints(run_dir / "last", 2, devices)
-    best = Checkpoints(run_dir / "best", 1, devices)
-    progress = Progress()
-    if settings.resume and last.latest_step() is not None:
-        state, saved = last.restore(template)
-        progress = Progress(**saved)
-    first_step = int(state.step)
-    started = time.perf_counter()
-
-    def order(epoch: int) -> jax.Array:
-        whole = epoch_order(order_key, epoch, users, settings.batch_size)
-        return split_order(whole, settings.batch_size, devices)
-
-    chunk = make_chunk_on(devices, step, gather_users, users, settings.batch_size)
-    log = MetricsLog(run_dir, first_step, write=is_first())
-    with closing(log), stop_on_signals() as should_stop:
-        reports = fit(
-            state,
-            data,
-            chunk,
-            order,
-            evaluate,
-            schedule,
-            last,
-            best,
-            progress,
-            agreed(should_stop),
-        )
-        reports = costs_in_user_unit(reports, scale)
-        stopped = watch_training(reports, schedule, log, console, first_step)
-    if stopped:
-        console.print(
-            f"Stopped at step {stopped.step}, saved; go on with --resume --run-dir {run_dir}."
-        )
-        sys.exit(130)
-
-    seconds = time.perf_counter() - started
-    chosen, saved = best.restore(template._replace(opt_state=()))
-    test = predicted("test", chosen.params)
-    if not is_first():
-        return
-    arrays = {
-        "params": on_one(chosen.params),
-        "mean": np.full(1, centre.mean, np.float32),
-        "item": centre.item,
-        "centred": np.full(1, settings.centre, np.float32),
-    }
-    export_profile_model(
-        run_dir / "export", make_predict(model, centre.regularisation, scale), arrays, parts
-    )
-    write_predictions(run_dir / "predictions.tsv", parts, parts.test, test)
-    results = saved["metrics"] | errors("test", test)
-    if whole is not None:
-        results |= write_whole_test(run_dir, *whole, test)
-    results |= {
-        "best_epoch": saved["epoch"] - 1,
-        "epochs": progress.epoch - 1,
-        "seconds": seconds,
-        "examples_per_second": _users_per_second(progress, len(parts.train) / users),
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(chosen.params)),
-        "form": "dense" if dense else "rated",
-        "seed": settings.seed,
-        "split": "netflix" if settings.dataset == "netflix" else settings.split,
-        "split_seed": settings.split_seed,
-    }
-    kept = dataclasses.asdict(settings) | {"data_source": dataclasses.asdict(parts.source)}
-    finish_autoencoder_run(run_dir, kept, environment(), results, parts, console)
+    return predicted
 
 
-def _users_per_second(progress: Progress, ratings_per_user: float) -> float | None:
-    """An example is a user here; the loop counts ratings, which are what the loss counts."""
-    if not progress.seconds:
-        return None
-    return progress.examples / progress.seconds / ratings_per_user
+def errors(parts: RatingParts, part: str, predicted: np.ndarray) -> dict[str, float]:
+    """Returns a part's errors under names that begin with the part's."""
+    measured = star_errors(predicted, getattr(parts, part).rating)
+    return {f"{part}_{name}": value for name, value in measured.items()}
 
 
 def recommend(settings: Recommend) -> None:
@@ -312,10 +265,13 @@ def recommend(settings: Recommend) -> None:
     plain_console().print(table)
 
 
+COMMANDS = {Train: train, Recommend: recommend}
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; `arguments` are the process's own by default."""
-    settings = parse_command((Train, Recommend), __doc__, arguments)
-    {Train: train, Recommend: recommend}[type(settings)](settings)
+    """Runs the command line; `arguments` are the process's own by default."""
+    settings = parse_command(list(COMMANDS), __doc__, arguments, PRESETS)
+    COMMANDS[type(settings)](settings)
 
 
 if __name__ == "__main__":

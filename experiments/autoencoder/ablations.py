@@ -18,8 +18,10 @@ from jrec.errors import InputError, run_command
 from jrec.files import read_json, replacing
 from jrec.models.autoencoder import ACTIVATIONS
 from jrec.report import markdown_table
+from jrec.train.flags import RunFlags
 
-from . import __main__ as autoencoder
+from .__main__ import train
+from .settings import Data, Train
 
 
 @dataclass
@@ -52,7 +54,11 @@ class Ablations:
 def variants(study: str) -> dict[str, dict[str, Any]]:
     """Names and settings of one study; what is not named is the source's."""
     if study == "activation":
-        return {name: {"activation": name} for name in ACTIVATIONS}
+        bounded = ("sigmoid", "tanh")  # cannot reach a rating of 5
+        return {
+            name: {"activation": name, "last_activation": name not in bounded}
+            for name in ACTIVATIONS
+        }
     if study == "depth":  # layers in all, encoder and decoder, each 128 wide
         return {str(2 * k): {"hidden": (128,) * k} for k in (1, 2, 3, 4, 6)}
     if study == "dropout":
@@ -67,14 +73,17 @@ def variants(study: str) -> dict[str, dict[str, Any]]:
 def run_variant(settings: Ablations, folder: Path, changes: dict[str, Any]) -> float | None:
     """Best validation RMSE of one variant; None where it diverged."""
     if not (folder / "results.json").exists():
-        shared = {
-            name: getattr(settings, name)
-            for name in ("dataset", "data_dir", "synthetic", "epochs", "batch_size", "seed")
-        }
-        resume = (folder / "settings.json").exists()
-        train = autoencoder.Train(**shared, run_dir=folder, resume=resume)
+        data = Data(settings.dataset, settings.data_dir, synthetic=settings.synthetic)
+        run = RunFlags(
+            run_dir=folder,
+            resume=(folder / "settings.json").exists(),
+            seed=settings.seed,
+            epochs=settings.epochs,
+            chunk_steps=100,
+        )
+        wanted = Train(data=data, batch_size=settings.batch_size, run=run)
         try:
-            autoencoder.train(dataclasses.replace(train, **changes))
+            train(dataclasses.replace(wanted, **changes))
         except InputError as error:
             if "not finite" not in str(error):
                 raise

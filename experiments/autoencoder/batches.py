@@ -9,7 +9,7 @@ import numpy as np
 
 from jrec.data.rating_parts import RatingRows
 from jrec.errors import InputError
-from jrec.train.devices import Devices, placed, replicated
+from jrec.train.devices import placed, replicated
 from jrec.train.spread import rows_at, turns_of_all
 
 
@@ -27,7 +27,7 @@ class RatingList(NamedTuple):
     mask: jax.Array
 
 
-def device_rows(rows: RatingRows, devices: Devices = ()) -> dict[str, Any]:
+def device_rows(rows: RatingRows) -> dict[str, Any]:
     """A part on the devices (see `placed`), ragged and in its compact types: `offsets` int32, `item`, `rating`.
 
     Raises InputError for more ratings than int32 counts.
@@ -39,8 +39,8 @@ def device_rows(rows: RatingRows, devices: Devices = ()) -> dict[str, Any]:
         return {"item": rows.item[places], "rating": rows.rating[places]}
 
     # One rating too many, so that a place is valid even where there is none.
-    ratings = placed(rows_of, len(rows) + 1, devices)
-    offsets = replicated(jnp.asarray(np.asarray(rows.offsets, np.int32)), devices)
+    ratings = placed(rows_of, len(rows) + 1)
+    offsets = replicated(jnp.asarray(np.asarray(rows.offsets, np.int32)))
     return ratings | {"offsets": offsets}
 
 

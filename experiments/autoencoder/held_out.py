@@ -1,6 +1,6 @@
 """Held-out ratings of many users, predicted from the ratings that they gave before."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jrec.data.rating_parts import RatingRows
-from jrec.train.devices import over_devices, replicated
+from jrec.train.devices import current_devices, over_devices, replicated
 
 from .batches import RatingList, device_rows, rating_list
 
@@ -18,7 +18,6 @@ def make_held_out_predictor(
     given: dict[str, Any],
     held_out: RatingRows,
     batch_size: int = 256,
-    devices: Sequence[jax.Device] = (),
 ) -> Callable[[Any], np.ndarray]:
     """A function params -> predictions float32 [n] of all held-out ratings, in their order.
 
@@ -27,14 +26,14 @@ def make_held_out_predictor(
             their `rating` is 0 here, so that a prediction cannot read it.
         given: the same users' known ratings, from `experiments.autoencoder.batches.device_rows`.
         batch_size: B, users at a time; those without held-out ratings are left out.
-        devices: that share the batches.
+
     """
     lengths = np.diff(held_out.offsets)
     users = np.flatnonzero(lengths).astype(np.int32)
     blocks = [users[k : k + batch_size] for k in range(0, len(users), batch_size)]
-    wanted = device_rows(held_out, tuple(devices))
+    wanted = device_rows(held_out)
     wanted["rating"] = jax.tree.map(jnp.zeros_like, wanted["rating"])
-    wanted = replicated(wanted, tuple(devices))  # once, not at every block
+    wanted = replicated(wanted)  # once, not at every block
     given_lengths = np.diff(np.asarray(given["offsets"]))
     slots_given, slots_wanted = (
         max((int(counts[block].sum()) for block in blocks), default=1)
@@ -51,7 +50,7 @@ def make_held_out_predictor(
 
         return jax.lax.map(one, users)
 
-    shared, many = over_devices(predict_blocks, devices), max(len(devices), 1)
+    shared, many = over_devices(predict_blocks), max(len(current_devices()), 1)
 
     def read(waiting: tuple) -> list[np.ndarray]:
         rows = zip(np.asarray(waiting[0]), waiting[1], strict=False)

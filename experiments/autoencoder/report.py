@@ -1,7 +1,6 @@
 """What the autoencoder experiment prints and writes beside the model."""
 
-import shlex
-import sys
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments.baselines.ratings import not_better_than_mean
+from experiments.baselines.warnings import not_better_than_mean
 from jrec.baselines.biases import fit_biases
 from jrec.data.parts_table import parts_table
 from jrec.data.rating_parts import RatingParts, RatingRows
@@ -18,21 +17,19 @@ from jrec.data.splits import Split
 from jrec.data.vocabulary import FIRST
 from jrec.evaluate.per_user import write_per_user
 from jrec.evaluate.rating_errors import errors_by_user
-from jrec.files import replacing, write_json
+from jrec.files import replacing
 from jrec.finite import check_finite
 from jrec.report import (
-    code,
     draw_curves,
     markdown_table,
     read_metrics,
-    settings_table,
     show_warnings,
-    write_report,
+    write_run,
 )
 
 from .centring import fit_centre
 from .held_out import star_errors
-from .presets import PUBLISHED
+from .settings import PUBLISHED, Train
 
 
 def show_parts(parts: RatingParts, console: Console) -> None:
@@ -99,19 +96,18 @@ def write_whole_test(
     }
 
 
-def beside_published(settings: dict[str, Any], parts: RatingParts, rmse: float) -> list[list]:
+def beside_published(settings: Train, parts: RatingParts, rmse: float) -> list[list]:
     """Rows of the source's table (split, test RMSE, layers) and this run's; none but for Netflix data."""
-    if settings["dataset"] != "netflix":
+    if settings.data.dataset != "netflix":
         return []
-    layers = ",".join(str(width) for width in settings["hidden"])
-    own = [f"this run: {parts.name}", rmse, f"n,{layers},dp {settings['dropout']:g},…"]
+    layers = ",".join(str(width) for width in settings.hidden)
+    own = [f"this run: {parts.name}", rmse, f"n,{layers},dp {settings.dropout:g},…"]
     return [*([row.split, row.rmse, row.layers] for row in PUBLISHED), own]
 
 
 def finish_autoencoder_run(
     run_dir: Path,
-    settings: dict[str, Any],
-    environment: dict[str, Any],
+    settings: Train,
     results: dict[str, Any],
     parts: RatingParts,
     console: Console,
@@ -140,25 +136,20 @@ def finish_autoencoder_run(
         ],
     }
     draw_curves(run_dir / "curves.png", series, "epoch", f"RMSE in {unit}")
-    command = shlex.join(["python", "-m", "experiments.autoencoder", *sys.argv[1:]])
-    write_report(
+    write_run(
         run_dir,
+        "experiments.autoencoder",
         f"autoencoder on {parts.name}",
-        f"Command: {code(command)}",
-        markdown_table(columns, rows),
-        *(f"Warning: {sentence}" for sentence in warnings),
-        "![root mean squared error by epoch](curves.png)",
-        *compared,
-        "## Results",
-        markdown_table(["what", "value"], [[k, v] for k, v in results.items()]),
-        "## Settings",
-        settings_table(settings),
-        "## Environment",
-        markdown_table(["what", "value"], list(environment.items())),
+        [
+            markdown_table(columns, rows),
+            "![root mean squared error by epoch](curves.png)",
+            *compared,
+        ],
+        results,
+        dataclasses.asdict(settings) | {"data_source": vars(parts.source)},
+        {"baselines": baselines},
+        warnings,
     )
-    write_json(run_dir / "environment.json", environment)
-    whole = results | {"baselines": baselines, "warnings": warnings, "command": command}
-    write_json(run_dir / "results.json", whole)
     table = Table(*columns)
     for name, *values in rows:
         table.add_row(name, *(f"{value:.4f}" for value in values))

@@ -1,22 +1,14 @@
-"""Baselines of the next item: their data, their settings, how each is fitted and evaluated.
+"""Baselines of the next item: their data, their settings, and how each is fitted."""
 
-A baseline is fitted to the training part alone, like a network, and reads the history before the target,
-like a network: on test that is everything before the test item, the validation item included. A network's
-report (`experiments.candidates`) has its baselines from here, so that both commands give one number.
-"""
-
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from scipy import sparse
 
 from jrec.baselines.content import content_vectors, score_content
 from jrec.baselines.ease import fit_ease, score_ease
 from jrec.baselines.implicit_als import fit_implicit_als, score_implicit_als
-from jrec.baselines.interactions import interaction_matrix
 from jrec.baselines.neighbours import (
     fit_item_neighbours,
     fit_user_neighbours,
@@ -24,28 +16,35 @@ from jrec.baselines.neighbours import (
     score_user_neighbours,
 )
 from jrec.baselines.popularity import fit_popularity, score_popularity
-from jrec.data.click_examples import Examples
-from jrec.data.click_sources import clicks_of_ratings, read_pairs
+from jrec.data.click_pairs import read_pairs
 from jrec.data.clicks import Clicks
-from jrec.data.own_csv import CsvClicks, read_clicks_csv
+from jrec.data.clicks_csv import read_clicks_csv
+from jrec.data.own_csv import CsvClicks
 from jrec.data.ragged import Ragged
+from jrec.data.rating_clicks import clicks_of_ratings
 from jrec.data.sources import DATASETS, load_ratings
 from jrec.data.synthetic import SyntheticSize
-from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError
-from jrec.evaluate.ranks import ranks_of_scores
+
+from .held_out import (
+    ITEM_NEIGHBOURS,
+    ITEM_SHRINKAGE,
+)
+from .held_out import (
+    PROTOCOL as PROTOCOL,
+)
+from .held_out import (
+    Score as Score,
+)
+from .held_out import (
+    held_out_ranks as held_out_ranks,
+)
+from .warnings import below_popularity as below_popularity
 
 SEQUENCE_DATASETS = (*DATASETS, "ml-1m-sas")
 NextItemMethod = Literal[
     "popularity", "user-neighbours", "item-neighbours", "content", "ease", "implicit-als"
 ]
-Score = Callable[[sparse.csr_array, np.ndarray], np.ndarray]
-"""(binary histories [B, items], users [B] whose they are) -> scores [B, items]."""
-PROTOCOL = (
-    "Baselines are fitted to the training part alone and score by the history before the target, as a network "
-    "does; on test the validation item is in it. Ties count against them."
-)
-_SCORES = 1 << 25  # that exist at one time
 
 
 def load_sequences(
@@ -125,7 +124,9 @@ class NextItemSettings:
     """Of all methods; defaults were chosen on the validation items of ml-1m-sas."""
 
     user_neighbours: NeighbourSettings = field(default_factory=lambda: NeighbourSettings(50, 20.0))
-    item_neighbours: NeighbourSettings = field(default_factory=lambda: NeighbourSettings(10, 0.0))
+    item_neighbours: NeighbourSettings = field(
+        default_factory=lambda: NeighbourSettings(ITEM_NEIGHBOURS, ITEM_SHRINKAGE)
+    )
     content: ContentSettings = field(default_factory=ContentSettings)
     ease: EaseSettings = field(default_factory=EaseSettings)
     implicit_als: AlsSettings = field(default_factory=AlsSettings)
@@ -177,52 +178,3 @@ def fit_next_item_baseline(
         seed,
     )
     return model, lambda history, user: score_implicit_als(model, history)
-
-
-def held_out_ranks(
-    score: Score, clicks: Clicks, examples: Examples, remove_seen: bool = True
-) -> np.ndarray:
-    """Returns int64 [E], each target's rank in the whole catalogue, by the rules of `target_ranks`.
-
-    Args:
-        examples: targets and what was clicked before each, which the score reads.
-        remove_seen: leave that out of the ranking.
-    """
-    rows = clicks.vocabularies["item"].rows
-    recommendable = np.arange(rows) >= FIRST
-    size = min(max(_SCORES // rows, 1), 512)
-    ranks = [np.zeros(0, np.int64)]
-    for first in range(0, len(examples), size):
-        part = slice(first, first + size)
-        user, target = examples.user[part], clicks.item[examples.target[part]]
-        history = _histories(clicks, user, examples.end[part])
-        seen = history if remove_seen else None
-        ranks.append(ranks_of_scores(score(history, user), target, seen, recommendable))
-    return np.concatenate(ranks)
-
-
-def _histories(clicks: Clicks, user: np.ndarray, end: np.ndarray) -> sparse.csr_array:
-    """Returns float32 [B, V], 1 for what each of the users had clicked before position `end`."""
-    begin = clicks.offsets[user]
-    lengths = end - begin
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    place = np.repeat(begin - offsets[:-1], lengths) + np.arange(offsets[-1])
-    row = np.repeat(np.arange(len(user)), lengths)
-    return interaction_matrix(row, clicks.item[place], len(user), clicks.vocabularies["item"].rows)
-
-
-def below_popularity(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Returns a sentence for each row of one protocol whose NDCG@10 is below popularity's.
-
-    Args:
-        metrics: by name of the row; `popularity` is one of them, else nothing is compared.
-    """
-    if "popularity" not in metrics:
-        return []
-    least = metrics["popularity"]["ndcg@10"]
-    return [
-        f"{name} has test NDCG@10 {values['ndcg@10']:.4f}, below popularity's {least:.4f} on the same "
-        f"held-out items."
-        for name, values in metrics.items()
-        if values["ndcg@10"] < least
-    ]

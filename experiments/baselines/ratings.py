@@ -17,6 +17,8 @@ from jrec.baselines.rating_neighbours import fit_rating_neighbours, predict_rati
 from jrec.data.rating_scale import scale_of_ratings
 from jrec.data.ratings import Ratings
 
+from .warnings import not_better_than_mean as not_better_than_mean
+
 RatingMethod = Literal[
     "global-mean",
     "user-mean",
@@ -154,10 +156,3 @@ def _fit(
         seed,
     )
     return model, lambda user, item: predict_matrix_factorisation(model, user, item)
-
-
-def not_better_than_mean(name: str, rmse: float, mean_rmse: float) -> list[str]:
-    """Returns a sentence where the test RMSE of a row is not below the global mean's, else nothing."""
-    if rmse < mean_rmse:
-        return []
-    return [f"{name} has test RMSE {rmse:.4f}, not below the global mean's {mean_rmse:.4f}."]

@@ -22,7 +22,8 @@ import numpy as np
 import tyro
 from scipy import sparse
 
-from experiments.baselines.next_item import Score, held_out_ranks, load_sequences
+from experiments.baselines.held_out import Score, held_out_ranks
+from experiments.baselines.next_item import load_sequences
 from experiments.benchmarks.turns import alternate, has_peer, setting
 from jrec.baselines.ease import fit_ease, score_ease
 from jrec.baselines.implicit_als import fit_implicit_als, initial_vectors, score_implicit_als

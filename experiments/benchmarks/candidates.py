@@ -16,7 +16,6 @@ their ratios too. PyTorch is left out where it is not installed.
 
 import statistics
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import product
 from typing import Any, Literal
 
@@ -27,8 +26,9 @@ import tyro
 
 from experiments.benchmarks.turns import Side, alternate, has_peer, setting
 from experiments.candidates.batches import make_segment_gather, make_window_gather
-from experiments.candidates.presets import TABLE_WIDTHS
-from experiments.candidates.system import FormName, build_optimizers, build_step, loss
+from experiments.candidates.losses import FormName, Options, loss_of
+from experiments.candidates.settings import TABLE_WIDTHS
+from experiments.candidates.system import build_optimizers, build_step
 from jrec.errors import run_command
 from jrec.losses.samplers import alias_table, frequency
 from jrec.models.candidates import CandidateNetwork, FeatureColumn
@@ -143,7 +143,7 @@ def ours(
     batch = window(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
     params = jax.jit(model.init)(jax.random.key(0), batch)
     negatives = settings.noise if name == "nce" else settings.shared
-    each = partial(loss, model, name, form, negatives, name != "nce", 0.0)
+    each = loss_of(name, model, Options(form, negatives, name != "nce", 0.0))
     optimizers = build_optimizers("adagrad", RATE, 0.0, 0)
     state, step = build_step(each, model, params, optimizers, True, False, jax.random.key(1))
     chunk = make_chunk(step, gather, count, batch_size)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.candidates.presets import PRESETS
+from experiments.candidates.settings import PRESETS
 from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError, run_command
 from jrec.models.candidates import CandidateNetwork

@@ -7,11 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.baselines.next_item import (
-    NextItemSettings,
-    fit_next_item_baseline,
-    held_out_ranks,
-)
+from experiments.baselines.held_out import ITEM_NEIGHBOURS, ITEM_SHRINKAGE, held_out_ranks
+from jrec.baselines.neighbours import fit_item_neighbours, score_item_neighbours
 from jrec.baselines.popularity import Popularity, score_popularity
 from jrec.data.click_examples import ClickSplit, Examples
 from jrec.data.click_maker import make_clicks
@@ -66,8 +63,12 @@ def item_neighbour_ranks(
     clicks: Clicks, split: ClickSplit, examples: Examples, remove_seen: bool
 ) -> np.ndarray:
     """int64 [E], each target's rank by item neighbours with the settings of `baselines rank`."""
-    _, score = fit_next_item_baseline("item-neighbours", NextItemSettings(), clicks, split.train)
-    return held_out_ranks(score, clicks, examples, remove_seen)
+    user, item = clicks.user_of_event[split.train], clicks.item[split.train]
+    items = clicks.vocabularies["item"].rows
+    model = fit_item_neighbours(user, item, clicks.users, items, ITEM_NEIGHBOURS, ITEM_SHRINKAGE)
+    return held_out_ranks(
+        lambda history, user: score_item_neighbours(model, history), clicks, examples, remove_seen
+    )
 
 
 def rank_metrics(

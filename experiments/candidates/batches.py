@@ -10,17 +10,14 @@ from jrec.data.click_examples import ClickSplit, Examples, example_ages
 from jrec.data.clicks import Bag, Categorical, Clicks, Column, Continuous
 from jrec.data.ragged import pad
 from jrec.data.vocabulary import PADDING, UNKNOWN
-from jrec.embeddings.computed_once import computed_once
-from jrec.train.devices import Devices, placed, replicated
+from jrec.train.devices import placed, replicated
 from jrec.train.spread import rows_at
 from jrec.train.stream import Gather
 
 Data = dict[str, Any]
 
 
-def device_clicks(
-    clicks: Clicks, user_columns: list[str], item_columns: list[str], devices: Devices = ()
-) -> Data:
+def device_clicks(clicks: Clicks, user_columns: list[str], item_columns: list[str]) -> Data:
     """Items (see `placed`), users' and items' columns on the devices.
 
     Returns:
@@ -35,8 +32,8 @@ def device_clicks(
         "user_features": {name: _arrays(users[name]) for name in user_columns},
         "item_features": {name: _arrays(clicks.item_features[name]) for name in item_columns},
     }
-    item = placed(lambda rows: clicks.item[rows], len(clicks), devices)
-    return {"item": item} | replicated(jax.tree.map(jnp.asarray, tables), devices)
+    item = placed(lambda rows: clicks.item[rows], len(clicks))
+    return {"item": item} | replicated(jax.tree.map(jnp.asarray, tables))
 
 
 def _arrays(column: Column) -> Any:
@@ -53,7 +50,7 @@ def _arrays(column: Column) -> Any:
     return column.values, column.known
 
 
-def window_data(data: Data, examples: Examples, devices: Devices = ()) -> Data:
+def window_data(data: Data, examples: Examples) -> Data:
     """The examples on the devices (see `placed`) beside the clicks, for `make_window_gather`."""
     columns = {
         "user": examples.user,
@@ -63,7 +60,7 @@ def window_data(data: Data, examples: Examples, devices: Devices = ()) -> Data:
         "leads": examples.starts_with_unknown,
         "age": examples.age,
     }
-    return data | {"examples": placed(lambda rows: rows_at(columns, rows), len(examples), devices)}
+    return data | {"examples": placed(lambda rows: rows_at(columns, rows), len(examples))}
 
 
 def training_segments(
@@ -97,11 +94,11 @@ def training_segments(
     return {"segments": segments, "age": example_ages(clicks, split), "begins": begins}
 
 
-def segment_data(data: Data, columns: dict[str, Any], devices: Devices = ()) -> Data:
+def segment_data(data: Data, columns: dict[str, Any]) -> Data:
     """`training_segments` on the devices (see `placed`) beside the clicks, for `make_segment_gather`."""
     segments, clicks = columns["segments"], {name: columns[name] for name in ("age", "begins")}
-    runs = placed(lambda rows: rows_at(segments, rows), len(segments["user"]), devices)
-    of_clicks = placed(lambda rows: rows_at(clicks, rows), len(clicks["age"]), devices)
+    runs = placed(lambda rows: rows_at(segments, rows), len(segments["user"]))
+    of_clicks = placed(lambda rows: rows_at(clicks, rows), len(clicks["age"]))
     return data | {"segments": runs} | of_clicks
 
 
@@ -122,8 +119,7 @@ def make_window_gather(length: int) -> Gather:
         is_lead_BL = place_BL < examples["start"][:, None]
         item_BL = data["item"][jnp.clip(place_BL, 0, len(data["item"]) - 1)]
         item_BL = jnp.where(is_lead_BL, UNKNOWN, jnp.where(inside_BL, item_BL, PADDING))
-        batch = _features(data, examples["user"], item_BL)
-        batch |= {
+        return _features(data, examples["user"], item_BL) | {
             "item": item_BL,
             "mask": inside_BL,
             "target": data["item"][examples["target"]],
@@ -131,7 +127,6 @@ def make_window_gather(length: int) -> Gather:
             "age": examples["age"],
             "user": examples["user"],
         }
-        return computed_once(batch, positions[0] >= 0)
 
     return gather
 

@@ -15,14 +15,15 @@ from typing import Any, Literal, get_args
 from jrec.command_line import parse_command
 from jrec.console import plain_console
 from jrec.data.click_sources import CLICK_DATASETS
-from jrec.errors import InputError, run_command
+from jrec.errors import run_command
 from jrec.files import read_json, replacing
 from jrec.models.candidates import EncoderName
 from jrec.report import markdown_table
+from jrec.train.flags import RunFlags, same_settings
 
 from .__main__ import train
+from .losses import LossName
 from .settings import Data, Train
-from .system import LossName
 
 PROTOCOL: dict[str, Any] = {
     "form": "prefix",
@@ -84,23 +85,22 @@ def run_cell(settings: Table, encoder: EncoderName, loss: LossName) -> dict[str,
         "encoder": encoder,
         "loss": loss,
         "noise": "uniform" if loss.endswith("bce") else "frequency",
-        "epochs": settings.epochs,
         "learning_rate": settings.learning_rate,
         "bias_start": settings.bias_start,
-        "seed": settings.seed,
     }
+    run = RunFlags(
+        run_dir=folder,
+        resume=(folder / "settings.json").exists(),
+        seed=settings.seed,
+        epochs=settings.epochs,
+        chunk_steps=200,
+    )
+    data = Data(dataset=settings.dataset, data_dir=settings.data_dir)
+    wanted = Train(data=data, run=run, **chosen)
     if not (folder / "results.json").exists():
-        data = Data(dataset=settings.dataset, data_dir=settings.data_dir)
-        train(Train(data=data, run_dir=folder, resume=folder.exists(), **chosen))
+        train(wanted)
     results = read_json(folder / "results.json")
-    ran = results["run_settings"]
-    ran = {k: tuple(v) if isinstance(v, list) else v for k, v in ran.items()}
-    for name, value in chosen.items():
-        if ran.get(name) != value:
-            raise InputError(
-                f"{folder} holds a run with {name} = {ran.get(name)!r}, but now it is {value!r}; give "
-                "another --run-dir."
-            )
+    same_settings(folder, results["run_settings"], wanted)
     return results
 
 

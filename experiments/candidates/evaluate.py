@@ -1,6 +1,6 @@
 """A finished candidate run measured again, out of its best checkpoint."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -8,18 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from jrec.data.click_examples import count_items, held_out_examples
-from jrec.data.click_truth import ClickSize
-from jrec.data.own_csv import CsvClicks
 from jrec.errors import InputError
 from jrec.evaluate.repeated_targets import RepeatedTargets, repeated_note
 from jrec.files import read_json, write_json
 from jrec.train.checkpoints import Checkpoints
+from jrec.train.flags import settings_of
 from jrec.train.step import TrainState
 
 from .batches import device_clicks, make_window_gather, window_data
 from .evaluation import make_evaluate
-from .network import build_model
-from .settings import Data, Train, load
+from .network import build_model, feature_names
+from .settings import Train, load
 
 
 @dataclass
@@ -39,27 +38,14 @@ class Evaluate:
 
 def evaluate(settings: Evaluate) -> None:
     """Prints and writes the metrics of a finished run's best checkpoint."""
-    written = read_json(settings.run_dir / "results.json")
-    if "run_settings" not in written:
+    file = settings.run_dir / "results.json"
+    written = read_json(file)
+    if "run_settings" not in written or "references" not in written:
         raise InputError(f"{settings.run_dir} holds no finished run of this experiment.")
-    given = dict(written["run_settings"])
-    data = dict(given.pop("data"))
-    data["synthetic"] = ClickSize(**data["synthetic"])
-    data["csv"] = CsvClicks(**data["csv"])
-    data["data_dir"] = None if data["data_dir"] is None else Path(data["data_dir"])
-    tower = given.pop("tower")
-    given = {
-        k: v for k, v in given.items() if k not in ("run_dir", "resume", "hardware", "data_source")
-    }
-    if unknown := sorted(given.keys() - {field.name for field in fields(Train)}):
-        raise InputError(
-            f"{settings.run_dir} is a run of another version, with the setting {unknown[0]}; train again."
-        )
-    again = Train(data=Data(**data), tower=tuple(tower), **given)
+    again = settings_of(Train, written["run_settings"], file)
     clicks, split = load(again.data)
     model = build_model(again, clicks)
-    columns = [[c.name for c in model.columns if c.of == of] for of in ("user", "item")]
-    held_data = device_clicks(clicks, *columns)
+    held_data = device_clicks(clicks, *feature_names(model))
     examples = held_out_examples(clicks, split, settings.part)
     if not len(examples):
         raise InputError(f"{settings.run_dir} was run without a {settings.part} part.")
@@ -88,7 +74,7 @@ def evaluate(settings: Evaluate) -> None:
     for name, value in means.items():
         print(f"{name:>14}  {value:.4f}")
     count = means["repeats"], len(examples)
-    if note := repeated_note(choice, *count, "--remove-seen False", settings.remove_seen):
+    if note := repeated_note(choice, *count, "--no-remove-seen", settings.remove_seen):
         print(note)
     kind = seen if choice == "miss" else f"{seen}-repeats-{choice}"
     protocol = {"part": settings.part, "remove_seen": settings.remove_seen}

@@ -19,7 +19,7 @@ from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
 from jrec.evaluate.recommended_items import coverage, exposure, gini, popularity_bias
 from jrec.evaluate.repeated_targets import RepeatedTargets, check_some_count, settle_repeated
 from jrec.models.candidates import CandidateNetwork
-from jrec.train.devices import Devices, placed, replicated
+from jrec.train.devices import placed, replicated
 from jrec.train.stream import Gather
 
 from .baselines import (
@@ -39,10 +39,9 @@ def evaluation_data(
     clicks: Clicks,
     examples: Examples,
     remove_seen: bool,
-    devices: Devices = (),
 ) -> dict[str, Any]:
     """Held-out examples on the devices (see `placed`), for `evaluation_gather`."""
-    ready = window_data(data, examples, devices)
+    ready = window_data(data, examples)
     widest = int((examples.end - clicks.offsets[examples.user]).max(initial=1))
 
     def rows_of(rows: slice) -> dict[str, np.ndarray]:
@@ -56,7 +55,7 @@ def evaluation_data(
         seen, mask = pad(Ragged(clicks.item[places], offsets), lengths=[widest])
         return {"user": user.astype(np.int32), "seen": seen, "seen_mask": mask}
 
-    ready |= placed(rows_of, len(examples), devices)
+    ready |= placed(rows_of, len(examples))
     ready["recommendable"] = jnp.arange(clicks.vocabularies["item"].rows, dtype=jnp.int32) >= FIRST
     return ready
 
@@ -83,7 +82,6 @@ def make_evaluate(
     examples: Examples,
     remove_seen: bool,
     counts: np.ndarray,
-    devices: Devices = (),
     choice: RepeatedTargets = "miss",
 ) -> tuple[Callable[[Any], tuple[dict[str, float], dict[str, np.ndarray]]], Callable]:
     """Two functions of the parameters; the examples are put on the device once.
@@ -95,7 +93,6 @@ def make_evaluate(
     Args:
         length: clicks of a history. data: from `experiments.candidates.batches.device_clicks`.
         counts: [V], training clicks of each item row.
-        devices: that share the examples.
         choice: what a target counts as that the user has clicked before, where seen items are removed.
 
     Returns:
@@ -110,9 +107,9 @@ def make_evaluate(
         return model.apply(params, jnp.arange(model.item_rows, dtype=jnp.int32), method="outputs")
 
     gather = evaluation_gather(length)
-    ranker = make_next_item_ranker(user_vectors, item_vectors, gather, devices=devices)
-    recommender = make_recommender(user_vectors, item_vectors, gather, LISTED, devices=devices)
-    ready = replicated(evaluation_data(data, clicks, examples, remove_seen, devices), devices)
+    ranker = make_next_item_ranker(user_vectors, item_vectors, gather)
+    recommender = make_recommender(user_vectors, item_vectors, gather, LISTED)
+    ready = replicated(evaluation_data(data, clicks, examples, remove_seen))
     empty = np.flatnonzero(empty_histories(clicks, examples))
     without = take_examples(examples, empty)
     popular_ranks = popularity_ranks(clicks, counts, without, remove_seen)[:, None]

@@ -13,6 +13,7 @@ from jrec.models.candidates import CandidateNetwork
 from jrec.serving.candidates import export_candidate_model
 
 from .batches import device_clicks
+from .network import feature_names
 
 
 def export_run(
@@ -28,8 +29,7 @@ def export_run(
     Args:
         count_V: training clicks of each item row. length: clicks of a history that it reads.
     """
-    names = [[c.name for c in model.columns if c.of == of] for of in ("user", "item")]
-    data = device_clicks(clicks, *names)
+    data = device_clicks(clicks, *feature_names(model))
     tables = {
         name: table
         for name, table in params["params"].items()

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from jrec.data.clicks import Bag, Categorical, Clicks, Continuous
 from jrec.errors import InputError
 from jrec.models.candidates import CandidateNetwork, FeatureColumn
+from jrec.train.devices import device_axis
 
-from .presets import ALL, TABLE_WIDTHS
-from .settings import Train
+from .settings import ALL, TABLE_WIDTHS, Train
 
 _KINDS = {Categorical: "categorical", Bag: "bag", Continuous: "continuous"}
 
@@ -43,8 +43,8 @@ def feature_columns(
     return tuple(columns)
 
 
-def build_model(settings: Train, clicks: Clicks, axis_name: str | None = None) -> CandidateNetwork:
-    """The network for a data set's tables."""
+def build_model(settings: Train, clicks: Clicks) -> CandidateNetwork:
+    """Returns the network for a data set's tables."""
     columns = feature_columns(
         clicks, settings.user_id, settings.user_features, settings.item_features
     )
@@ -65,7 +65,7 @@ def build_model(settings: Train, clicks: Clicks, axis_name: str | None = None) -
         tied=settings.tied,
         dropout=settings.dropout,
         table_scale=settings.table_scale,
-        axis_name=axis_name,
+        axis_name=device_axis(),
         compute=settings.compute,
     )
     if settings.example_age and not clicks.timed:
@@ -73,7 +73,7 @@ def build_model(settings: Train, clicks: Clicks, axis_name: str | None = None) -
     if not settings.tower and (columns or settings.example_age):
         raise InputError(
             "Without layers of --tower nothing reads features: add some, or leave features out with "
-            "--user-features --item-features --user-id False."
+            "--user-features --item-features --no-user-id."
         )
     if settings.tied and model.vector_width != settings.item_width:
         raise InputError(
@@ -81,3 +81,11 @@ def build_model(settings: Train, clicks: Clicks, axis_name: str | None = None) -
             f"{model.vector_width}."
         )
     return model
+
+
+def feature_names(model: CandidateNetwork) -> tuple[list[str], list[str]]:
+    """Returns the names of the users' and of the items' columns that a network reads."""
+    names = {"user": [], "item": []}
+    for column in model.columns:
+        names[column.of].append(column.name)
+    return names["user"], names["item"]

@@ -1,29 +1,28 @@
 """What the candidate experiment prints and writes beside the model."""
 
+import dataclasses
 import math
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from experiments.baselines.next_item import PROTOCOL, below_popularity
+from experiments.baselines.held_out import PROTOCOL
+from experiments.baselines.warnings import below_popularity
 from jrec.data.click_examples import ClickSplit
 from jrec.data.clicks import Clicks
 from jrec.data.vocabulary import FIRST
 from jrec.evaluate.repeated_targets import repeated_note
-from jrec.files import write_json
 from jrec.report import (
-    code,
     draw_curves,
     markdown_table,
     read_metrics,
-    settings_table,
     show_warnings,
-    write_report,
+    write_run,
 )
+
+from .settings import Train
 
 SHOWN = ("hr@10", "ndcg@10", "mrr", "recall@50", "recall@100")
 
@@ -44,8 +43,7 @@ def show_split(clicks: Clicks, split: ClickSplit, console: Console) -> None:
 
 def finish_candidates_run(
     run_dir: Path,
-    settings: dict[str, Any],
-    environment: dict[str, Any],
+    settings: Train,
     results: dict[str, Any],
     references: dict[str, dict[str, float]],
     clicks: Clicks,
@@ -59,15 +57,15 @@ def finish_candidates_run(
     own = {name: results[f"test_{name}"] for name in SHOWN}
     rows.append(["candidates", *own.values()])
     warnings = results["warnings"] + below_popularity(references | {"candidates": own})
-    seen = "removed" if settings["remove_seen"] else "kept"
+    seen = "removed" if settings.remove_seen else "kept"
     title = f"test, whole catalogue, seen items {seen}"
     shown = [[n, *("" if math.isnan(v) else f"{v:.4f}" for v in values)] for n, *values in rows]
     repeats = repeated_note(
         results["repeated_targets"],
         results["test_repeats"],
         results["test_targets"],
-        "--remove-seen False",
-        settings["remove_seen"],
+        "--no-remove-seen",
+        settings.remove_seen,
     )
     curve = read_metrics(run_dir)
     series = {
@@ -75,27 +73,21 @@ def finish_candidates_run(
         for name in ("valid_ndcg@10", "valid_hr@10")
     }
     draw_curves(run_dir / "curves.png", series, "epoch", "validation")
-    command = shlex.join(["python", "-m", "experiments.candidates", *sys.argv[1:]])
-    write_report(
+    write_run(
         run_dir,
+        "experiments.candidates",
         f"candidates on {clicks.name}",
-        f"Command: {code(command)}",
-        markdown_table([title, *SHOWN], shown),
-        *([PROTOCOL] if references else []),
-        *(f"Warning: {sentence}" for sentence in warnings),
-        *([repeats] if repeats else []),
-        "![validation by epoch](curves.png)",
-        "## Results",
-        markdown_table(["what", "value"], [[k, v] for k, v in results.items() if k != "warnings"]),
-        "## Settings",
-        settings_table(settings),
-        "## Environment",
-        markdown_table(["what", "value"], list(environment.items())),
+        [
+            markdown_table([title, *SHOWN], shown),
+            *([PROTOCOL] if references else []),
+            *([repeats] if repeats else []),
+            "![validation by epoch](curves.png)",
+        ],
+        {name: value for name, value in results.items() if name != "warnings"},
+        dataclasses.asdict(settings) | {"data_source": vars(clicks.source)},
+        {"references": references, "run_settings": dataclasses.asdict(settings)},
+        warnings,
     )
-    write_json(run_dir / "environment.json", environment)
-    whole = results | {"references": references, "warnings": warnings}
-    whole |= {"command": command, "run_settings": settings}
-    write_json(run_dir / "results.json", whole)
     table = Table(title, *SHOWN)
     for row in shown:
         table.add_row(*row)

@@ -8,7 +8,7 @@ import numpy as np
 
 from jrec.data.click_examples import Examples
 from jrec.models.candidates import CandidateNetwork
-from jrec.train.devices import Devices, alike
+from jrec.train.devices import alike
 
 from .batches import make_window_gather, window_data
 from .evaluation import take_examples
@@ -21,7 +21,6 @@ def make_sample_vectors(
     model: CandidateNetwork,
     data: dict[str, Any],
     held_out: Mapping[str, Examples],
-    devices: Devices = (),
 ) -> Callable[[Any], jax.Array]:
     """Returns a function from parameters to user vectors float [N, D] of up to 256 users, compiled once.
 
@@ -30,15 +29,13 @@ def make_sample_vectors(
 
     Args:
         length: clicks of a history. data: from `experiments.candidates.batches.device_clicks`.
-        held_out: `valid` and `test`. devices: that hold `data`.
+        held_out: `valid` and `test`.
     """
     examples = held_out["valid"] if len(held_out["valid"]) else held_out["test"]
     first = np.unique(examples.user, return_index=True)[1]
     some = first[np.linspace(0, len(first) - 1, min(len(first), SAMPLED)).astype(int)]
-    sample = window_data(data, take_examples(examples, some), devices)
-    gather = alike(make_window_gather(length), devices)
+    sample = window_data(data, take_examples(examples, some))
+    gather = alike(make_window_gather(length))
     batch = gather(sample, np.arange(len(some), dtype=np.int32), np.ones(len(some), bool))
-    vectors = alike(
-        lambda params, batch: model.apply(params, batch, method="last_vectors"), devices
-    )
+    vectors = alike(lambda params, batch: model.apply(params, batch, method="last_vectors"))
     return lambda params: vectors(params, batch)

@@ -5,6 +5,7 @@ measured on the way here stands in BUILD_NOTES.md.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,10 +22,10 @@ from jrec.errors import InputError
 from jrec.losses.ratings import squared_error
 from jrec.models.embedding_mlp import EmbeddingMlp
 from jrec.models.matmul import Compute
-from jrec.train.devices import Devices, axis_of
+from jrec.train.devices import device_axis
 from jrec.train.step import Batch, init_state, make_step
 
-from .source import gather_pairs, training_pairs
+from .source import pair_stream
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,14 @@ def improved_system(
     batch_size: int,
     rate: float,
     epochs: int,
-    init_key: jax.Array,
-    step_key: jax.Array,
-    devices: Devices = (),
+    keys: Sequence[jax.Array],
 ) -> System:
-    """Everything that trains and predicts with this preset; `mean` is that of the training ratings."""
+    """Returns everything that trains and predicts with this preset.
+
+    Args:
+        mean: of the training ratings. keys: of the initial parameters, the steps and the epochs' orders.
+    """
+    init_key, step_key, order_key = keys
     users, items = (ratings.vocabularies[name].rows for name in ("user", "item"))
     model = EmbeddingMlp(
         users, items, improved.width, improved.hidden, improved.factors, compute=improved.compute
@@ -142,11 +146,8 @@ def improved_system(
     params = init(jax.random.split(init_key, improved.heads))
     return System(
         state=init_state(params, optimizer, step_key),
-        step=make_step(partial(improved_loss, model), optimizer, axis_of(devices)),
-        gather=gather_pairs,
-        data=training_pairs(ratings, split.train, mean, devices),
-        count=len(split.train),
-        batch_size=batch_size,
+        step=make_step(partial(improved_loss, model), optimizer, device_axis()),
+        stream=pair_stream(ratings, split.train, mean, batch_size, order_key),
         predictor=lambda params: {"params": params, "mean": jnp.float32(mean)},
         predict=partial(predict_mean, model, ratings.rating_range),
     )

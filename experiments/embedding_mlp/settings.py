@@ -1,131 +1,69 @@
-"""Settings of the embedding MLP: flags, presets, checks, the data that they name."""
+"""Settings of the embedding MLP experiment, complete for each preset."""
 
-import dataclasses
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import tyro
 
-from experiments.hardware import Hardware
-from jrec.data.own_csv import CsvRatings
-from jrec.data.ratings import Ratings
-from jrec.data.sources import DATASETS, load_ratings
-from jrec.data.splits import Split, SplitName, split_ratings
-from jrec.data.synthetic import SyntheticSize
-from jrec.errors import InputError
+from experiments.rating_data import RatingData
+from jrec.train.flags import RunFlags, check_at_least, check_patience, check_rate
 
 from .improved import Improved, check_improved
 from .source import Source, check_source
 
 
-@dataclass
+@dataclass(frozen=True)
 class Train:
     """Train, evaluate and export; the run directory explains itself."""
 
     preset: Literal["source", "source-20m", "improved"] = "source"
-    """`source`: the notebook's network and settings; `source-20m`: the notebook's run; `improved`:
-    experiments.embedding_mlp.improved. Each fills in the settings that are left out."""
-    dataset: Literal[DATASETS] | None = None  # type: ignore[valid-type]
-    """Which data set (ml-100k; source-20m: ml-20m); `synthetic` is made up on the spot."""
-    data_dir: Path | None = None
-    """Folder or archive that holds it. Left out: the cache, else the network."""
-    csv: CsvRatings = field(default_factory=CsvRatings)
-    """Columns of `--dataset csv`, a file of your own that --data-dir names."""
-    synthetic: SyntheticSize = field(default_factory=SyntheticSize)
-    """Sizes of `--dataset synthetic`."""
-    split: SplitName = "random"
-    """How test ratings are held out (see jrec.data.splits)."""
-    split_seed: int = 0
-    """Seed of the split; the same for all training seeds, so that their scores compare."""
-    test_fraction: float = 0.2
-    """Share of the ratings that is test."""
-    valid_fraction: float | None = None
-    """Share of the rest that chooses the best epoch (source 0: the last epoch is reported;
-    improved 0.01)."""
-    epochs: int | None = None
-    """Passes over the training ratings (source 25, improved 10)."""
+    """`source`: the notebook's network and settings; `source-20m`: the notebook's run on MovieLens-20M;
+    `improved`: factors and biases beside the layers, several heads."""
+    data: Annotated[RatingData, tyro.conf.arg(name="")] = RatingData(
+        test_fraction=0.2, valid_fraction=0.0
+    )
+    """Ratings and their split."""
     batch_size: int = 1024
     """Ratings a step."""
-    learning_rate: float | None = None
-    """Of stochastic gradient descent (source 0.08), of Adam at its height (improved 0.003)."""
+    learning_rate: float = 0.08
+    """Of stochastic gradient descent (source), of Adam at its height (improved)."""
     clip: bool = False
-    """Keep predictions inside the data set's range of stars (`improved` always does)."""
+    """Keep predictions inside the data set's range of ratings."""
     source: Annotated[Source, tyro.conf.arg(name="")] = field(default_factory=Source)
     """Settings of the source presets alone."""
     improved: Improved = field(default_factory=Improved)
     """Settings of the improved preset alone."""
-    seed: int = 0
-    """Of the initial parameters and the order of the ratings."""
-    run_dir: Path | None = None
-    """Where the run goes; by default runs/embedding_mlp-DATASET-TIME."""
-    resume: bool = False
-    """Go on with the run in --run-dir from its last checkpoint."""
-    hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
-    """Devices and processes; free to change when a run goes on."""
-    chunk_steps: int = 500
-    """Steps between two looks of the host at the device."""
-    checkpoint_steps: int = 0
-    """Save a checkpoint also every so many steps; 0: after each epoch."""
-    patience: int = 0
-    """Stop after so many epochs without a better validation error; 0: never."""
+    run: Annotated[RunFlags, tyro.conf.arg(name="")] = RunFlags(epochs=25)
+    """The run."""
 
 
-_SOURCE = {"dataset": "ml-100k", "epochs": 25, "learning_rate": 0.08, "valid_fraction": 0.0}
-_PRESETS = {
-    "source": _SOURCE,
-    "source-20m": _SOURCE | {"dataset": "ml-20m"},
-    "improved": _SOURCE | {"epochs": 10, "learning_rate": 0.003, "valid_fraction": 0.01},
-}
-_TABLES = {"source": "dense", "source-20m": "rows", "improved": None}
+def source() -> Train:
+    """The notebook's settings: RMSE .8675 to .8697 on MovieLens-1M 80/20; some 95 s on 2 shared cores."""
+    return Train()
 
 
-def with_preset(settings: Train) -> Train:
-    """The settings with what was left open filled in; raises InputError for what makes no sense."""
-    preset = _PRESETS[settings.preset]
-    missing = {name: value for name, value in preset.items() if getattr(settings, name) is None}
-    tables = settings.source.tables or _TABLES[settings.preset]
-    source = dataclasses.replace(settings.source, tables=tables)
-    clip = settings.clip or settings.preset == "improved"
-    settings = dataclasses.replace(settings, **missing, source=source, clip=clip)
-    check(settings)
-    return settings
+def source_20m() -> Train:
+    """The notebook's run on MovieLens-20M, with TensorFlow 2.0's sparse momentum: not run, needs the data."""
+    data = RatingData(dataset="ml-20m", test_fraction=0.2, valid_fraction=0.0)
+    return Train(preset="source-20m", data=data, source=Source(tables="rows"))
+
+
+def improved() -> Train:
+    """Factors, biases, several heads: RMSE .8436 to .8439 on MovieLens-1M 80/20; some 217 s on 2 shared cores."""
+    data = RatingData(test_fraction=0.2, valid_fraction=0.01)
+    return Train(
+        preset="improved", data=data, learning_rate=0.003, clip=True, run=RunFlags(epochs=10)
+    )
+
+
+PRESETS = {"source": source, "source-20m": source_20m, "improved": improved}
 
 
 def check(settings: Train) -> None:
     """Raises InputError for a setting that makes no sense."""
     check_source(settings.source)
     check_improved(settings.improved)
-    at_least = {"epochs": 1, "batch_size": 1, "chunk_steps": 1}
-    at_least |= {"checkpoint_steps": 0, "patience": 0, "seed": 0, "split_seed": 0}
-    for name, lowest in at_least.items():
-        value = getattr(settings, name)
-        if not lowest <= value < 2**31:
-            flag = name.replace("_", "-")
-            raise InputError(f"--{flag} must be {lowest} or more (and below 2^31), but is {value}.")
-    if not 0 < settings.learning_rate < float(np.finfo(np.float32).max):
-        raise InputError(f"--learning-rate must be above 0, but is {settings.learning_rate}.")
-    if settings.patience and not settings.valid_fraction:
-        raise InputError("--patience needs validation ratings; set --valid-fraction above 0.")
-    if settings.resume and settings.run_dir is None:
-        raise InputError("--resume needs --run-dir, to know which run to go on with.")
-
-
-def load(settings: Train) -> tuple[Ratings, Split]:
-    """The data set and its parts."""
-    ratings = load_ratings(
-        settings.dataset,
-        settings.data_dir,
-        settings.synthetic,
-        settings.split_seed,
-        settings.csv,
-    )
-    split = split_ratings(
-        ratings,
-        settings.split,
-        settings.split_seed,
-        settings.test_fraction,
-        settings.valid_fraction,
-    )
-    return ratings, split
+    check_at_least(settings, {"batch_size": 1})
+    check_at_least(settings.data, {"split_seed": 0})
+    check_rate(settings.learning_rate)
+    check_patience(settings.run, settings.data.valid_fraction > 0)

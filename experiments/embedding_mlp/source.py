@@ -1,6 +1,6 @@
 """The source presets of the embedding MLP experiment: the TensorFlow 2 notebook's network and optimizer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -20,16 +20,18 @@ from jrec.errors import InputError
 from jrec.losses.ratings import squared_error
 from jrec.models.embedding_mlp import EmbeddingMlp
 from jrec.models.matmul import Compute
-from jrec.train.devices import Devices, axis_of, placed
+from jrec.train.devices import device_axis, placed
 from jrec.train.spread import rows_at
 from jrec.train.step import Batch, Step, TrainState, init_state, make_step
+from jrec.train.stream import mixed_order
+from jrec.train.streams import DeviceStream
 
 
 @dataclass(frozen=True)
 class Source:
     """Settings of the source presets alone."""
 
-    tables: Literal["dense", "rows"] | None = None
+    tables: Literal["dense", "rows"] = "dense"
     """Where momentum acts in a step: `dense`, on all of both tables, as in Keras 3 (so in `source`);
     `rows`, on the rows that the batch reads, as in the notebook's TensorFlow 2.0 (`source-20m`)."""
     width: int = 10
@@ -59,9 +61,7 @@ def mean_rating(ratings: Ratings, positions: np.ndarray) -> float:
     return float(np.mean(ratings.rating[positions], dtype=np.float64))
 
 
-def training_pairs(
-    ratings: Ratings, positions: np.ndarray, mean: float, devices: Devices = ()
-) -> dict[str, Any]:
+def training_pairs(ratings: Ratings, positions: np.ndarray, mean: float) -> dict[str, Any]:
     """On the devices (see `placed`): `user`, `item` int32 [n], `target` float32 [n], stars less the mean."""
 
     def rows_of(rows: slice) -> dict[str, np.ndarray]:
@@ -69,12 +69,20 @@ def training_pairs(
         target = ratings.rating[chosen] - np.float32(mean)
         return {"user": ratings.user[chosen], "item": ratings.item[chosen], "target": target}
 
-    return placed(rows_of, len(positions), devices)
+    return placed(rows_of, len(positions))
 
 
 def gather_pairs(data: dict[str, Any], positions: jax.Array, mask: jax.Array) -> Batch:
     """A batch: `user`, `item` int32 [B], `target` float32 [B], `mask` bool [B]."""
     return rows_at(data, positions) | {"mask": mask}
+
+
+def pair_stream(
+    ratings: Ratings, positions: np.ndarray, mean: float, batch_size: int, key: jax.Array
+) -> DeviceStream:
+    """Returns the batches of the ratings at these positions."""
+    data = training_pairs(ratings, positions, mean)
+    return DeviceStream(data, gather_pairs, len(positions), batch_size, key, mixed_order)
 
 
 def build_model(source: Source, ratings: Ratings) -> EmbeddingMlp:
@@ -139,21 +147,21 @@ def source_system(
     batch_size: int,
     rate: float,
     clip: bool,
-    init_key: jax.Array,
-    step_key: jax.Array,
-    devices: Devices = (),
+    keys: Sequence[jax.Array],
 ) -> System:
-    """Everything that trains and predicts with these presets; `mean` is that of the training ratings."""
+    """Returns everything that trains and predicts with these presets.
+
+    Args:
+        mean: of the training ratings. keys: of the initial parameters, the steps and the epochs' orders.
+    """
+    init_key, step_key, order_key = keys
     model = build_model(source, ratings)
     row = jnp.zeros(1, jnp.int32)
     params = jax.jit(model.init)(init_key, row, row)
     return System(
         state=train_state(source, rate, params, step_key),
-        step=train_step(source, model, rate, axis_of(devices)),
-        gather=gather_pairs,
-        data=training_pairs(ratings, split.train, mean, devices),
-        count=len(split.train),
-        batch_size=batch_size,
+        step=train_step(source, model, rate, device_axis()),
+        stream=pair_stream(ratings, split.train, mean, batch_size, order_key),
         predictor=lambda params: {"params": params, "mean": jnp.float32(mean)},
         predict=partial(predict_rows, model, ratings.rating_range if clip else None),
     )

@@ -4,23 +4,16 @@
     python -m experiments.fusion predict --run-dir DIR --user 1 --item 783
     python -m experiments.fusion recommend --run-dir DIR --user 1
 
-Times and scores of both presets, with their commands, stand in BUILD_NOTES.md.
+Scores, times and sources stand in this folder's README.md.
 """
 
-import dataclasses
-import hashlib
-import math
-import sys
-import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 
-from experiments.hardware import open_run, using
+from experiments.rating_data import load
 from experiments.rating_report import (
     finish_rating_run,
     show_prediction,
@@ -29,8 +22,9 @@ from experiments.rating_report import (
 )
 from experiments.rating_system import (
     System,
-    costs_in_user_unit,
     in_user_unit,
+    make_part_errors,
+    record,
     with_standard_unit,
 )
 from jrec.command_line import parse_command
@@ -39,33 +33,20 @@ from jrec.data.rating_scale import RatingScale, scale_of_range, scale_of_ratings
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
 from jrec.errors import run_command
-from jrec.evaluate.rating_errors import make_rating_errors
-from jrec.report import MetricsLog, environment
 from jrec.serving.ratings import export_rating_model, load_rating_model
-from jrec.train.checkpoints import Checkpoints
-from jrec.train.devices import (
-    Devices,
-    make_chunk_on,
-    on_one,
-    replicated,
-    split_order,
-)
-from jrec.train.loop import Progress, Schedule, fit, stop_on_signals
-from jrec.train.processes import agreed, is_first
-from jrec.train.progress import watch_training
-from jrec.train.rating_batches import device_ratings
+from jrec.train.loop import Plan
 from jrec.train.read_once import read_once
-from jrec.train.step import Batch, TrainState
-from jrec.train.stream import epoch_order
+from jrec.train.run import run, running
+from jrec.train.step import TrainState
 
 from .improved import improved_system, ratings_by_item
-from .settings import Train, load, with_preset
+from .settings import PRESETS, Train, check
 from .source import source_system
 
 
 @dataclass
 class Predict:
-    """Predict the stars that one user gives one item."""
+    """Predict the rating that one user gives one item."""
 
     run_dir: Path
     """A finished run."""
@@ -89,159 +70,59 @@ class Recommend:
     """Rank the items that the user has rated, too."""
 
 
-def record(settings: Train, ratings: Ratings, split: Split) -> dict[str, Any]:
-    """What `settings.json` keeps, and a resumed run must agree with."""
-    # What may differ between a run and its continuation.
-    free = ("resume", "run_dir", "data_dir", "hardware")
-    kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in free}
-    parts = b"".join(part.tobytes() for part in (split.train, split.valid, split.test))
-    source = dataclasses.asdict(ratings.source) | {"location": None}
-    unit = {} if ratings.source.in_stars else {"unit": "standard"}
-    split_sha256 = hashlib.sha256(parts).hexdigest()
-    return kept | unit | {"data_source": source, "split_sha256": split_sha256}
-
-
 def train(settings: Train) -> None:
-    """Runs the experiment on the devices that the settings name."""
-    with using(settings.hardware, settings.run_dir) as devices:
-        train_on(devices, settings)
+    """Loads, plans, trains, exports and reports."""
+    check(settings)
+    with running(settings.run, f"fusion-{settings.data.dataset}") as (folder, console):
+        ratings, split = read_once(lambda: load(settings.data))
+        show_ratings(ratings, split, console)
+        improved = settings.preset == "improved"
 
+        def fit_scale() -> RatingScale:
+            # The source's cosine reaches 0 to 5 alone, so there the whole range goes into 1 to 5.
+            known = ratings.rating[split.train]
+            return scale_of_ratings(known) if improved else scale_of_range(*ratings.rating_range)
 
-def train_on(devices: Devices, settings: Train) -> None:
-    """Runs the experiment from data to export."""
-    settings = with_preset(settings)
-    console = plain_console(quiet=not is_first())
-    ratings, split = read_once(lambda: load(settings), settings.run_dir)
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    run_dir = settings.run_dir or Path("runs") / f"fusion-{settings.dataset}-{stamp}"
-    open_run(run_dir, settings.resume, lambda: record(settings, ratings, split))
-    show_ratings(ratings, split, console)
-
-    # Three keys: the state's own is donated with it, chunk by chunk.
-    init_key, step_key, order_key = jax.random.split(jax.random.key(settings.seed), 3)
-    improved = settings.preset == "improved"
-
-    def fit_scale() -> RatingScale:
-        # The source's cosine reaches 0 to 5 alone, so there the whole range goes into 1 to 5.
-        train = ratings.rating[split.train]
-        return scale_of_ratings(train) if improved else scale_of_range(*ratings.rating_range)
-
-    standard, scale = with_standard_unit(ratings, fit_scale, settings.run_dir)
-    system = build_system(settings, standard, split, init_key, step_key, devices)
-    system = in_user_unit(system, scale, ratings.rating_range if improved else None)
-    state = replicated(system.state, devices)
-    template = jax.eval_shape(lambda: state)
-
-    def order(epoch: int) -> jax.Array:
-        whole = epoch_order(order_key, epoch, system.count, system.batch_size)
-        return split_order(whole, system.batch_size, devices)
-
-    schedule = Schedule(
-        epochs=settings.epochs,
-        steps_per_epoch=math.ceil(system.count / system.batch_size),
-        chunk_steps=settings.chunk_steps,
-        checkpoint_steps=settings.checkpoint_steps,
-        watch="valid_rmse" if len(split.valid) else None,
-        patience=settings.patience,
-    )
-    last = Checkpoints(run_dir / "last", 2, devices)
-    best = Checkpoints(run_dir / "best", 1, devices)
-    progress = Progress()
-    if settings.resume and last.latest_step() is not None:
-        state, saved = last.restore(template)
-        progress = Progress(**saved)
-    first_step = int(state.step)
-    started = time.perf_counter()
-    log = MetricsLog(run_dir, first_step, write=is_first())
-    with closing(log), stop_on_signals() as should_stop:
-        reports = fit(
-            state,
-            replicated(system.data, devices),
-            make_chunk_on(devices, system.step, system.gather, system.count, system.batch_size),
-            order,
-            evaluator(system, ratings, split, devices),
-            schedule,
-            last,
-            best,
-            progress,
-            agreed(should_stop),
+        standard, scale = with_standard_unit(ratings, fit_scale)
+        system = build_system(settings, standard, split)
+        system = in_user_unit(system, scale, ratings.rating_range if improved else None)
+        plan = Plan(
+            system.state,
+            system.step,
+            system.stream,
+            evaluator(system, ratings, split),
+            watch="valid_rmse" if len(split.valid) else None,
+            cost_scale=scale.unit**2,
         )
-        reports = costs_in_user_unit(reports, scale)
-        stopped = watch_training(reports, schedule, log, console, first_step)
-    if stopped:
-        console.print(
-            f"Stopped at step {stopped.step}, saved; go on with --resume --run-dir {run_dir}."
-        )
-        sys.exit(130)
-
-    seconds = time.perf_counter() - started
-    chosen, saved = best.restore(template._replace(opt_state=()))
-    arrays = on_one(system.predictor(chosen.params))
-    if not is_first():
-        return
-    export_rating_model(run_dir / "export", system.predict, arrays, ratings, split)
-    results = saved["metrics"] | {
-        "best_epoch": saved["epoch"] - 1,
-        "epochs": progress.epoch - 1,
-        "seconds": seconds,
-        "examples_per_second": progress.examples / progress.seconds if progress.seconds else None,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(chosen.params)),
-        "seed": settings.seed,
-        "split": settings.split,
-        "split_seed": settings.split_seed,
-    }
-    kept = dataclasses.asdict(settings) | {"data_source": dataclasses.asdict(ratings.source)}
-    finish_rating_run(run_dir, "fusion", kept, environment(), results, ratings, split, console)
+        trained = run(plan, settings.run, folder, record(settings, ratings, split))
+        arrays = system.predictor(trained.params)
+        if trained.writes:
+            export_rating_model(folder / "export", system.predict, arrays, ratings, split)
+            cost = "mean squared error of 2 x stars"
+            results = trained.results
+            finish_rating_run(folder, "fusion", settings, results, ratings, split, console, cost)
 
 
-def build_system(
-    settings: Train,
-    ratings: Ratings,
-    split: Split,
-    init_key: jax.Array,
-    step_key: jax.Array,
-    devices: Devices = (),
-) -> System:
-    """The chosen preset, ready to train."""
+def build_system(settings: Train, ratings: Ratings, split: Split) -> System:
+    """Returns the chosen preset, ready to train."""
     size, rate = settings.batch_size, settings.learning_rate
+    keys = jax.random.split(jax.random.key(settings.run.seed), 3)
     if settings.preset == "source":
-        return source_system(
-            settings.source, ratings, split, size, rate, init_key, step_key, devices
-        )
-    by_item = read_once(lambda: ratings_by_item(ratings, split.train), settings.run_dir)
-    return improved_system(
-        settings.improved,
-        ratings,
-        by_item,
-        size,
-        rate,
-        settings.epochs,
-        init_key,
-        step_key,
-        devices,
-    )
+        return source_system(settings.source, ratings, split, size, rate, keys)
+    by_item = read_once(lambda: ratings_by_item(ratings, split.train))
+    epochs = settings.run.epochs
+    return improved_system(settings.improved, ratings, by_item, size, rate, epochs, keys)
 
 
 def evaluator(
-    system: System, ratings: Ratings, split: Split, devices: Devices
+    system: System, ratings: Ratings, split: Split
 ) -> Callable[[TrainState], dict[str, float]]:
-    """Test and validation errors in stars; the cost is the source's, of 2 * stars."""
-
-    def gather(data: Any, positions: jax.Array, mask: jax.Array) -> Batch:
-        return {name: data[name][positions] for name in ("user", "item", "rating")}
-
-    errors = make_rating_errors(
-        lambda arrays, batch: system.predict(arrays, batch["user"], batch["item"]),
-        gather,
-        devices=devices,
-    )
-    test_data, valid_data = (
-        replicated(device_ratings(ratings, p, {}), devices) for p in (split.test, split.valid)
-    )
+    """Returns test and validation errors in stars; the cost is the source's, of 2 * stars."""
+    errors = make_part_errors(system, ratings, {"test": split.test, "valid": split.valid})
 
     def evaluate(state: TrainState) -> dict[str, float]:
-        arrays = system.predictor(state.params)
-        test, valid = errors(arrays, test_data), errors(arrays, valid_data)
+        found = errors(state)
+        test, valid = found["test"], found["valid"]
         return {
             "test_cost": 4 * test["rmse"] ** 2,
             "test_rmse": test["rmse"],
@@ -253,7 +134,7 @@ def evaluator(
 
 
 def predict(settings: Predict) -> None:
-    """Prints the predicted stars, and the actual ones where the data set has them."""
+    """Prints the predicted rating, and the actual one where the data set has it."""
     model = load_rating_model(settings.run_dir / "export")
     show_prediction(model, settings.user, settings.item)
 
@@ -264,10 +145,13 @@ def recommend(settings: Recommend) -> None:
     show_recommendations(model, settings.user, settings.count, settings.seen, plain_console())
 
 
+COMMANDS = {Train: train, Predict: predict, Recommend: recommend}
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; `arguments` are the process's own by default."""
-    settings = parse_command((Train, Predict, Recommend), __doc__, arguments)
-    {Train: train, Predict: predict, Recommend: recommend}[type(settings)](settings)
+    """Runs the command line; `arguments` are the process's own by default."""
+    settings = parse_command(list(COMMANDS), __doc__, arguments, PRESETS)
+    COMMANDS[type(settings)](settings)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ measured on the way here stands in BUILD_NOTES.md.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,10 +24,11 @@ from jrec.errors import InputError
 from jrec.losses.ratings import weighted_squared_error
 from jrec.models.matmul import Compute
 from jrec.models.profiled_fusion import ProfiledFusion, Towers, block_scores, profile_of
-from jrec.train.devices import Devices, alike, axis_of, first_batch, placed
+from jrec.train.devices import alike, device_axis, first_batch, placed
 from jrec.train.rating_batches import feature_tables
 from jrec.train.spread import rows_at
 from jrec.train.step import Batch, init_state, make_step
+from jrec.train.streams import DeviceStream
 
 _LARGEST_MATRIX = 2_000_000_000
 _BLOCK = 256
@@ -104,9 +106,7 @@ def ratings_by_item(ratings: Ratings, train: np.ndarray) -> dict[str, Any]:
     }
 
 
-def item_blocks(
-    by_item: dict[str, Any], tables: dict[str, dict[str, jax.Array]], devices: Devices = ()
-) -> dict[str, Any]:
+def item_blocks(by_item: dict[str, Any], tables: dict[str, dict[str, jax.Array]]) -> dict[str, Any]:
     """The training ratings by item on the devices (see `placed`).
 
     Args:
@@ -129,7 +129,7 @@ def item_blocks(
         stars[cells], known[cells] = by_item["stars"][given], True
         return {"stars": stars, "known": known}
 
-    return placed(rows_of, items, devices) | biases | {"tables": tables}
+    return placed(rows_of, items) | biases | {"tables": tables}
 
 
 def gather_items(data: dict[str, Any], item: jax.Array, mask: jax.Array) -> Batch:
@@ -165,10 +165,9 @@ def init_improved(
     improved: Improved,
     data: dict[str, Any],
     key: jax.Array,
-    devices: Devices = (),
 ) -> Any:
     """Fresh parameters, stacked over heads; biases start from those of the training ratings."""
-    block = first_batch(gather_items, data, devices)
+    block = first_batch(gather_items, data)
     shown = jnp.zeros(block["stars"].shape, jnp.float32)
     biases = {name: data[name] for name in ("user_bias", "item_bias")}
 
@@ -274,29 +273,29 @@ def improved_system(
     batch_size: int,
     rate: float,
     epochs: int,
-    init_key: jax.Array,
-    step_key: jax.Array,
-    devices: Devices = (),
+    keys: Sequence[jax.Array],
 ) -> System:
-    """Everything that trains and predicts with this preset, out of `ratings_by_item`."""
+    """Returns everything that trains and predicts with this preset, out of `ratings_by_item`.
+
+    Args:
+        keys: of the initial parameters, the steps and the epochs' orders.
+    """
+    init_key, step_key, order_key = keys
     tables = jax.tree.map(jnp.asarray, feature_tables(ratings))
-    data = item_blocks(by_item, tables, devices)
-    axis_name = axis_of(devices)
+    data = item_blocks(by_item, tables)
+    axis_name = device_axis()
     model = build_improved(improved, ratings, axis_name)
     count = len(data["stars"])
     # Equal blocks: a short last one would weigh each of its ratings more.
     blocks = max(1, round(count / batch_size))
     optimizer = improved_optimizer(rate, epochs * blocks)
     low, high = ratings.rating_range
-    params = init_improved(model, improved, data, init_key, devices)
-    vectors = alike(partial(all_vectors, model), devices)
+    params = init_improved(model, improved, data, init_key)
+    vectors = alike(partial(all_vectors, model))
     return System(
         state=init_state(params, optimizer, step_key),
         step=make_step(partial(improved_loss, model, improved), optimizer, axis_name),
-        gather=gather_items,
-        data=data,
-        count=count,
-        batch_size=math.ceil(count / blocks),
+        stream=DeviceStream(data, gather_items, count, math.ceil(count / blocks), order_key),
         predictor=partial(vectors, data),
         predict=partial(predict_pairs, low=low, high=high),
     )

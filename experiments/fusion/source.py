@@ -1,6 +1,6 @@
 """The source preset of the fusion experiment: the Paddle book's network, one rating an example."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -19,9 +19,10 @@ from jrec.errors import InputError
 from jrec.losses.ratings import squared_error
 from jrec.models.fusion import Fusion
 from jrec.models.matmul import Compute
-from jrec.train.devices import Devices, axis_of, first_batch
+from jrec.train.devices import device_axis, first_batch
 from jrec.train.rating_batches import device_ratings, feature_tables, features, gather_ratings
 from jrec.train.step import Batch, Step, TrainState, choose_step, init_state, make_step
+from jrec.train.streams import DeviceStream
 
 _WORDS = 4
 
@@ -118,23 +119,23 @@ def source_system(
     split: Split,
     batch_size: int,
     rate: float,
-    init_key: jax.Array,
-    step_key: jax.Array,
-    devices: Devices = (),
+    keys: Sequence[jax.Array],
 ) -> System:
-    """Everything that trains and predicts with this preset."""
+    """Returns everything that trains and predicts with this preset.
+
+    Args:
+        batch_size: ratings a step. keys: of the initial parameters, the steps and the epochs' orders.
+    """
+    init_key, step_key, order_key = keys
     tables = jax.tree.map(jnp.asarray, feature_tables(ratings))
-    data = device_ratings(ratings, split.train, tables, devices)
+    data = device_ratings(ratings, split.train, tables)
     model = build_model(source, ratings)
-    first = first_batch(gather_ratings, data, devices)
+    first = first_batch(gather_ratings, data)
     params = jax.jit(model.init)(init_key, first["user"], first["item"])
     return System(
         state=train_state(source, rate, params, step_key),
-        step=train_step(source, ratings, rate, axis_of(devices)),
-        gather=gather_ratings,
-        data=data,
-        count=len(split.train),
-        batch_size=batch_size,
+        step=train_step(source, ratings, rate, device_axis()),
+        stream=DeviceStream(data, gather_ratings, len(split.train), batch_size, order_key),
         predictor=lambda params: {"params": params, "tables": tables},
         predict=partial(predict_rows, model),
     )

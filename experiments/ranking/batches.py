@@ -11,7 +11,7 @@ from jrec.data.clicks import Bag, Categorical, Column, Continuous, take
 from jrec.data.impressions import Impressions
 from jrec.data.quantiles import normalise
 from jrec.data.ragged import pad
-from jrec.train.devices import Devices, over_devices, placed, replicated
+from jrec.train.devices import over_devices, placed, replicated
 from jrec.train.spread import rows_at
 
 Data = dict[str, Any]
@@ -75,13 +75,13 @@ def impression_columns(
     return {"long": long, "ids": ids, "train": train}, columns, list(numbers)
 
 
-def device_impressions(columns: dict[str, Any], devices: Devices = ()) -> Data:
+def device_impressions(columns: dict[str, Any]) -> Data:
     """The columns of `impression_columns` on the devices (see `placed`), for `gather_impressions`."""
     long, train = columns["long"], columns["train"]
-    data = placed(lambda rows: rows_at(long, rows), len(long["item"]), devices)
-    tables = replicated(jax.tree.map(jnp.asarray, columns["ids"]), devices)
+    data = placed(lambda rows: rows_at(long, rows), len(long["item"]))
+    tables = replicated(jax.tree.map(jnp.asarray, columns["ids"]))
     data["ids"] = tables | {"row": data.pop("row")}
-    data["rows"] = placed(lambda rows: np.asarray(train[rows], np.int32), len(train), devices)
+    data["rows"] = placed(lambda rows: np.asarray(train[rows], np.int32), len(train))
     return data
 
 
@@ -103,13 +103,12 @@ def gather_impressions(data: Data, positions: jax.Array, mask: jax.Array) -> Dat
 def make_predict(
     predict: Callable[[Any, Data], dict[str, jax.Array]],
     batch_size: int = 4096,
-    devices: Sequence[jax.Device] = (),
 ) -> Callable[[Any, Data, Sequence[int]], dict[str, np.ndarray]]:
     """A function (params, data, rows) -> {head: float32 [rows]}: `predict` for chosen impressions.
 
     Args:
         predict: (params, batch) -> {head: float32 [B]}.
-        batch_size: B; the last batch is filled up. devices: that share the batches.
+        batch_size: B; the last batch is filled up.
     """
 
     def of_batches(arguments: tuple[Any, Data], starts: jax.Array) -> dict[str, jax.Array]:
@@ -123,7 +122,7 @@ def make_predict(
 
         return jax.lax.map(one, starts)
 
-    shared = over_devices(of_batches, devices)
+    shared = over_devices(of_batches)
 
     def of_rows(params: Any, data: Data, rows: Sequence[int]) -> dict[str, np.ndarray]:
         data = data | {"rows": jnp.asarray(rows, jnp.int32)}

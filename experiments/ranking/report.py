@@ -1,7 +1,6 @@
 """What the ranking experiment prints and writes beside the model."""
 
-import shlex
-import sys
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,16 @@ from rich.console import Console
 from rich.table import Table
 
 from jrec.data.impressions import Impressions, ImpressionSplit
-from jrec.files import write_json
 from jrec.finite import check_finite
 from jrec.report import (
-    code,
     draw_curves,
     markdown_table,
     read_metrics,
-    settings_table,
     show_warnings,
-    write_report,
+    write_run,
 )
+
+from .settings import Train
 
 SHOWN = (
     "weighted_loss",
@@ -49,8 +47,7 @@ def show_impressions(impressions: Impressions, split: ImpressionSplit, console: 
 
 def finish_ranking_run(
     run_dir: Path,
-    settings: dict[str, Any],
-    environment: dict[str, Any],
+    settings: Train,
     results: dict[str, Any],
     popular: dict[str, float],
     bins: dict[str, np.ndarray],
@@ -78,30 +75,28 @@ def finish_ranking_run(
     draw_curves(
         run_dir / "calibration.png", lines, "predicted watch time, s", "actual watch time, s"
     )
-    command = shlex.join(["python", "-m", "experiments.ranking", *sys.argv[1:]])
     tenths = zip(*(column.tolist() for column in bins.values()), strict=True)
-    write_report(
+    asked = dataclasses.asdict(settings)
+    write_run(
         run_dir,
-        f"ranking on {settings['data']['dataset']}",
-        f"Command: {code(command)}",
-        markdown_table(["test", "popularity", "ranking"], rows),
-        *(f"Warning: {sentence}" for sentence in warnings),
-        "![validation by epoch](curves.png)",
-        "## Calibration",
-        "![predicted and actual watch time](calibration.png)",
-        markdown_table(list(bins), [list(line) for line in tenths]),
-        "## Results",
-        markdown_table(["what", "value"], [[k, v] for k, v in results.items()]),
-        "## Settings",
-        settings_table(settings),
-        "## Environment",
-        markdown_table(["what", "value"], list(environment.items())),
+        "experiments.ranking",
+        f"ranking on {settings.data.dataset}",
+        [
+            markdown_table(["test", "popularity", "ranking"], rows),
+            "![validation by epoch](curves.png)",
+            "## Calibration",
+            "![predicted and actual watch time](calibration.png)",
+            markdown_table(list(bins), [list(line) for line in tenths]),
+        ],
+        results,
+        asked,
+        {
+            "popularity": popular,
+            "run_settings": asked,
+            "calibration": {name: column.tolist() for name, column in bins.items()},
+        },
+        warnings,
     )
-    write_json(run_dir / "environment.json", environment)
-    whole = results | {"popularity": popular, "warnings": warnings, "command": command}
-    whole |= {"run_settings": settings}
-    whole |= {"calibration": {name: column.tolist() for name, column in bins.items()}}
-    write_json(run_dir / "results.json", whole)
     table = Table("test", "popularity", "ranking")
     for name, *values in rows:
         table.add_row(name, *(f"{value:.4f}" for value in values))

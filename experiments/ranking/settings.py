@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from experiments.hardware import Hardware
 from jrec.data.impression_maker import ImpressionSize, make_impressions
 from jrec.data.impressions import Impressions, ImpressionSplit, split_by_time
 from jrec.data.kuairand import china_midnight
@@ -17,14 +16,18 @@ from jrec.data.kuairand_impressions import read_kuairand_impressions
 from jrec.errors import InputError
 from jrec.losses.watch_time import Unit
 from jrec.models.matmul import Compute
+from jrec.train.flags import RunFlags, check_at_least, check_rate
+
+KUAIRAND_LONGEST = 600.0
+"""Seconds that KuaiRand-Pure's watch times are cut at."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Data:
     """Which impressions, and which of them are held out."""
 
     dataset: Literal["synthetic", "kuairand-pure"] = "synthetic"
-    """Which data set; `synthetic` is a log made on the spot, with known expected watch times."""
+    """Which data set; `synthetic` is a log drawn on the spot, with known expected watch times."""
     data_dir: Path | None = None
     """Archive or folder that holds KuaiRand-Pure."""
     synthetic: ImpressionSize = field(default_factory=ImpressionSize)
@@ -37,10 +40,12 @@ class Data:
     """Seed of `--dataset synthetic`; the same for all training seeds."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Train:
     """Train and evaluate; the run directory explains itself."""
 
+    preset: Literal["synthetic", "kuairand"] = "synthetic"
+    """Settings for each data set."""
     data: Annotated[Data, tyro.conf.arg(name="")] = field(default_factory=Data)
     """Which impressions, and which of them are held out."""
     tower: tuple[int, ...] = (1024, 512, 256)
@@ -61,9 +66,9 @@ class Train:
     """After each layer."""
     weights: Literal["watch", "equal"] = "watch"
     """What a click weighs: its watch time in seconds, or 1 (plain logistic regression)."""
-    longest_watch: float | None = None
-    """Watch times beyond so many seconds count as so many, in training and in evaluation (left out:
-    600 for kuairand-pure; a made-up log, whose true means are of whole watch times, is not cut)."""
+    longest_watch: float = 0.0
+    """Watch times beyond so many seconds count as so many, in training and in evaluation; 0: they are not cut,
+    as suits a synthetic log, whose true means are of whole watch times."""
     unit: Unit = "all"
     """Negative side of the loss: `unclicked` impressions (paper), or `all`, which is calibrated."""
     choose_by: Literal["weighted_loss", "watch_loss"] = "weighted_loss"
@@ -78,41 +83,35 @@ class Train:
     """Update the rows of tables that a batch reads, or whole tables."""
     learning_rate: float = 0.001
     """Of Adam at the beginning; it falls to 0 along a line."""
-    epochs: int = 3
-    """Passes over the training impressions."""
     batch_size: int = 512
     """Impressions a step."""
     compute: Compute = "float32"
     """Format of the factors of matrix products; all else is float32."""
-    seed: int = 0
-    """Of the initial parameters, the order of impressions and dropout."""
-    run_dir: Path | None = None
-    """Where the run goes; by default runs/ranking-DATASET-TIME."""
-    resume: bool = False
-    """Go on with the run in --run-dir from its last checkpoint."""
-    hardware: Annotated[Hardware, tyro.conf.arg(name="")] = field(default_factory=Hardware)
-    """Devices and processes; free to change when a run goes on."""
-    chunk_steps: int = 200
-    """Steps between two looks of the host at the device."""
-    checkpoint_steps: int = 0
-    """Save a checkpoint also every so many steps; 0: after each epoch."""
-    patience: int = 0
-    """Stop after so many epochs without a better validation loss; 0: never."""
+    run: Annotated[RunFlags, tyro.conf.arg(name="")] = RunFlags(epochs=3, chunk_steps=200)
+    """The run."""
+
+
+def synthetic() -> Train:
+    """A synthetic log with known expected watch times; a minute on 2 cores."""
+    return Train()
+
+
+def kuairand() -> Train:
+    """KuaiRand-Pure, watch times cut at ten minutes; scores of `experiments.ranking.table` are in README.md."""
+    return Train(
+        preset="kuairand", data=Data(dataset="kuairand-pure"), longest_watch=KUAIRAND_LONGEST
+    )
+
+
+PRESETS = {"synthetic": synthetic, "kuairand": kuairand}
 
 
 def check(settings: Train) -> None:
     """Raises InputError for a setting that makes no sense."""
-    at_least = {"epochs": 1, "batch_size": 1, "chunk_steps": 1, "id_width": 1, "feature_width": 1}
-    at_least |= {"checkpoint_steps": 0, "patience": 0, "seed": 0, "watched": 0}
-    for name, lowest in at_least.items():
-        value = getattr(settings, name)
-        if not lowest <= value < 2**31:
-            flag = name.replace("_", "-")
-            raise InputError(f"--{flag} must be {lowest} or more (and below 2^31), but is {value}.")
-    for name in ("learning_rate", "longest_watch"):
-        value = getattr(settings, name)
-        if value is not None and not 0 < value < float(np.finfo(np.float32).max):
-            raise InputError(f"--{name.replace('_', '-')} must be above 0, but is {value}.")
+    check_at_least(settings, {"batch_size": 1, "id_width": 1, "feature_width": 1, "watched": 0})
+    check_rate(settings.learning_rate)
+    if not 0 <= settings.longest_watch < float(np.finfo(np.float32).max):
+        raise InputError(f"--longest-watch must be 0 or more, but is {settings.longest_watch}.")
     for name in ("click_weight", "completion_weight"):
         value = getattr(settings, name)
         if not (value >= 0 and math.isfinite(value)):
@@ -123,16 +122,14 @@ def check(settings: Train) -> None:
         raise InputError(f"--tower must be widths of 1 or more, but is {settings.tower}.")
     if settings.data.valid_days < 0:
         raise InputError(f"--valid-days must be 0 or more, but is {settings.data.valid_days}.")
-    if settings.patience and not settings.data.valid_days:
+    if settings.run.patience and not settings.data.valid_days:
         raise InputError("--patience needs a validation part; set --valid-days above 0.")
-    if settings.resume and settings.run_dir is None:
-        raise InputError("--resume needs --run-dir, to know which run to go on with.")
 
 
-def load(data: Data, longest_watch: float | None) -> tuple[Impressions, ImpressionSplit]:
-    """The impressions, long watch times cut, and their parts.
+def load(data: Data, longest_watch: float) -> tuple[Impressions, ImpressionSplit]:
+    """Returns the impressions, long watch times cut, and their parts.
 
-    KuaiRand-Pure is tested on 1 to 8 May, a made-up log on its last fifth of days (at least one).
+    KuaiRand-Pure is tested on 1 to 8 May, a synthetic log on its last fifth of days (at least one).
     """
     day = 86_400
     if data.dataset == "synthetic":
@@ -150,7 +147,5 @@ def load(data: Data, longest_watch: float | None) -> tuple[Impressions, Impressi
         found = read_kuairand_impressions(data.data_dir, data.earlier)
         test_from, until = china_midnight("2022-05-01"), china_midnight("2022-05-09")
     split = split_by_time(found, test_from - data.valid_days * day, test_from, until)
-    if longest_watch is None:
-        longest_watch = 600.0 if data.dataset == "kuairand-pure" else np.inf
-    watch = np.minimum(found.watch_seconds, np.float32(longest_watch))
+    watch = np.minimum(found.watch_seconds, np.float32(longest_watch or np.inf))
     return dataclasses.replace(found, watch_seconds=watch), split

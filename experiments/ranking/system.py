@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from jrec.data.clicks import Column
-from jrec.data.impressions import Impressions, history_features, watched_before
+from jrec.data.impression_history import history_features, watched_before
+from jrec.data.impressions import Impressions
 from jrec.evaluate.auc import auc, mean_group_auc
 from jrec.evaluate.watch_time import (
     calibration,

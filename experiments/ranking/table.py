@@ -19,11 +19,12 @@ from jrec.command_line import parse_command
 from jrec.console import plain_console
 from jrec.data.impressions import Impressions, ImpressionSplit
 from jrec.errors import InputError, run_command
-from jrec.files import plain, read_json, replacing, write_json
+from jrec.files import read_json, replacing, write_json
 from jrec.report import markdown_table
+from jrec.train.flags import RunFlags, same_settings
 
-from .__main__ import train_on
-from .settings import Data, Train, check, load
+from .__main__ import train
+from .settings import KUAIRAND_LONGEST, Data, Train, check, load
 from .system import measure, popularity_scores
 from .trees import tree_metrics
 
@@ -88,18 +89,23 @@ def cells_of(settings: Table) -> dict[str, dict[str, Any]]:
 
 def settings_of(settings: Table, changed: dict[str, Any], seed: int, folder: Path | None) -> Train:
     """One cell's run."""
-    data = Data()
+    data, longest = Data(), 0.0
     if settings.data_dir is not None:
+        longest = KUAIRAND_LONGEST
         data = Data(dataset="kuairand-pure", data_dir=settings.data_dir, earlier=settings.earlier)
     else:
         size = dataclasses.replace(data.synthetic, users=settings.users)
         data = dataclasses.replace(data, synthetic=size)
     return Train(
         data=data,
-        seed=seed,
-        run_dir=folder,
-        resume=folder is not None and folder.exists(),
-        epochs=settings.epochs,
+        longest_watch=longest,
+        run=RunFlags(
+            run_dir=folder,
+            resume=folder is not None and (folder / "settings.json").exists(),
+            seed=seed,
+            epochs=settings.epochs,
+            chunk_steps=200,
+        ),
         learning_rate=settings.learning_rate,
         batch_size=settings.batch_size,
         dropout=settings.dropout,
@@ -120,17 +126,9 @@ def run_cell(
     folder = settings.run_dir / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
     wanted = settings_of(settings, changed, seed, folder)
     if not (folder / "results.json").exists():
-        check(wanted)
-        train_on(wanted, *held)
+        train(wanted, held)
     results = read_json(folder / "results.json")
-    ran, asked = results["run_settings"], plain(dataclasses.asdict(wanted))
-    ran, asked = ran | ran["data"], asked | asked["data"]
-    for key in sorted(asked.keys() - {"resume", "run_dir", "data", "data_dir"}):
-        if ran.get(key) != asked[key]:
-            raise InputError(
-                f"{folder} holds a run with {key} = {ran.get(key)!r}, but now it is {asked[key]!r}; give "
-                "another --run-dir."
-            )
+    same_settings(folder, results["run_settings"], wanted)
     return results
 
 

@@ -35,7 +35,7 @@ def tree_metrics(
     few, many, numbers = tree_columns(settings, impressions)
     parts = {"train": split.train, "valid": split.valid, "test": split.test}
     label = {name: impressions.completed[rows] for name, rows in parts.items()}
-    means = mean_labels(many, impressions.completed, split.train, settings.seed)
+    means = mean_labels(many, impressions.completed, split.train, settings.run.seed)
     x = {
         name: np.concatenate([few[rows], means[rows], numbers[rows]], 1)
         for name, rows in parts.items()
@@ -46,7 +46,7 @@ def tree_metrics(
         categorical_features=np.arange(x["train"].shape[1]) < few.shape[1],
         early_stopping=True,
         n_iter_no_change=20,
-        random_state=settings.seed,
+        random_state=settings.run.seed,
     )
     trees.fit(x["train"], label["train"], X_val=x["valid"], y_val=label["valid"])
     score = trees.predict_proba(x["test"])[:, 1]

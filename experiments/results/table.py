@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from jrec.errors import InputError
-from jrec.evaluate.per_user import FILE, read_per_user
-from jrec.evaluate.significance import paired_bootstrap
+from jrec.evaluate.paired_tests import paired_bootstrap
+from jrec.evaluate.per_user import FILE
+from jrec.evaluate.significance import read_per_user
 from jrec.files import read_json, replacing
 from jrec.report import markdown_table
 

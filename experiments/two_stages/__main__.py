@@ -11,7 +11,6 @@ first moment of a day, for each user who is shown something on it; relevant is w
 """
 
 import dataclasses
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,22 +20,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.candidates.__main__ import train_on
-from experiments.ranking.settings import load
+from experiments.candidates.__main__ import train as train_first
+from experiments.ranking.settings import KUAIRAND_LONGEST, load
 from jrec.command_line import parse_command
-from jrec.console import plain_console
 from jrec.data.click_examples import time_cut
 from jrec.data.impressions import Impressions, ImpressionSplit
 from jrec.data.ragged import Ragged
 from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError, run_command
 from jrec.evaluate.repeated_targets import check_some_count
-from jrec.report import environment, open_run_directory
+from jrec.report import open_run_directory
 from jrec.retrieval.mining import Fallback, cooccurrence_lists, hottest
 from jrec.serving.candidates import load_candidate_model
 from jrec.serving.export import load_program
 from jrec.serving.two_stage_export import export_two_stages, load_two_stages, recommend_ranked
 from jrec.serving.two_stages import Encode, find_candidates, make_two_stages
+from jrec.train.flags import kept_settings
+from jrec.train.run import run, running
 
 from .lists import DAY, Log, make_lists
 from .report import finish_two_stages
@@ -110,7 +110,7 @@ def first_stage(
     clicks = first_stage_clicks(settings.data, impressions)
     split = time_cut(clicks, until, test_from)
     if not (folder / "results.json").exists():
-        train_on(first_stage_settings(settings, folder), clicks, split, compare=False)
+        train_first(first_stage_settings(settings, folder), (clicks, split), compare=False)
     model = load_candidate_model(folder / "export")
     program, flat = load_program(folder / "export")
     # An export's arrays are named by paths, and a path is no name within another export.
@@ -136,82 +136,84 @@ def first_stage(
 
 
 def train(settings: Train) -> None:
-    """Runs both stages from data to report."""
+    """Runs both stages from data to report; each trains in a folder of its own, `first/` and `second/`."""
     check(settings)
-    console = plain_console()
-    impressions, split = load(settings.data, None)
-    moments = moments_of(settings, impressions, split)
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    run_dir = settings.run_dir or Path("runs") / f"two-stages-{settings.data.dataset}-{stamp}"
-    open_run_directory(run_dir, settings.resume, record(settings, impressions))
-    log, encode, arrays, block_rows = first_stage(
-        settings, impressions, moments.train[0], moments.test[0], run_dir / "first"
-    )
-    sizes, keys = settings.sizes, history_keys(impressions)
-    find = jax.jit(partial(_find, encode, block_rows, sizes))
-    lists = {
-        part: make_lists(
-            log, at, find, arrays, sizes, settings.recent_days, only_targets=part != "train"
+    with running(settings.run, f"two-stages-{settings.data.dataset}") as (folder, console):
+        longest = KUAIRAND_LONGEST if settings.data.dataset == "kuairand-pure" else 0.0
+        impressions, split = load(settings.data, longest)
+        moments = moments_of(settings, impressions, split)
+        open_run_directory(folder, settings.run.resume, record(settings, impressions))
+        log, encode, arrays, block_rows = first_stage(
+            settings, impressions, moments.train[0], moments.test[0], folder / "first"
         )
-        for part, at in vars(moments).items()
-    }
-    fresh = None
-    if settings.fresh_first:
-        _, again, given, rows = first_stage(
-            settings, impressions, moments.valid[0], moments.test[0], run_dir / "fresh"
-        )
-        look = jax.jit(partial(_find, again, rows, sizes))
-        fresh = make_lists(log, moments.test, look, given, sizes, settings.recent_days, True)
-    for part, some in lists.items():
-        console.print(
-            f"{part}: {len(some):,} lists, {int(some.completed.sum()):,} targets named",
-            soft_wrap=True,
-        )
-        repeats, targets = int(some.repeats.sum()), int(some.targets.lengths.sum())
-        if part != "train":
-            check_some_count(settings.repeated_targets, repeats, targets)
+        sizes, keys = settings.sizes, history_keys(impressions)
+        find = jax.jit(partial(_find, encode, block_rows, sizes))
+        lists = {
+            part: make_lists(
+                log, at, find, arrays, sizes, settings.recent_days, only_targets=part != "train"
+            )
+            for part, at in vars(moments).items()
+        }
+        fresh = None
+        if settings.fresh_first:
+            _, again, given, rows = first_stage(
+                settings, impressions, moments.valid[0], moments.test[0], folder / "fresh"
+            )
+            look = jax.jit(partial(_find, again, rows, sizes))
+            fresh = make_lists(log, moments.test, look, given, sizes, settings.recent_days, True)
+        for part, some in lists.items():
+            console.print(
+                f"{part}: {len(some):,} lists, {int(some.completed.sum()):,} targets named",
+                soft_wrap=True,
+            )
+            repeats, targets = int(some.repeats.sum()), int(some.targets.lengths.sum())
+            if part != "train":
+                check_some_count(settings.repeated_targets, repeats, targets)
 
-    before = np.flatnonzero((impressions.timestamp < moments.valid[0]) & ~impressions.history_only)
-    features, *columns = feature_arrays(impressions, before, settings.user_id)
-    features["quantiles"] = history_quantiles(features, keys, lists["train"])
-    model = build_model(settings, impressions, *columns)
-    gather = make_gather(keys, sizes)
-    predict = make_predict(model, gather)
-    chosen, trained = second_stage(
-        settings, model, gather, predict, features, lists, run_dir, console
-    )
-    logits = predict(chosen, features, lists["test"])
-    popular, recent, _ = log.recent(moments.test[-1] + DAY, settings.recent_days, sizes)
-    whole = arrays | {"hottest": jnp.asarray(popular), "recent": jnp.asarray(recent)}
-    whole |= {"features": features, "ranker": chosen}
-    two_stages = make_two_stages(
-        encode, model.apply, keys, sizes, block_rows, settings.rank_by, sum(sizes.lengths)
-    )
-    vocabularies = impressions.vocabularies
-    export_two_stages(
-        run_dir / "export",
-        two_stages,
-        whole,
-        log.length,
-        sizes.events,
-        log.user_logs(moments.test[-1] + DAY),
-        impressions.name,
-        vocabularies["item"],
-        vocabularies["user"],
-        impressions.user_row,
-    )
-    kept = dataclasses.asdict(settings) | {"data_source": dataclasses.asdict(impressions.source)}
-    finish_two_stages(
-        run_dir,
-        kept,
-        environment(),
-        trained,
-        lists["test"],
-        logits,
-        settings.rank_by,
-        fresh,
-        console,
-    )
+        before = np.flatnonzero(
+            (impressions.timestamp < moments.valid[0]) & ~impressions.history_only
+        )
+        features, *columns = feature_arrays(impressions, before, settings.user_id)
+        features["quantiles"] = history_quantiles(features, keys, lists["train"])
+        model = build_model(settings, impressions, *columns)
+        gather = make_gather(keys, sizes)
+        predict = make_predict(model, gather)
+        plan = second_stage(settings, model, gather, predict, features, lists)
+        second = folder / "second"
+        resume = settings.run.resume and (second / "settings.json").exists()
+        flags = dataclasses.replace(settings.run, resume=resume)
+        trained = run(plan, flags, second, record(settings, impressions))
+        logits = predict(trained.params, features, lists["test"])
+        popular, recent, _ = log.recent(moments.test[-1] + DAY, settings.recent_days, sizes)
+        whole = arrays | {"hottest": jnp.asarray(popular), "recent": jnp.asarray(recent)}
+        whole |= {"features": features, "ranker": trained.params}
+        two_stages = make_two_stages(
+            encode, model.apply, keys, sizes, block_rows, settings.rank_by, sum(sizes.lengths)
+        )
+        vocabularies = impressions.vocabularies
+        export_two_stages(
+            folder / "export",
+            two_stages,
+            whole,
+            log.length,
+            sizes.events,
+            log.user_logs(moments.test[-1] + DAY),
+            impressions.name,
+            vocabularies["item"],
+            vocabularies["user"],
+            impressions.user_row,
+        )
+        results = trained.results
+        results["candidates_per_second"] = results.pop("examples_per_second")
+        finish_two_stages(
+            folder,
+            settings,
+            results,
+            lists["test"],
+            logits,
+            fresh,
+            console,
+        )
 
 
 def _find(encode: Encode, block_rows: int, sizes: Any, arrays: Any, request: Any) -> Any:
@@ -219,11 +221,10 @@ def _find(encode: Encode, block_rows: int, sizes: Any, arrays: Any, request: Any
 
 
 def record(settings: Train, impressions: Impressions) -> dict[str, Any]:
-    """What `settings.json` keeps, and a resumed run must agree with."""
-    free = ("resume", "run_dir", "fresh_first")  # may differ between a run and its continuation
-    kept = {k: v for k, v in dataclasses.asdict(settings).items() if k not in free}
-    kept["data"] = {k: v for k, v in kept["data"].items() if k != "data_dir"}
+    """Returns what `settings.json` keeps, and a resumed run must agree with."""
     source = dataclasses.asdict(impressions.source) | {"location": None}
+    kept = kept_settings(settings)
+    del kept["fresh_first"]  # an evaluation more, which changes nothing else
     return kept | {"data_source": source, "impressions": len(impressions)}
 
 
@@ -241,10 +242,13 @@ def recommend(settings: Recommend) -> None:
         print(f"{rank:>4}  {line.item}  {line.score:.3f}  {line.watch_seconds:.1f}  {named}")
 
 
+COMMANDS = {Train: train, Recommend: recommend}
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; `arguments` are the process's own by default."""
-    settings = parse_command((Train, Recommend), __doc__, arguments)
-    {Train: train, Recommend: recommend}[type(settings)](settings)
+    """Runs the command line; `arguments` are the process's own by default."""
+    settings = parse_command(list(COMMANDS), __doc__, arguments)
+    COMMANDS[type(settings)](settings)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """What the two-stage experiment prints and writes beside the models."""
 
-import shlex
-import sys
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from jrec.evaluate.paired_tests import Comparison, paired_bootstrap
 from jrec.evaluate.per_user import means_by, write_per_user
 from jrec.evaluate.ranking_metrics import mean_metrics
 from jrec.evaluate.repeated_targets import repeated_note
-from jrec.evaluate.significance import Comparison, paired_bootstrap
-from jrec.files import write_json
-from jrec.report import code, markdown_table, settings_table, write_report
+from jrec.report import markdown_table, write_run
 
 from .lists import Lists
+from .settings import Train
 from .system import list_metrics, source_scores
 
 SHOWN = ("ndcg@10", "hr@10", "recall@10", "mrr", "recall@50")
@@ -24,12 +23,10 @@ SHOWN = ("ndcg@10", "hr@10", "recall@10", "mrr", "recall@50")
 
 def finish_two_stages(
     run_dir: Path,
-    settings: dict[str, Any],
-    environment: dict[str, Any],
+    settings: Train,
     trained: dict[str, Any],
     test: Lists,
     logits: dict[str, np.ndarray],
-    rank_by: str,
     fresh: Lists | None,
     console: Console,
 ) -> None:
@@ -40,13 +37,13 @@ def finish_two_stages(
         fresh: the same lists with candidates of a first stage that was trained on more days.
     """
     orders = source_scores(test)
-    orders["second stage"] = logits[rank_by]
+    orders["second stage"] = logits[settings.rank_by]
     orders["second stage, network's candidates alone"] = np.where(
-        orders["network"] > -np.inf, logits[rank_by], -np.inf
+        orders["network"] > -np.inf, logits[settings.rank_by], -np.inf
     )
-    if rank_by != "watch":
+    if settings.rank_by != "watch":
         orders["second stage, by expected watch time"] = logits["watch"]
-    choice = settings["repeated_targets"]
+    choice = settings.repeated_targets
     by_list = {name: list_metrics(test, score, choice) for name, score in orders.items()}
     if fresh is not None:
         by_list["network, trained on more days"] = list_metrics(
@@ -84,20 +81,16 @@ def finish_two_stages(
     )
     if note := repeated_note(choice, repeats, results["targets"]):
         sentence += f".\n{note}"
-    command = shlex.join(["python", "-m", "experiments.two_stages", *sys.argv[1:]])
-    write_report(
+    asked = dataclasses.asdict(settings)
+    write_run(
         run_dir,
-        f"both stages on {settings['data']['dataset']}",
-        f"Command: {code(command)}",
-        markdown_table(["test", *SHOWN], rows),
-        sentence,
-        "## Settings",
-        settings_table(settings),
-        "## Environment",
-        markdown_table(["what", "value"], list(environment.items())),
+        "experiments.two_stages",
+        f"both stages on {settings.data.dataset}",
+        [markdown_table(["test", *SHOWN], rows), sentence],
+        {name: value for name, value in results.items() if name != "orders"},
+        asked,
+        {"orders": means, "run_settings": asked},
     )
-    write_json(run_dir / "environment.json", environment)
-    write_json(run_dir / "results.json", results | {"command": command, "run_settings": settings})
     table = Table("test", *SHOWN)
     for name, *values in rows:
         table.add_row(name, *(f"{value:.4f}" for value in values))

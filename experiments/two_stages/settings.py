@@ -8,10 +8,9 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
+from experiments.candidates.losses import LossName
 from experiments.candidates.settings import Data as CandidateData
 from experiments.candidates.settings import Train as CandidateTrain
-from experiments.candidates.settings import with_preset
-from experiments.candidates.system import LossName
 from experiments.ranking.settings import Data
 from jrec.data.clicks import Clicks, build_clicks
 from jrec.data.impressions import Impressions
@@ -20,9 +19,10 @@ from jrec.errors import InputError
 from jrec.models.candidates import EncoderName
 from jrec.models.ranking import HeadName
 from jrec.serving.two_stages import StageSizes
+from jrec.train.flags import RunFlags, check_at_least, check_rate
 
 
-@dataclass
+@dataclass(frozen=True)
 class Train:
     """Train both stages and measure them on held-out days; the run directory explains itself."""
 
@@ -67,33 +67,25 @@ class Train:
     """A target that the user has watched before, which no list holds, is a miss or is left out of the means."""
     learning_rate: float = 0.001
     """Of Adam at the beginning; it falls to 0 along a line."""
-    epochs: int = 2
-    """Passes over the lists."""
     batch_lists: int = 8
     """Lists a step, all candidates of each."""
-    seed: int = 0
-    """Of both stages."""
-    run_dir: Path | None = None
-    """Where the run goes; by default runs/two-stages-DATASET-TIME."""
-    resume: bool = False
-    """Go on with the run in --run-dir."""
-    chunk_steps: int = 200
-    """Steps between two looks of the host at the device."""
+    run: Annotated[RunFlags, tyro.conf.arg(name="")] = RunFlags(epochs=2, chunk_steps=200)
+    """The run; --seed is of both stages, --epochs are passes of the second over the lists."""
 
 
 def check(settings: Train) -> None:
     """Raises InputError for a setting that makes no sense."""
-    at_least = {"epochs": 1, "first_epochs": 1, "batch_lists": 1, "chunk_steps": 1, "list_days": 1}
-    at_least |= {"first_width": 2, "id_width": 1, "feature_width": 1, "recent_days": 1, "seed": 0}
-    for name, lowest in at_least.items():
-        _at_least(name, getattr(settings, name), lowest)
-    for name in ("network", "hottest", "similar", "last", "events", "watched"):
-        _at_least(f"sizes.{name}", getattr(settings.sizes, name), 1)
-    _at_least("valid_days", settings.data.valid_days, 1)
+    lowest = {"first_epochs": 1, "batch_lists": 1, "list_days": 1, "first_width": 2}
+    lowest |= {"id_width": 1, "feature_width": 1, "recent_days": 1}
+    check_at_least(settings, lowest)
+    sizes = ("network", "hottest", "similar", "last", "events", "watched")
+    check_at_least(settings.sizes, dict.fromkeys(sizes, 1), "sizes.")
+    check_at_least(settings.data, {"valid_days": 1})
+    check_rate(settings.learning_rate)
+    if settings.run.coordinator is not None or settings.run.devices not in (None, 1):
+        raise InputError("Both stages train on one device; leave --devices and --coordinator out.")
     if settings.first_width % 2:
         raise InputError(f"--first-width must be even, but is {settings.first_width}.")
-    if not 0 < settings.learning_rate < float(np.finfo(np.float32).max):
-        raise InputError(f"--learning-rate must be above 0, but is {settings.learning_rate}.")
     for name in ("click_weight", "completion_weight"):
         value = getattr(settings, name)
         if not (value >= 0 and math.isfinite(value)):
@@ -105,8 +97,6 @@ def check(settings: Train) -> None:
         raise InputError(f"--dropout must be 0 or more and below 1, but is {settings.dropout}.")
     if settings.tower and min(settings.tower) < 1:
         raise InputError(f"--tower must be widths of 1 or more, but is {settings.tower}.")
-    if settings.resume and settings.run_dir is None:
-        raise InputError("--resume needs --run-dir, to know which run to go on with.")
 
 
 def first_stage_clicks(data: Data, impressions: Impressions) -> Clicks:
@@ -133,27 +123,21 @@ def first_stage_clicks(data: Data, impressions: Impressions) -> Clicks:
 
 
 def first_stage_settings(settings: Train, folder: Path) -> CandidateTrain:
-    """The first stage as a run of `experiments.candidates`, which reads items alone."""
-    return with_preset(
-        CandidateTrain(
-            data=CandidateData(dataset=settings.data.dataset, data_dir=settings.data.data_dir),
-            preset="small",
-            encoder=settings.first_encoder,
-            epochs=settings.first_epochs,
-            loss=settings.first_loss,
-            negatives=256,
-            noise="frequency",
-            batch_size=64,
-            item_width=settings.first_width,
-            repeated_targets=settings.repeated_targets,
-            seed=settings.seed,
+    """Returns the first stage as a run of `experiments.candidates`, which reads items alone."""
+    return CandidateTrain(
+        data=CandidateData(dataset=settings.data.dataset, data_dir=settings.data.data_dir),
+        encoder=settings.first_encoder,
+        loss=settings.first_loss,
+        negatives=256,
+        noise="frequency",
+        batch_size=64,
+        item_width=settings.first_width,
+        repeated_targets=settings.repeated_targets,
+        run=RunFlags(
             run_dir=folder,
-            resume=folder.exists(),
-        )
+            resume=(folder / "settings.json").exists(),
+            seed=settings.run.seed,
+            epochs=settings.first_epochs,
+            chunk_steps=200,
+        ),
     )
-
-
-def _at_least(name: str, value: int, lowest: int) -> None:
-    if not lowest <= value < 2**31:
-        flag = name.replace("_", "-")
-        raise InputError(f"--{flag} must be {lowest} or more (and below 2^31), but is {value}.")

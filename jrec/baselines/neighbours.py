@@ -1,12 +1,9 @@
 """Collaborative filtering for lists: cosine neighbours on the binary matrix, by item or by user."""
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
@@ -16,10 +13,6 @@ from jrec.finite import check_finite
 
 _BLOCK = 128  # rows whose similarities to all others exist at one time, in each thread
 _THREADS = 4
-_USERS_AT_ONCE = 4096  # whose rows exist densely while they are packed to bits
-# Words of bits that are compared in less time than SciPy takes to count a pair once.
-_WORDS_A_PAIR = 16
-_MOST_WORDS = 2**26  # 256 MiB
 
 
 @dataclass(frozen=True)
@@ -67,15 +60,16 @@ def fit_item_neighbours(
     _check_shrinkage("item", shrinkage)
     history = interaction_matrix(user, item, users, items)
     count_M = np.bincount(history.indices, minlength=items)
-    common = (_common_of_bits if _bits_pay(history) else _common_of_lists)(history)
+    by_item = history.T.tocsr()
 
     def nearest(first: int) -> sparse.csr_array:
         rows_B = np.arange(first, min(first + _BLOCK, items))
-        similarity_BM = shrunk_cosine(common(rows_B), count_M[rows_B], count_M, shrinkage)
+        common_BM = (by_item[rows_B] @ history).toarray()
+        similarity_BM = shrunk_cosine(common_BM, count_M[rows_B], count_M, shrinkage)
         similarity_BM[np.arange(len(rows_B)), rows_B] = 0
         return _nearest(similarity_BM, neighbours)
 
-    # NumPy, SciPy and XLA leave Python's lock while they work.
+    # NumPy and SciPy release Python's lock while they work.
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         blocks = list(pool.map(nearest, range(0, items, _BLOCK)))
     similarity = sparse.vstack(blocks, format="csr")
@@ -146,53 +140,6 @@ def _check_shrinkage(by: str, shrinkage: float) -> None:
     if not 0 <= shrinkage < np.inf:
         flag = f"--{by}-neighbours.shrinkage"
         raise InputError(f"{flag} must be 0 or more, but is {shrinkage}.")
-
-
-Common = Callable[[np.ndarray], np.ndarray]
-"""Item rows [B] -> how many users met each of them and each other item [B, M]."""
-
-
-def _common_of_lists(history: sparse.csr_array) -> Common:
-    by_item = history.T.tocsr()
-    return lambda rows_B: (by_item[rows_B] @ history).toarray()
-
-
-def _bits_pay(history: sparse.csr_array) -> bool:
-    """Whether comparing all users of all pairs of items takes less time than counting the pairs that occur."""
-    users, items = history.shape
-    pairs = (np.diff(history.indptr).astype(np.float64) ** 2).sum()
-    words = -(-users // 32) * items
-    return words * items < _WORDS_A_PAIR * pairs and words < _MOST_WORDS
-
-
-def _common_of_bits(history: sparse.csr_array) -> Common:
-    """A user is one bit of each item's words; the ones in both of two items' words are who met both."""
-    users, items = history.shape
-    parts = []
-    for first in range(0, users, _USERS_AT_ONCE):
-        part = history[first : first + _USERS_AT_ONCE]
-        met_NM = np.zeros((-(-part.shape[0] // 32) * 32, -(-items // _BLOCK) * _BLOCK), bool)
-        met_NM[np.repeat(np.arange(part.shape[0]), np.diff(part.indptr)), part.indices] = True
-        bytes_W4M = np.packbits(met_NM, axis=0).reshape(-1, 4, met_NM.shape[1]).astype(np.uint32)
-        parts.append(np.bitwise_or.reduce([bytes_W4M[:, k] << 8 * k for k in range(4)]))
-    word_WM = jnp.asarray(np.concatenate(parts))
-
-    def common(rows_B: np.ndarray) -> np.ndarray:
-        return np.asarray(_ones_in_both(word_WM, jnp.int32(rows_B[0])))[: len(rows_B), :items]
-
-    return common
-
-
-@jax.jit
-def _ones_in_both(word_WM: jax.Array, first: jax.Array) -> jax.Array:
-    """int32 [_BLOCK, M]: ones that columns from `first` on and all columns have in the same places."""
-    word_WB = jax.lax.dynamic_slice_in_dim(word_WM, first, _BLOCK, 1)
-
-    def add(w: jax.Array, sum_BM: jax.Array) -> jax.Array:
-        both_BM = word_WB[w][:, None] & word_WM[w][None]
-        return sum_BM + jax.lax.population_count(both_BM).astype(jnp.int32)
-
-    return jax.lax.fori_loop(0, len(word_WM), add, jnp.zeros((_BLOCK, word_WM.shape[1]), jnp.int32))
 
 
 def _nearest(similarity_BV: np.ndarray, neighbours: int) -> sparse.csr_array:

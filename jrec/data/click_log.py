@@ -13,8 +13,8 @@ import numpy as np
 from jrec.data.click_lines import NULL, PROFILE, LogLines, Named, read_log_lines
 from jrec.data.click_store import load_clicks, save_clicks
 from jrec.data.clicks import Bag, Categorical, Clicks, Column, build_clicks, take, with_stand_ins
+from jrec.data.origin import Source
 from jrec.data.ragged import Ragged
-from jrec.data.ratings import Source
 from jrec.data.vocabulary import FIRST, Vocabulary
 from jrec.errors import InputError
 

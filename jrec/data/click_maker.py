@@ -1,10 +1,7 @@
 """Makes click logs with planted taste (`click_truth`), of any size, seeded."""
 
-from pathlib import Path
-
 import numpy as np
 
-from jrec.data.click_optimum import planted_optimum
 from jrec.data.click_truth import (
     CITIES,
     LAG,
@@ -16,7 +13,6 @@ from jrec.data.click_truth import (
     by_category,
     plant,
 )
-from jrec.data.click_writer import write_click_log
 from jrec.data.clicks import (
     Bag,
     Categorical,
@@ -26,10 +22,9 @@ from jrec.data.clicks import (
     build_clicks,
     with_stand_ins,
 )
+from jrec.data.origin import Source
 from jrec.data.ragged import Ragged
-from jrec.data.ratings import Source
 from jrec.data.vocabulary import FIRST, Vocabulary
-from jrec.files import write_json
 
 _CITIES_OF_PROVINCE, _TAGS_OF_CATEGORY = 4, 5
 _USERS_AT_ONCE = 50_000  # part of what a seed means: each block has a generator of its own
@@ -74,18 +69,6 @@ def make_clicks(size: ClickSize, seed: int) -> tuple[Clicks, Truth]:
         event_features={"play_seconds": _played(truth, user, item, seed)},
     )
     return clicks, truth
-
-
-def make_click_log(path: Path, size: ClickSize, seed: int) -> dict[str, dict[str, float]]:
-    """Writes a made-up log and, beside it as `<name>.optimum.json`, what can be foretold of it.
-
-    Returns what `planted_optimum` gives.
-    """
-    clicks, truth = make_clicks(size, seed)
-    optimum = planted_optimum(clicks, truth)
-    write_click_log(clicks, path)
-    write_json(path.with_name(f"{path.name}.optimum.json"), optimum)
-    return optimum
 
 
 class _Rows:

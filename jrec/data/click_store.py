@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from jrec.data.clicks import Bag, Categorical, Clicks, Column, Continuous, check_clicks
+from jrec.data.origin import Source
 from jrec.data.ragged import Ragged
-from jrec.data.ratings import Source
 from jrec.data.vocabulary import Vocabulary
 from jrec.errors import InputError
 from jrec.files import check_seal, read_json, replacing_folder, sealed, write_json

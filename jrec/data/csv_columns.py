@@ -29,7 +29,7 @@ class TextColumn:
         """int64, whole numbers of 0 or more; raises InputError for the first other value."""
         for row, text in enumerate(self.texts):
             if not is_whole_number(text):
-                whole_number(text, lambda row=row: self.where(row), self.name)
+                whole_number(text, self.where(row), self.name)
         return np.fromiter(map(int, self.texts), np.int64, len(self.texts))
 
     def numbers(self) -> tuple[np.ndarray, np.ndarray]:

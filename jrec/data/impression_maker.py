@@ -7,7 +7,7 @@ import numpy as np
 from jrec.data.click_truth import ClickSize, Truth, plant
 from jrec.data.clicks import Categorical, Continuous, with_stand_ins
 from jrec.data.impressions import Impressions
-from jrec.data.ratings import Source
+from jrec.data.origin import Source
 from jrec.data.vocabulary import FIRST, Vocabulary
 from jrec.errors import InputError
 

@@ -1,15 +1,12 @@
-"""Impressions in memory: what was shown to whom, what became of it, and the history before it."""
+"""Impressions in memory: what was shown to whom, and what became of it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from jrec.data.clicks import Bag, Categorical, Column, Continuous, take
-from jrec.data.impression_history import earlier_in_group, last_watched
-from jrec.data.ragged import Ragged
-from jrec.data.ratings import Source
-from jrec.data.vocabulary import FIRST, Vocabulary
+from jrec.data.clicks import Column
+from jrec.data.origin import Source
+from jrec.data.vocabulary import Vocabulary
 from jrec.errors import InputError
 
 
@@ -93,58 +90,3 @@ def split_by_time(
             f"{len(split.test)} of {len(time)} impressions; choose other days."
         )
     return split
-
-
-def history_features(impressions: Impressions, keys: Mapping[str, Column]) -> dict[str, Column]:
-    """Features of each impression from the same user's strictly earlier ones, as a server knew them.
-
-    Impressions of one moment do not see each other, so later rows, and rows of the same moment,
-    change nothing. (A click and its watch time count as known from the next moment on.)
-
-    Args:
-        impressions: all of them, training and test together: each sees its own past alone.
-        keys: item columns by name (author, category), of V_item rows.
-
-    Returns:
-        Continuous columns of n rows, for `item` and for each key: `NAME_shown`, how many earlier
-        impressions had the same value (for a bag, one for each value in common);
-        `NAME_idle_seconds`, the time since the last watch of the same value (for a bag, of any of its
-        values), unknown where there was none. Padding and unknown values are no values.
-    """
-    items = Categorical(np.arange(impressions.vocabularies["item"].rows), "item")
-    columns: dict[str, Column] = {}
-    for name, key in {"item": items, **keys}.items():
-        row, value = _values_of(key, impressions.item)
-        group = impressions.user[row].astype(np.int64) * (int(value.max(initial=0)) + 1) + value
-        time = impressions.timestamp[row]
-        shown, last = earlier_in_group(group, time, impressions.clicked[row])
-        known = np.zeros(len(impressions), bool)
-        known[row[last >= 0]] = True
-        latest = np.full(len(impressions), np.iinfo(np.int64).min)
-        np.maximum.at(latest, row[last >= 0], time[last[last >= 0]])
-        idle = np.where(known, impressions.timestamp - np.where(known, latest, 0), 0)
-        count = np.bincount(row, shown, len(impressions))
-        columns[f"{name}_shown"] = Continuous(count.astype(np.float32), np.ones(len(count), bool))
-        columns[f"{name}_idle_seconds"] = Continuous(idle.astype(np.float32), known)
-    return columns
-
-
-def _values_of(key: Column, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(impression, value) int64 pairs of an item column; padding and unknown values are left out."""
-    taken = take(key, item)
-    if isinstance(taken, Bag):
-        row, value = np.repeat(np.arange(len(item)), taken.rows.lengths), taken.rows.values
-    elif isinstance(taken, Categorical):
-        row, value = np.arange(len(item)), taken.rows
-    else:
-        raise ValueError("A number is no key: use a categorical column or a bag.")
-    kept = value >= FIRST
-    return row[kept], value[kept].astype(np.int64)
-
-
-def watched_before(impressions: Impressions, count: int) -> Bag:
-    """Each impression's last `count` watched items of the same user, strictly earlier ones."""
-    place, offsets = last_watched(
-        impressions.user, impressions.timestamp, impressions.clicked, count
-    )
-    return Bag(Ragged(impressions.item[place], offsets), "item")

@@ -19,7 +19,7 @@ from jrec.data.clicks import (
 )
 from jrec.data.csv_columns import read_columns
 from jrec.data.kuairand_tables import read_users, read_videos
-from jrec.data.ratings import Source
+from jrec.data.origin import Source
 from jrec.data.tables import Files
 from jrec.data.vocabulary import UNKNOWN, Vocabulary
 from jrec.errors import InputError

@@ -1,33 +1,18 @@
 """Data in memory as a folder: one `.npy` file an array, which another process maps instead of reading it."""
 
+import dataclasses
 import json
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jrec.data.click_examples import ClickSplit, Examples
-from jrec.data.clicks import Bag, Categorical, Clicks, Continuous
-from jrec.data.impressions import Impressions, ImpressionSplit
-from jrec.data.ragged import Ragged
-from jrec.data.rating_parts import RatingParts, RatingRows
-from jrec.data.ratings import Ratings, Source
-from jrec.data.splits import Split
-from jrec.data.vocabulary import Vocabulary
 from jrec.errors import InputError
 from jrec.files import new_folder
 
 _FORM = "form.json"
-_KINDS = {
-    kind.__name__: kind
-    for kind in (
-        *(Ratings, Split, RatingParts, RatingRows),
-        *(Clicks, ClickSplit, Examples, Categorical, Bag, Continuous),
-        *(Impressions, ImpressionSplit),
-        *(Source, Ragged, Vocabulary),
-    )
-}
 
 
 def write_mapped(value: Any, folder: Path) -> None:
@@ -35,38 +20,39 @@ def write_mapped(value: Any, folder: Path) -> None:
 
     Args:
         value: arrays and scalars of NumPy (no objects), Python's numbers, text and None, in dataclasses of
-            `jrec.data`, dicts, lists and tuples.
+            jrec, dicts, lists and tuples.
 
     Raises InputError where the folder exists and holds anything; TypeError for other values.
     """
     with new_folder(folder) as temporary:
-        names = count()
+        names = (f"{number}.npy" for number in count())
 
         def form_of(part: Any) -> Any:
+            kind = type(part)
             if isinstance(part, np.ndarray | np.generic):
-                name = f"{next(names)}.npy"
+                name = next(names)
                 # Opened so, a full disk is an error with a number (see `save_clicks`).
                 with (temporary / name).open("w+b") as file:
                     np.save(file, part, allow_pickle=False)
                 return {"array" if isinstance(part, np.ndarray) else "scalar": name}
-            if type(part).__name__ in _KINDS:
-                return {"fields": form_of(vars(part)), "kind": type(part).__name__}
-            if type(part) is dict:
+            if dataclasses.is_dataclass(kind) and kind.__module__.startswith("jrec."):
+                return {"fields": form_of(vars(part)), "kind": [kind.__module__, kind.__name__]}
+            if kind is dict:
                 return {"dict": [[form_of(key), form_of(item)] for key, item in part.items()]}
-            if type(part) is tuple:  # a named one would lose its name
+            if kind is tuple:  # a named one would lose its name
                 return {"tuple": [form_of(item) for item in part]}
-            if type(part) is list:
+            if kind is list:
                 return [form_of(item) for item in part]
             if part is None or isinstance(part, bool | int | float | str):
                 return part
-            raise TypeError(f"{type(part)} cannot be written to be mapped.")
+            raise TypeError(f"{kind} cannot be written to be mapped.")
 
         # Not `write_json`, which makes null of NaN.
         (temporary / _FORM).write_text(json.dumps(form_of(value)), encoding="utf-8")
 
 
 def read_mapped(folder: Path) -> Any:
-    """What `write_mapped` wrote; arrays are read-only, and of them only what is read comes into memory.
+    """Returns what `write_mapped` wrote; arrays are read-only, and only the parts that are read come into memory.
 
     Raises InputError where the folder or a file of it is missing or damaged.
     """
@@ -80,8 +66,8 @@ def read_mapped(folder: Path) -> Any:
                 return mapped(name)
             case {"scalar": name}:
                 return mapped(name)[()]
-            case {"kind": kind, "fields": fields}:
-                return _KINDS[kind](**value_of(fields))
+            case {"kind": [module, name], "fields": fields}:
+                return _kind(module, name)(**value_of(fields))
             case {"dict": items}:
                 return {value_of(key): value_of(item) for key, item in items}
             case {"tuple": items}:
@@ -96,3 +82,11 @@ def read_mapped(folder: Path) -> Any:
         raise InputError(
             f"{folder} is missing or damaged ({error}); start again, with a folder that all processes see."
         ) from error
+
+
+def _kind(module: str, name: str) -> type:
+    """Returns a dataclass of jrec by its name, so that a file can name nothing else."""
+    kind = getattr(import_module(module), name) if module.startswith("jrec.") else None
+    if not dataclasses.is_dataclass(kind):
+        raise TypeError(f"{module}.{name} is no dataclass of jrec")
+    return kind

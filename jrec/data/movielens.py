@@ -2,11 +2,14 @@
 
 import csv
 import re
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from jrec.data.ratings import Items, Ratings, Source, Users, build
-from jrec.data.tables import Files, RatingColumns, read_ratings, whole_number
+from jrec.data.origin import Source
+from jrec.data.rating_lines import RatingColumns, read_ratings
+from jrec.data.ratings import Items, Ratings, Users, build
+from jrec.data.tables import Files, whole_number
 from jrec.errors import InputError
 
 # Which file tells each layout from the others, and how that file writes a rating.
@@ -112,95 +115,87 @@ def occupation_number(word: str, years: int) -> int | None:
 
 
 def _read_100k(files: Files) -> tuple[Users, Items]:
-    users = _UserRows(files, "u.user")
-    for number, line in files.lines("u.user", "latin-1"):
-        fields = _split(files, "u.user", number, line, "|", 5)
-        users.add_from_words(number, fields[0], fields[1], fields[2], fields[3])
-    genre_of = {}
-    for number, line in files.lines("u.genre", "latin-1"):
-        fields = _split(files, "u.genre", number, line, "|", 2)
-        place = whole_number(
-            fields[1], lambda n=number: _where(files, "u.genre", n), "genre number"
-        )
-        if place != len(genre_of):
+    users = _users(
+        files, "u.user", _fields(files, "u.user", "latin-1", "|", 5), _attributes_in_words
+    )
+    genres = []
+    for where, (genre, number) in _fields(files, "u.genre", "latin-1", "|", 2):
+        if (place := whole_number(number, where, "genre number")) != len(genres):
             raise InputError(
-                f"{_where(files, 'u.genre', number)}: genre number is {place} but should be "
-                f"{len(genre_of)}; number the genres from 0 on."
+                f"{where}: genre number is {place} but should be {len(genres)}; number the genres from 0 on."
             )
-        genre_of[place] = fields[0]
-    films = _FilmRows(files, "u.item")
-    for number, line in files.lines("u.item", "latin-1"):
-        fields = _split(files, "u.item", number, line, "|", 5 + len(genre_of))
-        if not set(fields[5:]) <= {"0", "1"}:
-            raise InputError(f"{_where(files, 'u.item', number)}: genre flags must be 0 or 1.")
-        flags = [genre_of[k] for k, flag in enumerate(fields[5:]) if flag == "1"]
-        films.add(number, fields[0], fields[1], flags)
-    return users.done(), films.done()
+        genres.append(genre)
+
+    def films() -> Iterator[_Film]:
+        for where, fields in _fields(files, "u.item", "latin-1", "|", 5 + len(genres)):
+            if not set(fields[5:]) <= {"0", "1"}:
+                raise InputError(f"{where}: genre flags must be 0 or 1.")
+            flagged = [genre for genre, flag in zip(genres, fields[5:], strict=True) if flag == "1"]
+            yield where, fields[0], fields[1], flagged
+
+    return users, _films(files, "u.item", films())
 
 
 def _read_recbole(files: Files) -> tuple[Users, Items]:
-    users = _UserRows(files, "ml-100k.user")
-    for number, line in files.lines("ml-100k.user", "utf-8"):
-        fields = _split(files, "ml-100k.user", number, line, "\t", 5)
-        if number == 1 and not fields[0].startswith("user_id:"):
-            raise InputError(f"{_where(files, 'ml-100k.user', 1)}: the header is missing.")
-        if number > 1:
-            users.add_from_words(number, fields[0], fields[1], fields[2], fields[3])
-    films = _FilmRows(files, "ml-100k.item")
-    for number, line in files.lines("ml-100k.item", "utf-8"):
-        film, title, year, genres = _split(files, "ml-100k.item", number, line, "\t", 4)
-        if number == 1 and not film.startswith("item_id:"):
-            raise InputError(f"{_where(files, 'ml-100k.item', 1)}: the header is missing.")
-        if number > 1:
+    def rows(name: str, count: int, header: str) -> Iterator[tuple[str, list[str]]]:
+        lines = _fields(files, name, "utf-8", "\t", count)
+        for where, fields in lines:
+            if not fields[0].startswith(header):
+                raise InputError(f"{where}: the header is missing.")
+            break
+        yield from lines
+
+    def films() -> Iterator[_Film]:
+        for where, (film, title, year, genres) in rows("ml-100k.item", 4, "item_id:"):
             # The copy keeps the year in a column of its own; the official title ends with it.
-            films.add(
-                number, film, f"{title} ({year})" if year.isdecimal() else title, genres.split(" ")
-            )
-    return users.done(), films.done()
+            whole = f"{title} ({year})" if year.isdecimal() else title
+            yield where, film, whole, genres.split(" ")
+
+    users = rows("ml-100k.user", 5, "user_id:")
+    return (
+        _users(files, "ml-100k.user", users, _attributes_in_words),
+        _films(files, "ml-100k.item", films()),
+    )
 
 
 def _read_1m(files: Files) -> tuple[Users, Items]:
-    users = _UserRows(files, "users.dat")
-    for number, line in files.lines("users.dat", "latin-1"):
-        user, gender, age, occupation, _ = _split(files, "users.dat", number, line, "::", 5)
-        users.add(number, user, age, gender, occupation)
-    return users.done(), _read_dat_films(files, "latin-1")
+    def users() -> Iterator[tuple[str, list[str]]]:
+        for where, (user, gender, age, *others) in _fields(files, "users.dat", "latin-1", "::", 5):
+            yield where, [user, age, gender, *others]
+
+    return _users(files, "users.dat", users(), _attributes), _dat_films(files, "latin-1")
 
 
 def _read_10m(files: Files) -> tuple[None, Items]:
-    return None, _read_dat_films(files, "utf-8")
+    return None, _dat_films(files, "utf-8")
 
 
-def _read_dat_films(files: Files, encoding: str) -> Items:
-    films = _FilmRows(files, "movies.dat")
-    for number, line in files.lines("movies.dat", encoding):
-        film, title, genres = _split(files, "movies.dat", number, line, "::", 3)
-        films.add(number, film, title, genres.split("|"))
-    return films.done()
+def _dat_films(files: Files, encoding: str) -> Items:
+    lines = _fields(files, "movies.dat", encoding, "::", 3)
+    films = ((where, film, title, genres.split("|")) for where, (film, title, genres) in lines)
+    return _films(files, "movies.dat", films)
 
 
 def _read_csv(files: Files) -> tuple[None, Items]:
-    films = _FilmRows(files, "movies.csv")
-    for number, line in files.lines("movies.csv", "utf-8"):
-        try:
-            fields = next(csv.reader([line]))
-        except csv.Error as error:
-            raise InputError(
-                f"{_where(files, 'movies.csv', number)}: {error}; is a quote missing?"
-            ) from error
-        if number == 1:
-            if fields != ["movieId", "title", "genres"]:
+    def films() -> Iterator[_Film]:
+        for number, line in files.lines("movies.csv", "utf-8"):
+            where = f"{files.place('movies.csv')}, line {number}"
+            try:
+                fields = next(csv.reader([line]))
+            except csv.Error as error:
+                raise InputError(f"{where}: {error}; is a quote missing?") from error
+            if number == 1:
+                if fields != ["movieId", "title", "genres"]:
+                    raise InputError(f"{where}: the header should be movieId,title,genres.")
+                continue
+            if len(fields) != 3:
                 raise InputError(
-                    f"{_where(files, 'movies.csv', 1)}: the header should be movieId,title,genres."
+                    f"{where}: {len(fields)} fields where there should be 3; quote a title that holds a "
+                    f"comma."
                 )
-            continue
-        if len(fields) != 3:
-            raise InputError(
-                f"{_where(files, 'movies.csv', number)}: {len(fields)} fields where there should "
-                f"be 3; quote a title that holds a comma."
-            )
-        films.add(number, fields[0], fields[1], fields[2].split("|"))
-    return None, films.done()
+            yield where, fields[0], fields[1], fields[2].split("|")
+
+    return None, _films(files, "movies.csv", films())
 
 
 _READERS = {
@@ -211,94 +206,83 @@ _READERS = {
     "csv": _read_csv,
 }
 
+_Film = tuple[str, str, str, list[str]]
+"""Where the line stands, id, title, genres."""
 
-class _UserRows:
-    """Collects users line by line, refusing bad fields and ids that come twice."""
 
-    def __init__(self, files: Files, name: str) -> None:
-        self.files, self.name = files, name
-        self.rows: dict[int, tuple[int, int, int]] = {}
-
-    def add(self, number: int, user: str, age: str, gender: str, occupation: str) -> None:
-        def where() -> str:
-            return _where(self.files, self.name, number)
-
-        years = whole_number(age, where, "age")
-        if years not in _AGE_GROUPS:
-            raise InputError(f"{where()}: age is {years}; it should be one of {_AGE_GROUPS}.")
-        job = whole_number(occupation, where, "occupation")
-        if job > 20:
-            raise InputError(f"{where()}: occupation is {job}; it should be from 0 to 20.")
-        self._keep(where(), user, gender, years, job)
-
-    def add_from_words(
-        self, number: int, user: str, age: str, gender: str, occupation: str
-    ) -> None:
-        def where() -> str:
-            return _where(self.files, self.name, number)
-
-        years = whole_number(age, where, "age")
-        job = occupation_number(occupation, years)
-        if job is None:
+def _fields(
+    files: Files, name: str, encoding: str, separator: str, count: int
+) -> Iterator[tuple[str, list[str]]]:
+    """Yields where a line stands, as messages name it, and its fields; refuses another number of them."""
+    place = files.place(name)
+    for number, line in files.lines(name, encoding):
+        fields = line.split(separator)
+        if len(fields) != count:
             raise InputError(
-                f"{where()}: occupation is {occupation!r}; it should be one of "
-                f"{', '.join(OCCUPATIONS)}."
+                f"{place}, line {number}: {len(fields)} fields between {separator!r} where there "
+                f"should be {count}; mend the line or fetch the data set again."
             )
-        self._keep(where(), user, gender, age_group(years), job)
+        yield f"{place}, line {number}", fields
 
-    def _keep(self, where: str, user: str, gender: str, age: int, occupation: int) -> None:
+
+def _attributes(where: str, age: str, occupation: str) -> tuple[int, int]:
+    years = whole_number(age, where, "age")
+    if years not in _AGE_GROUPS:
+        raise InputError(f"{where}: age is {years}; it should be one of {_AGE_GROUPS}.")
+    job = whole_number(occupation, where, "occupation")
+    if job > 20:
+        raise InputError(f"{where}: occupation is {job}; it should be from 0 to 20.")
+    return years, job
+
+
+def _attributes_in_words(where: str, age: str, occupation: str) -> tuple[int, int]:
+    years = whole_number(age, where, "age")
+    job = occupation_number(occupation, years)
+    if job is None:
+        raise InputError(
+            f"{where}: occupation is {occupation!r}; it should be one of {', '.join(OCCUPATIONS)}."
+        )
+    return age_group(years), job
+
+
+def _users(
+    files: Files,
+    name: str,
+    lines: Iterable[tuple[str, list[str]]],
+    attributes: Callable[[str, str, str], tuple[int, int]],
+) -> Users:
+    """Users of lines of id, age, gender, occupation; refuses bad fields and ids that come twice."""
+    rows: dict[int, tuple[int, int, int]] = {}
+    for where, (user, age, gender, occupation, _) in lines:
+        group, job = attributes(where, age, occupation)
         if gender not in ("M", "F"):
             raise InputError(f"{where}: gender is {gender!r}; it should be M or F.")
-        identity = whole_number(user, lambda: where, "user id")
-        if identity in self.rows:
+        identity = whole_number(user, where, "user id")
+        if identity in rows:
             raise InputError(f"{where}: user {identity} comes twice; keep one of the lines.")
-        self.rows[identity] = (int(gender == "F"), age, occupation)
-
-    def done(self) -> Users:
-        if not self.rows:
-            raise InputError(f"{self.files.place(self.name)} is empty; fetch the data set again.")
-        columns = np.array(list(self.rows.values()), np.int64).T
-        attributes = dict(zip(("gender", "age", "occupation"), columns, strict=True))
-        return Users(np.array(list(self.rows), np.int64), attributes)
+        rows[identity] = int(gender == "F"), group, job
+    _refuse_empty(files, name, rows)
+    columns = np.array(list(rows.values()), np.int64).T
+    named = dict(zip(("gender", "age", "occupation"), columns, strict=True))
+    return Users(np.array(list(rows), np.int64), named)
 
 
-class _FilmRows:
-    """Collects films line by line, refusing bad ids and ids that come twice."""
-
-    def __init__(self, files: Files, name: str) -> None:
-        self.files, self.name = files, name
-        self.rows: dict[int, tuple[str, list[str]]] = {}
-
-    def add(self, number: int, film: str, title: str, genres: list[str]) -> None:
-        def where() -> str:
-            return _where(self.files, self.name, number)
-
+def _films(files: Files, name: str, lines: Iterable[_Film]) -> Items:
+    """Films of lines; refuses bad ids, ids that come twice and empty titles."""
+    rows: dict[int, tuple[str, list[str]]] = {}
+    for where, film, title, genres in lines:
         identity = whole_number(film, where, "film id")
-        if identity in self.rows:
-            raise InputError(f"{where()}: film {identity} comes twice; keep one of the lines.")
+        if identity in rows:
+            raise InputError(f"{where}: film {identity} comes twice; keep one of the lines.")
         if not title.strip():
-            raise InputError(f"{where()}: the film has no title; write one.")
+            raise InputError(f"{where}: the film has no title; write one.")
         kept = sorted(genre for genre in genres if genre not in _NO_GENRE)
-        self.rows[identity] = (re.sub(r"\s+", " ", title).strip(), kept)
-
-    def done(self) -> Items:
-        if not self.rows:
-            raise InputError(f"{self.files.place(self.name)} is empty; fetch the data set again.")
-        titles, genres = zip(*self.rows.values(), strict=True)
-        return Items(np.array(list(self.rows), np.int64), list(titles), list(genres))
+        rows[identity] = re.sub(r"\s+", " ", title).strip(), kept
+    _refuse_empty(files, name, rows)
+    titles, genres_of = zip(*rows.values(), strict=True)
+    return Items(np.array(list(rows), np.int64), list(titles), list(genres_of))
 
 
-def _where(files: Files, name: str, number: int) -> str:
-    return f"{files.place(name)}, line {number}"
-
-
-def _split(
-    files: Files, name: str, number: int, line: str, separator: str, count: int
-) -> list[str]:
-    fields = line.split(separator)
-    if len(fields) != count:
-        raise InputError(
-            f"{_where(files, name, number)}: {len(fields)} fields between {separator!r} where there "
-            f"should be {count}; mend the line or fetch the data set again."
-        )
-    return fields
+def _refuse_empty(files: Files, name: str, rows: dict) -> None:
+    if not rows:
+        raise InputError(f"{files.place(name)} is empty; fetch the data set again.")

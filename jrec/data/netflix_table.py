@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from jrec.data.date_splits import NETFLIX_WINDOWS, goes_to_test
 from jrec.data.netflix_files import RawFiles, TitleText, read_raw
 from jrec.data.netflix_lines import LARGEST_ID, Columns, Lines, MovieRun, parse_lines, parse_titles
+from jrec.data.origin import Source
 from jrec.data.rating_parts import RatingParts, RatingRows, keep_trained
-from jrec.data.ratings import Source
+from jrec.data.splits import NETFLIX_WINDOWS, goes_to_test
 from jrec.errors import InputError
 
 _BLOCK = 1 << 20  # bytes parsed at a time: the columns of a block stay in the processor's cache

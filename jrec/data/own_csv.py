@@ -1,4 +1,4 @@
-"""Your own ratings or clicks: any delimited text file, its columns named by flags, ids of any text."""
+"""Your own file of ratings or clicks: any delimited text, its columns named by flags, ids of any text."""
 
 import hashlib
 import math
@@ -10,11 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from jrec.data.clicks import Clicks, build_clicks
 from jrec.data.csv_columns import TextColumn, read_columns
-from jrec.data.ratings import Items, Ratings, Source, build
+from jrec.data.origin import Source
 from jrec.data.tables import Files, decimal_number, is_whole_number
-from jrec.data.vocabulary import FIRST, Vocabulary
 from jrec.errors import InputError
 
 _LONGEST = 256  # characters; NumPy gives every id of a vocabulary the room of the longest
@@ -52,63 +50,13 @@ class CsvRatings(CsvClicks):
     """Highest rating there may be; left out, the highest of the file."""
 
 
-def read_ratings_csv(path: Path, csv: CsvRatings) -> Ratings:
-    """A file of ratings as `Ratings` without titles, genres or user attributes.
-
-    Ids stay the texts that stand in the file, blanks around them left off. Of ratings of one user for
-    one item the latest is kept; without times, the last line.
-    Raises InputError, with file and line, for a missing column, a bad field, or an empty file.
-    """
-    column, source = _columns(path, csv, ("user", "item", "rating"))
-    stars, known = column["rating"].numbers()
-    column["rating"].refuse(~known, "a number")
-    low = float(stars.min()) if csv.low is None else csv.low
-    high = float(stars.max()) if csv.high is None else csv.high
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise InputError("--csv.low and --csv.high must be numbers.")
-    column["rating"].refuse(
-        (stars < np.float32(low)) | (stars > np.float32(high)), f"from {low:g} to {high:g}"
-    )
-    if not low < high:
-        raise InputError(
-            f"{path}: all ratings are {low:g}, so that there is nothing to predict; give their range "
-            f"(--csv.low, --csv.high), or take them as clicks (experiments.candidates --dataset csv)."
-        )
-    users, user = _numbered(column["user"])
-    items, item = _numbered(column["item"])
-    time = _seconds(column["time"], csv) if csv.time else np.arange(len(user))
-    raw = {"user": user, "item": item, "rating": stars, "timestamp": time}
-    untitled = Items(np.arange(len(items)), [""] * len(items), [[] for _ in items])
-    ratings = build(path.stem, source, raw, None, untitled, (low, high))
-    # Both are sorted, so that a number's row is its text's.
-    ratings.vocabularies["user"] = Vocabulary(users)
-    ratings.vocabularies["item"] = Vocabulary(items)
-    return ratings
-
-
-def read_clicks_csv(path: Path, csv: CsvClicks) -> Clicks:
-    """A file of clicks, one a line, as `Clicks` without features; a pair that comes again counts again.
-
-    Raises InputError, with file and line, for a missing column, a bad field, or an empty file.
-    """
-    column, source = _columns(path, csv, ("user", "item"))
-    users, user = _numbered(column["user"])
-    items, item = _numbered(column["item"])
-    return build_clicks(
-        name=path.stem,
-        source=source,
-        user=user,
-        item=item + FIRST,
-        timestamp=_seconds(column["time"], csv) if csv.time else None,
-        user_row=np.arange(FIRST, len(users) + FIRST),
-        vocabularies={"user": Vocabulary(users), "item": Vocabulary(items)},
-    )
-
-
-def _columns(
+def own_columns(
     path: Path, csv: CsvClicks, wanted: tuple[str, ...]
 ) -> tuple[dict[str, TextColumn], Source]:
-    """The columns by what they are (`time` too, where it is named), and where they came from."""
+    """Returns the columns by what they are (`time` too, where it is named), and where they came from.
+
+    Raises InputError for a missing file or column, a column named twice, or a bad delimiter.
+    """
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(f"{path} {kind}; give --data-dir the file of --dataset csv.")
@@ -134,8 +82,11 @@ def _columns(
     return columns, Source("file", str(path), checksum, note)
 
 
-def _numbered(column: TextColumn) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct ids, str, sorted, and int64, each row's number among them."""
+def numbered_ids(column: TextColumn) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the distinct ids, str, sorted, and int64, each row's number among them.
+
+    Raises InputError for the first id that is empty, too long or has control characters.
+    """
     texts = [text.strip(" \t") for text in column.texts]
     names = sorted(set(texts))
     for name in names:
@@ -150,8 +101,11 @@ def _numbered(column: TextColumn) -> tuple[np.ndarray, np.ndarray]:
     return np.array(names, np.str_), np.fromiter((number[t] for t in texts), np.int64, len(texts))
 
 
-def _seconds(column: TextColumn, csv: CsvClicks) -> np.ndarray:
-    """Seconds since 1970: int64 where all are whole, else float64, which tells microseconds apart."""
+def seconds_of(column: TextColumn, csv: CsvClicks) -> np.ndarray:
+    """Returns seconds since 1970: int64 where all are whole, else float64, which tells microseconds apart.
+
+    Raises InputError for the first text that is no time.
+    """
     known: dict[str, float] = {}
     seconds = np.zeros(len(column.texts))
     for row, text in enumerate(column.texts):

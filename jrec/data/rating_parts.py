@@ -8,7 +8,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from jrec.data.ratings import Ratings, Source
+from jrec.data.origin import Source
+from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
 from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError

@@ -4,37 +4,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from jrec.data.origin import Source
 from jrec.data.ragged import Ragged
 from jrec.data.vocabulary import FIRST, Vocabulary
 from jrec.errors import InputError
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a data set came from, so that a run can say it.
-
-    Attributes:
-        kind: `folder`, `archive`, `file`, `cache`, `grouplens`, `recbole-wheel`, `click-log` or
-            `synthetic`.
-        location: path, address or description.
-        checksum: `sha256:…` of the archive, or of the ratings file of a folder.
-        note: anything a reader of the results should know, else empty.
-    """
-
-    kind: str
-    location: str
-    checksum: str
-    note: str = ""
-
-    @property
-    def in_stars(self) -> bool:
-        """Returns whether the source fixes the unit of its ratings: all do but a user's own file."""
-        return self.kind != "file"
-
-    @property
-    def unit(self) -> str:
-        """The unit of ratings, as reports name it."""
-        return "stars" if self.in_stars else "the file's unit"
 
 
 @dataclass(frozen=True)
@@ -95,44 +68,6 @@ ATTRIBUTE_CODES: dict[str, tuple[int, ...]] = {
     "age": (1, 18, 25, 35, 45, 50, 56),  # the youngest age of each group
     "occupation": tuple(range(21)),
 }
-
-# What the codes stand for, in their order (README of MovieLens-1M).
-ATTRIBUTE_LABELS: dict[str, tuple[str, ...]] = {
-    "gender": ("M", "F"),
-    "age": ("under 18", "18-24", "25-34", "35-44", "45-49", "50-55", "56+"),
-    "occupation": (
-        "other",
-        "academic/educator",
-        "artist",
-        "clerical/admin",
-        "college/grad student",
-        "customer service",
-        "doctor/health care",
-        "executive/managerial",
-        "farmer",
-        "homemaker",
-        "K-12 student",
-        "lawyer",
-        "programmer",
-        "retired",
-        "sales/marketing",
-        "scientist",
-        "self-employed",
-        "technician/engineer",
-        "tradesman/craftsman",
-        "unemployed",
-        "writer",
-    ),
-}
-
-
-def user_labels(ratings: Ratings, row: int) -> dict[str, str]:
-    """Returns a user's attributes in words: `{"gender": "F", "age": "under 18", ...}`; empty without any."""
-    rows = {name: int(by_row[row]) for name, by_row in ratings.user_features.items()}
-    return {
-        name: ATTRIBUTE_LABELS[name][k - FIRST] if k >= FIRST else "unknown"
-        for name, k in rows.items()
-    }
 
 
 def build(

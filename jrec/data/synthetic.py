@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jrec.data.ratings import ATTRIBUTE_CODES, Items, Ratings, Source, Users, build
+from jrec.data.origin import Source
+from jrec.data.ratings import ATTRIBUTE_CODES, Items, Ratings, Users, build
 from jrec.errors import InputError
 
 _GENRES = ("Action", "Adventure", "Animation", "Comedy", "Crime", "Drama", "Horror", "Romance")

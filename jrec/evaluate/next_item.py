@@ -10,7 +10,7 @@ import numpy as np
 from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
 from jrec.evaluate.ranks import target_ranks
 from jrec.evaluate.top_k import top_items
-from jrec.train.devices import over_devices
+from jrec.train.devices import Devices, over_devices
 from jrec.train.stream import Gather
 
 UserVectors = Callable[[Any, Any], jax.Array]
@@ -26,7 +26,7 @@ def make_next_item_evaluator(
     ks: Sequence[int] = (10,),
     batch_size: int = 256,
     item_block: int = 4096,
-    devices: Sequence[jax.Device] = (),
+    devices: Devices | None = None,
 ) -> Callable[[Any, Any], tuple[dict[str, float], dict[str, np.ndarray]]]:
     """Returns an evaluator by `make_next_item_ranker`.
 
@@ -55,7 +55,7 @@ def make_next_item_ranker(
     gather: Gather,
     batch_size: int = 256,
     item_block: int = 4096,
-    devices: Sequence[jax.Device] = (),
+    devices: Devices | None = None,
 ) -> Callable[[Any, Any], tuple[np.ndarray, np.ndarray]]:
     """Returns a ranker by `target_ranks`: ties pessimistic, the same on any number of devices.
 
@@ -99,7 +99,7 @@ def make_recommender(
     K: int,
     batch_size: int = 256,
     item_block: int = 16_384,
-    devices: Sequence[jax.Device] = (),
+    devices: Devices | None = None,
 ) -> Callable[[Any, Any], tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Lists for all users by `top_items`; the arguments are those of `make_next_item_ranker`.
 
@@ -126,7 +126,7 @@ def _over_users(
     item_vectors: ItemVectors,
     gather: Gather,
     batch_size: int,
-    devices: Sequence[jax.Device],
+    devices: Devices | None,
 ) -> Callable[[Any, Any], tuple]:
     """Arrays [n, ...] of all users, batch after batch in one compiled loop."""
 

@@ -1,13 +1,13 @@
 """RMSE and MAE of predicted ratings, in stars, on the device in fixed-size batches; errors by user."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jrec.train.devices import over_devices
+from jrec.train.devices import Devices, over_devices
 from jrec.train.stream import Gather
 
 
@@ -15,7 +15,7 @@ def make_rating_errors(
     predict: Callable[[Any, Any], jax.Array],
     gather: Gather,
     batch_size: int = 4096,
-    devices: Sequence[jax.Device] = (),
+    devices: Devices | None = None,
 ) -> Callable[[Any, Any], dict[str, float]]:
     """An evaluator, made once from a predict function.
 

@@ -1,7 +1,7 @@
 """What a ranking network reads of a list of candidates: the same when it trains and when it serves.
 
 A user's log here is L events, the last ones before the request: which item, whether it was watched, and
-how many seconds ago. The features that come from it are those of `jrec.data.impressions.history_features`.
+how many seconds ago. The features that come from it are those of `jrec.data.impression_history.history_features`.
 Item rows are those of the item vocabulary, 0 for padding and 1 for the unknown item.
 """
 

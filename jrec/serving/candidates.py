@@ -21,7 +21,7 @@ from jrec.files import replacing, replacing_folder
 from jrec.retrieval.ann_files import fingerprint
 from jrec.retrieval.exact import ItemTable, item_table
 from jrec.retrieval.simple_lsh import item_vectors
-from jrec.serving.export import load_arrays, load_export, save_export
+from jrec.serving.export import load_arrays, load_export, plain_ids, save_export
 
 _CATALOGUE = "catalogue.npz"
 _NAMES = ("name", "fingerprint", "length", "weights", "biases", "trained", "item_ids", "user_ids")
@@ -96,7 +96,7 @@ def export_candidate_model(
     B = jax.export.symbolic_shape("b")[0]
     items = jax.ShapeDtypeStruct((B, length), jnp.int32)
     mask = jax.ShapeDtypeStruct((B, length), jnp.bool)
-    ids = _plain_ids(clicks.vocabularies["item"].values)
+    ids = plain_ids(clicks.vocabularies["item"].values)
     groups = {
         name: column
         for name, column in clicks.item_features.items()
@@ -116,7 +116,7 @@ def export_candidate_model(
                 biases=np.asarray(bias_M, np.float32),
                 trained=np.asarray(count_V)[FIRST:] > 0,
                 item_ids=ids,
-                user_ids=_plain_ids(clicks.vocabularies["user"].values),
+                user_ids=plain_ids(clicks.vocabularies["user"].values),
                 user_rows=clicks.user_row,
                 clicked=clicks.item - FIRST,
                 offsets=clicks.offsets,
@@ -273,12 +273,7 @@ def _group_arrays(
         # An item may bear a tag twice, but stands in its list once.
         item, group = np.unique(np.stack([item, rows[known] - FIRST]), axis=1)
         counts = np.bincount(item, minlength=len(items))
-        arrays[f"group_ids:{name}"] = _plain_ids(vocabularies[column.vocabulary].values)
+        arrays[f"group_ids:{name}"] = plain_ids(vocabularies[column.vocabulary].values)
         arrays[f"group_rows:{name}"] = group.astype(np.int32)
         arrays[f"group_offsets:{name}"] = np.concatenate([[0], np.cumsum(counts)])
     return arrays
-
-
-def _plain_ids(values: np.ndarray) -> np.ndarray:
-    """Without Python objects, which an archive would have to execute."""
-    return values.astype(np.str_) if values.dtype == object else np.asarray(values)

@@ -101,3 +101,20 @@ def flatten(tree: Any) -> dict[str, np.ndarray]:
     """Nested dicts as one dict with keys joined by `/`."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {"/".join(str(key.key) for key in path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def plain_ids(values: np.ndarray) -> np.ndarray:
+    """Returns raw ids without Python objects, which an archive would have to execute."""
+    return values.astype(np.str_) if values.dtype == object else np.asarray(values)
+
+
+def check_count(count: int) -> None:
+    """Raises InputError where a list is to have no items."""
+    if count < 1:
+        raise InputError(f"--count must be 1 or more, but is {count}.")
+
+
+def best_first(scores: np.ndarray, count: int) -> np.ndarray:
+    """Returns the places of the `count` highest of scores [M], best first, ties by place; -inf is left out."""
+    best = np.argsort(-scores, kind="stable")[:count]
+    return best[np.isfinite(scores[best])]

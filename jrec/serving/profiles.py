@@ -18,7 +18,7 @@ from jrec.data.tables import decimal_number
 from jrec.data.vocabulary import Vocabulary, places_of
 from jrec.errors import InputError
 from jrec.files import replacing
-from jrec.serving.export import load_arrays, load_export, save_export
+from jrec.serving.export import best_first, check_count, load_arrays, load_export, save_export
 
 
 @dataclass(frozen=True)
@@ -95,21 +95,22 @@ def profile_of_user(
     model: ProfileModel, user: int | str
 ) -> tuple[dict[int | str, float], list[str]]:
     """The training ratings of a user, by raw item id, and a sentence if there are none."""
-    row = int(places_of(Vocabulary(model.users), [user])[0])
-    if row < 0:
+    places = _places(model, user, model.offsets)
+    if places is None:
         return {}, [f"user {user} has no training ratings: ranked without any"]
-    places = slice(model.offsets[row], model.offsets[row + 1])
     items = model.items[model.item[places]].tolist()
     return dict(zip(items, model.rating[places].astype(float).tolist(), strict=True)), []
 
 
 def held_out_of_user(model: ProfileModel, user: int | str) -> list[int | str]:
     """Raw ids of the items that a user rated in validation and test; none for an unknown user."""
+    places = _places(model, user, model.held_offsets)
+    return [] if places is None else model.items[model.held_item[places]].tolist()
+
+
+def _places(model: ProfileModel, user: int | str, offsets: np.ndarray) -> slice | None:
     row = int(places_of(Vocabulary(model.users), [user])[0])
-    if row < 0:
-        return []
-    places = slice(model.held_offsets[row], model.held_offsets[row + 1])
-    return model.items[model.held_item[places]].tolist()
+    return slice(offsets[row], offsets[row + 1]) if row >= 0 else None
 
 
 def read_profile(path: Path) -> dict[str, float]:
@@ -159,13 +160,10 @@ def rank_items(
 
     Raises InputError for a rating outside the range of the data, and for a count below 1.
     """
-    if count < 1:
-        raise InputError(f"--count must be 1 or more, but is {count}.")
+    check_count(count)
     low, high = model.rating_range
-    ratings, known = (
-        np.zeros((1, len(model.items)), np.float32),
-        np.zeros((1, len(model.items)), bool),
-    )
+    ratings = np.zeros((1, len(model.items)), np.float32)
+    known = np.zeros(ratings.shape, bool)
     missing: list[int | str] = []
     places = places_of(Vocabulary(model.items), list(profile))
     for (item, rating), row in zip(profile.items(), places.tolist(), strict=True):
@@ -182,21 +180,16 @@ def rank_items(
         stars = np.where(known[0], -np.inf, stars)
         rows = places_of(Vocabulary(model.items), also_seen)
         stars[rows[rows >= 0]] = -np.inf
-    best = np.argsort(-stars, kind="stable")[:count]
-    best = best[np.isfinite(stars[best])]
+    best = best_first(stars, count)
     ids = model.items[best].tolist()
     ranked = [(i, str(model.titles[k]), float(stars[k])) for i, k in zip(ids, best, strict=True)]
-    notes = _missing_note(missing)
+    notes = []
+    if missing:
+        notes.append(
+            f"{len(missing)} rated items are not in the training data and were left out ({missing[0]}, …)"
+        )
     if not ranked:
         notes.append(
             f"the user has rated all {len(stars):,} items: nothing is left (--seen ranks them, too)"
         )
     return ranked, notes
-
-
-def _missing_note(missing: Sequence[int | str]) -> list[str]:
-    if not missing:
-        return []
-    return [
-        f"{len(missing)} rated items are not in the training data and were left out ({missing[0]}, …)"
-    ]

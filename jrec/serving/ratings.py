@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jrec.data.ragged import Ragged
-from jrec.data.ratings import Ratings, user_labels
+from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
 from jrec.data.tables import is_whole_number
+from jrec.data.user_labels import user_labels
 from jrec.data.vocabulary import FIRST, UNKNOWN, Vocabulary, places_of
 from jrec.errors import InputError
 from jrec.files import replacing
-from jrec.serving.export import load_arrays, load_export, save_export
+from jrec.serving.export import best_first, check_count, load_arrays, load_export, save_export
 
 
 @dataclass(frozen=True)
@@ -152,15 +153,13 @@ def rank_items(
     Returns:
         (item id, title, stars) for each, and a sentence if the user is unknown or nothing is left.
     """
-    if count < 1:
-        raise InputError(f"--count must be 1 or more, but is {count}.")
+    check_count(count)
     row = row_of(model.users, "user", user)
     item = np.arange(FIRST, model.items.rows, dtype=np.int32)
     stars = np.asarray(model.predict(jnp.asarray(np.full_like(item, row)), jnp.asarray(item)))
     if not include_seen:
         stars = np.where(np.isin(item, model.seen[row]), -np.inf, stars)
-    best = np.argsort(-stars, kind="stable")[:count]
-    best = best[np.isfinite(stars[best])]
+    best = best_first(stars, count)
     notes = [] if row != UNKNOWN else [f"user {user} is not in the data: ranked as an unknown user"]
     if len(best) == 0:
         notes.append(

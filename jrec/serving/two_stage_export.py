@@ -19,7 +19,7 @@ from jrec.files import replacing, replacing_folder
 from jrec.retrieval.nominate import SOURCES
 from jrec.serving.candidate_features import Events
 from jrec.serving.candidates import asked_for, history_window
-from jrec.serving.export import load_arrays, load_export, save_export
+from jrec.serving.export import check_count, load_arrays, load_export, plain_ids, save_export
 from jrec.serving.two_stages import Listed, Request
 
 _LOGS = "logs.npz"
@@ -118,8 +118,8 @@ def export_two_stages(
                 length=np.array(length),
                 events=np.array(events),
                 now=np.array(logs.now),
-                item_ids=_plain(items.values),
-                user_ids=_plain(users.values),
+                item_ids=plain_ids(items.values),
+                user_ids=plain_ids(users.values),
                 user_rows=user_rows,
                 **dict(zip(_COLUMNS, columns, strict=True)),
             )
@@ -169,8 +169,7 @@ def recommend_ranked(
 
     Raises InputError for a count below 1, and where neither user nor history is given.
     """
-    if count < 1:
-        raise InputError(f"--count must be 1 or more, but is {count}.")
+    check_count(count)
     place, rows, notes = asked_for(model.users, model.user_rows, model.items, user, history)
     listed = Listed(*map(np.asarray, model.program(*request_arrays(model, place, rows))))
     known = place < len(model.user_rows)
@@ -230,8 +229,3 @@ def request_arrays(
     mask_E = np.arange(E) < len(shown)
     log = (item_E.astype(np.int32), np.pad(watched, short), np.pad(ages, short), mask_E)
     return (np.array([place], np.int32), *read, *(part[None] for part in log))
-
-
-def _plain(values: np.ndarray) -> np.ndarray:
-    """Without Python objects, which an archive would have to execute."""
-    return values.astype(np.str_) if values.dtype == object else np.asarray(values)

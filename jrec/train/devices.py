@@ -4,7 +4,8 @@ One device takes the plain `jit` path. Over several processes (see `jrec.train.p
 its process's own view: replicated over its local devices, or their parts of what is spread over all.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -21,6 +22,8 @@ AXIS = "devices"
 
 Devices = tuple[jax.Device, ...]
 """Those of all processes, in the order in which they hold a batch's rows; none for the default one."""
+
+_current: Devices = ()
 
 _NONE = np.iinfo(np.int32).max  # a place without an example, whatever their number
 
@@ -41,18 +44,35 @@ def first_devices(count: int) -> Devices:
     return tuple(there[:count])
 
 
-def axis_of(devices: Devices) -> str | None:
-    """The name of the axis that batches are split over; None for one device."""
-    return AXIS if len(devices) > 1 else None
+@contextmanager
+def on_devices(devices: Devices) -> Iterator[None]:
+    """Makes these the current devices, which all functions take where no others are given."""
+    global _current
+    before, _current = _current, devices
+    try:
+        yield
+    finally:
+        _current = before
 
 
-def rows_each(batch_size: int, devices: Devices) -> int:
-    """Rows of a batch that a device holds; the last ones may be filled up."""
-    return -(-batch_size // max(len(devices), 1))
+def current_devices(devices: Devices | None = None) -> Devices:
+    """Returns the given devices, or the current ones (see `on_devices`)."""
+    return _current if devices is None else tuple(devices)
 
 
-def replicated(tree: Any, devices: Devices) -> Any:
-    """The tree on each of this process's devices; what is spread stays so."""
+def device_axis(devices: Devices | None = None) -> str | None:
+    """Returns the name of the axis that batches are split over; None for one device."""
+    return AXIS if len(current_devices(devices)) > 1 else None
+
+
+def rows_each(batch_size: int, devices: Devices | None = None) -> int:
+    """Returns the rows of a batch that a device holds; the last ones may be filled up."""
+    return -(-batch_size // max(len(current_devices(devices)), 1))
+
+
+def replicated(tree: Any, devices: Devices | None = None) -> Any:
+    """Returns the tree on each of this process's devices; what is spread stays so."""
+    devices = current_devices(devices)
     if len(devices) <= 1:
         return tree
     leaves, structure = jax.tree.flatten(tree, is_leaf=is_spread)
@@ -65,7 +85,7 @@ def several_processes() -> bool:
     return jax.process_count() > 1
 
 
-def placed(rows_of: Callable[[slice], Any], count: int, devices: Devices = ()) -> Any:
+def placed(rows_of: Callable[[slice], Any], count: int, devices: Devices | None = None) -> Any:
     """Long columns on the devices: whole on each of a single process's, spread over those of several.
 
     Args:
@@ -73,6 +93,7 @@ def placed(rows_of: Callable[[slice], Any], count: int, devices: Devices = ()) -
             rows alone; where it has fewer, they are filled up with zeros.
         count: rows of the columns.
     """
+    devices = current_devices(devices)
     if len(devices) > 1 and several_processes():
         return spread(rows_of, count, devices)
     whole = _filled_up(rows_of(slice(0, count)), count)
@@ -103,19 +124,23 @@ def _filled_up(columns: Any, rows: int) -> Any:
     return jax.tree.map(fill, columns)
 
 
-def first_batch(gather: Gather, data: Any, devices: Devices) -> Any:
+def first_batch(gather: Gather, data: Any, devices: Devices | None = None) -> Any:
     """The batch of the first example alone, on the host: what a network's `init` looks at."""
     positions, mask = np.zeros(1, np.int32), np.ones(1, bool)
     return jax.device_get(alike(gather, devices)(data, positions, mask))
 
 
-def alike(function: Callable, devices: Devices) -> Callable:
-    """A function of arrays, jitted; on many devices each computes all of it, as what is spread needs them all."""
+def alike(function: Callable, devices: Devices | None = None) -> Callable:
+    """A function of arrays, jitted; on many devices each computes all of it, as what is spread needs them all.
+
+    Its results are on one device.
+    """
+    devices = current_devices(devices)
     if len(devices) <= 1:
         return jax.jit(function)
     mapped = _mapped(lambda arguments, _: function(*arguments), (None, 0), devices)
     each = _to_local(np.zeros(len(devices)), devices)  # pmap wants something that is split
-    return lambda *arguments: mapped(replicated(arguments, devices), each)
+    return lambda *arguments: on_one(mapped(replicated(arguments, devices), each))
 
 
 def on_one(tree: Any) -> Any:
@@ -123,18 +148,20 @@ def on_one(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree)
 
 
-def whole_sharding(devices: Devices) -> jax.sharding.Sharding:
+def whole_sharding(devices: Devices | None = None) -> jax.sharding.Sharding:
     """Where checkpoints put parameters: on all devices of all processes."""
+    devices = current_devices(devices)
     if len(devices) <= 1:
         return jax.sharding.SingleDeviceSharding((devices or jax.local_devices())[0])
     return NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
 
 
-def split_order(order: jax.Array, batch_size: int, devices: Devices) -> jax.Array:
+def split_order(order: jax.Array, batch_size: int, devices: Devices | None = None) -> jax.Array:
     """An epoch's order [steps * B] as each local device's part of every batch, [devices, steps * rows].
 
     Batches that the devices do not divide are filled up with places of no example.
     """
+    devices = current_devices(devices)
     if len(devices) <= 1:
         return order
     rows, many = rows_each(batch_size, devices), len(devices)
@@ -145,13 +172,14 @@ def split_order(order: jax.Array, batch_size: int, devices: Devices) -> jax.Arra
 
 
 def make_chunk_on(
-    devices: Devices, step: Step, gather: Gather, count: int, batch_size: int
+    step: Step, gather: Gather, count: int, batch_size: int, devices: Devices | None = None
 ) -> Callable:
     """As `jrec.train.stream.make_chunk`; on many devices the order is that of `split_order`.
 
     Args:
-        step: made with `axis_of(devices)`. batch_size: of the whole batch.
+        step: made with `device_axis()`. batch_size: of the whole batch.
     """
+    devices = current_devices(devices)
     if len(devices) <= 1:
         return make_chunk(step, gather, count, batch_size)
     steps = many_steps(step, gather, count, rows_each(batch_size, devices))
@@ -181,19 +209,19 @@ def _mapped(body: Callable, in_axes: tuple, devices: Devices, **options: Any) ->
 
 
 def over_devices(
-    of_batches: Callable[[Any, Any], Any], devices: Sequence[jax.Device] = ()
+    of_batches: Callable[[Any, Any], Any], devices: Devices | None = None
 ) -> Callable[[Any, Any], Any]:
     """A function of many batches, jitted, with the batches shared out over the devices.
 
     Args:
         of_batches: (arguments, leaves [n, ...]) -> leaves [n, ...], each batch by itself.
-        devices: none for the default one.
+        devices: those that share the batches; left out, the current ones.
 
     Returns:
         The same function; its results are on every device. No batch is computed otherwise than alone, so
         the numbers do not depend on the devices.
     """
-    devices = tuple(devices)
+    devices = current_devices(devices)
     if len(devices) <= 1:
         return jax.jit(of_batches)
 
@@ -217,13 +245,14 @@ def over_devices(
     return run
 
 
-def as_global(tree: Any, devices: Devices) -> Any:
+def as_global(tree: Any, devices: Devices | None = None) -> Any:
     """A process's view of replicated arrays as arrays of all processes, which Orbax saves."""
     return _rewrapped(tree, whole_sharding(devices))
 
 
-def as_local(tree: Any, devices: Devices) -> Any:
-    """Arrays of all processes as this one's view of them."""
+def as_local(tree: Any, devices: Devices | None = None) -> Any:
+    """Returns arrays of all processes as this one's view of them."""
+    devices = current_devices(devices)
     return tree if len(devices) <= 1 else _rewrapped(tree, _local(devices))
 
 

@@ -6,14 +6,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jrec.errors import InputError
 from jrec.train.checkpoints import Checkpoints
-from jrec.train.step import TrainState
+from jrec.train.flags import RunFlags
+from jrec.train.step import Step, TrainState
+from jrec.train.streams import DeviceStream
 
 
 @dataclass
@@ -42,7 +44,7 @@ class ChunkReport:
     """One chunk's result, read a chunk late so that the host never holds the device up.
 
     Attributes:
-        warning: a sentence of `fit`'s `check`, else empty.
+        warning: a sentence of the plan's `check`, else empty.
     """
 
     epoch: int
@@ -72,26 +74,29 @@ class Stopped:
     step: int
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How long to train and when to look.
+class Plan(NamedTuple):
+    """What a run trains and how it is measured.
 
     Attributes:
-        epochs: the whole run's. steps_per_epoch: with the last, partial batch counted.
-        chunk_steps: steps between two looks of the host (progress, NaN, Ctrl-C).
-        checkpoint_steps: also save each time this many steps are done; 0: at epoch ends only.
-        watch: the metric whose lowest value is the best; None: the last epoch is the best.
-        highest: the highest value is the best instead.
-        patience: stop after this many epochs without a new best; 0: never.
+        state: before the first step.
+        step: the train step, made for `jrec.train.devices.device_axis()`.
+        stream: where batches come from, see `jrec.train.streams`.
+        evaluate: at each epoch's end, state -> metrics.
+        watch: the metric whose best value chooses the parameters; None: those of the last epoch.
+        highest: the highest value of it is the best, not the lowest.
+        check: after the first chunk, state -> a function that gives a warning or "". The first starts
+            work on the device, the second is called when the chunk is read and may wait for it.
+        cost_scale: factor of reported losses, where training is in another unit than the user's.
     """
 
-    epochs: int
-    steps_per_epoch: int
-    chunk_steps: int
-    checkpoint_steps: int = 0
+    state: TrainState
+    step: Step
+    stream: DeviceStream
+    evaluate: Callable[[TrainState], dict[str, float]]
     watch: str | None = None
-    patience: int = 0
     highest: bool = False
+    check: Callable[[TrainState], Callable[[], str]] | None = None
+    cost_scale: float = 1.0
 
 
 @contextmanager
@@ -113,59 +118,56 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
 
 
 def fit(
-    state: TrainState,
-    data: Any,
-    chunk: Callable,
-    order_of_epoch: Callable[[int], jax.Array],
-    evaluate: Callable[[TrainState], dict[str, float]],
-    schedule: Schedule,
+    plan: Plan,
+    flags: RunFlags,
     last: Checkpoints,
     best: Checkpoints,
+    state: TrainState,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-    check: Callable[[TrainState], Callable[[], str]] | None = None,
 ) -> Iterator["ChunkReport | EpochReport | Stopped"]:
     """Trains, yielding a report after each chunk and each epoch.
 
-    The caller prints, logs and draws; nothing here calls back. Saves to `last` at each epoch's end,
-    after its report (and every `checkpoint_steps`), to `best` at each new best. Given the state and `Progress` of any
-    checkpoint it goes on exactly as the run that wrote it would have.
+    The caller prints, logs and draws. Saves to `last` at each epoch's end, after its report (and every
+    `checkpoint_steps`), to `best` at each new best. Given the state and `Progress` of any checkpoint it
+    continues exactly as the run that wrote it would have.
 
     Args:
-        state: donated, chunk by chunk.
-        chunk: from `jrec.train.stream.make_chunk`.
-        order_of_epoch: epoch (from 0) -> the epoch's order on the device.
-        evaluate: at each epoch's end, state -> metrics.
+        state: where to start; donated, chunk by chunk.
         should_stop: asked after each chunk; true saves a checkpoint, yields `Stopped` and ends.
-        check: after the first chunk, state -> a function that gives the chunk's warning. The first starts
-            work on the device, the second is called with the chunk's report and may wait for it.
 
     Raises InputError when a loss is not finite, with the step; the checkpoints stay.
     """
-    now = progress or Progress()
-    while now.epoch <= schedule.epochs:
-        if schedule.patience and now.epoch - 1 - now.best_epoch >= schedule.patience:
+    now, check, steps_per_epoch = progress or Progress(), plan.check, plan.stream.steps
+    data, chunk = plan.stream.on_devices(), plan.stream.chunk(plan.step)
+    while now.epoch <= flags.epochs:
+        if flags.patience and now.epoch - 1 - now.best_epoch >= flags.patience:
             return
-        order = order_of_epoch(now.epoch - 1)
-        before = (now.epoch - 1) * schedule.steps_per_epoch
+        order = plan.stream.order(now.epoch - 1)
+        before = (now.epoch - 1) * steps_per_epoch
         done = now.step_in_epoch
         waiting = None  # a chunk on the device whose metrics the host has not read
         clock = time.perf_counter()
-        while done < schedule.steps_per_epoch:
-            steps = _chunk_length(schedule, before, done)
+
+        def read(waiting: tuple, before: int = before) -> ChunkReport:
+            nonlocal clock
+            report = _read(waiting, now, before, clock, last, plan.cost_scale)
+            clock = time.perf_counter()
+            return report
+
+        while done < steps_per_epoch:
+            steps = _chunk_length(flags, steps_per_epoch, before, done)
             state, sums, bad_step = chunk(state, data, order, done, steps)
             done += steps
             # Before the next chunk, which takes the state's memory.
             warning, check = check(state) if check else None, None
             if waiting is not None:
-                report = _read(waiting, now, before, clock, last)
-                clock = time.perf_counter()
-                yield report
+                yield read(waiting)
             waiting = (done, steps, sums, bad_step, warning)
             stop = should_stop()
-            due = schedule.checkpoint_steps and (before + done) % schedule.checkpoint_steps == 0
-            if stop or (due and done < schedule.steps_per_epoch):
-                yield _read(waiting, now, before, clock, last)
+            due = flags.checkpoint_steps and (before + done) % flags.checkpoint_steps == 0
+            if stop or (due and done < steps_per_epoch):
+                yield read(waiting)
                 waiting = None
                 _check_finite(state, now, last)
                 last.save(state, asdict(now))
@@ -174,26 +176,26 @@ def fit(
                 yield Stopped(before + done)
                 return
         if waiting is not None:
-            yield _read(waiting, now, before, clock, last)
-        report = _end_epoch(state, evaluate, schedule, now, last)
+            yield read(waiting)
+        report = _end_epoch(state, plan, now, last)
         # Before it is saved: what the caller logs is written again, not lost, if the run is killed here.
         yield report
         if report.best:
-            # What was best is used, not gone on with: its optimizer state is left out.
+            # The best parameters are used, not resumed: their optimizer state is left out.
             kept = asdict(now) | {"metrics": report.metrics}
             best.save(state._replace(opt_state=()), kept)
         last.save(state, asdict(now))
 
 
-def _chunk_length(schedule: Schedule, before: int, done: int) -> int:
-    steps = min(schedule.chunk_steps, schedule.steps_per_epoch - done)
-    if schedule.checkpoint_steps:
-        steps = min(steps, schedule.checkpoint_steps - (before + done) % schedule.checkpoint_steps)
+def _chunk_length(flags: RunFlags, steps_per_epoch: int, before: int, done: int) -> int:
+    steps = min(flags.chunk_steps, steps_per_epoch - done)
+    if flags.checkpoint_steps:
+        steps = min(steps, flags.checkpoint_steps - (before + done) % flags.checkpoint_steps)
     return steps
 
 
 def _read(
-    waiting: tuple, now: Progress, before: int, clock: float, last: Checkpoints
+    waiting: tuple, now: Progress, before: int, clock: float, last: Checkpoints, scale: float
 ) -> ChunkReport:
     """Waits for a chunk, adds it to the progress, and stops the run where a loss is not finite."""
     done, steps, sums, bad_step, warning = waiting
@@ -211,24 +213,19 @@ def _read(
         now.examples += count
         now.seconds += seconds
     said = warning() if warning else ""
-    loss, step = loss_sum / max(count, 1), before + done
+    loss, step = scale * loss_sum / max(count, 1), before + done
     return ChunkReport(now.epoch, step, steps, loss, count, seconds, said)
 
 
-def _end_epoch(
-    state: TrainState,
-    evaluate: Callable[[TrainState], dict[str, float]],
-    schedule: Schedule,
-    now: Progress,
-    last: Checkpoints,
-) -> EpochReport:
-    metrics = evaluate(state)
-    loss, step = now.loss_sum / max(now.count, 1), now.epoch * schedule.steps_per_epoch
-    watched = -float(now.epoch) if schedule.watch is None else metrics[schedule.watch]
-    watched = -watched if schedule.highest else watched
+def _end_epoch(state: TrainState, plan: Plan, now: Progress, last: Checkpoints) -> EpochReport:
+    metrics = plan.evaluate(state)
+    loss = plan.cost_scale * now.loss_sum / max(now.count, 1)
+    step = now.epoch * plan.stream.steps
+    watched = -float(now.epoch) if plan.watch is None else metrics[plan.watch]
+    watched = -watched if plan.highest and plan.watch else watched
     if not math.isfinite(watched):
         raise InputError(
-            f"The metric {schedule.watch} is not finite after step {step} (epoch {now.epoch}); "
+            f"The metric {plan.watch} is not finite after step {step} (epoch {now.epoch}); "
             f"{_kept(last)}try a lower --learning-rate."
         )
     _check_finite(state, now, last)

@@ -32,6 +32,7 @@ _LOST = "This run has lost one of its processes, and all of them stop; start all
 _witness: subprocess.Popen | None = None
 _leaving = threading.Lock()
 _shared: list[Path] = []  # process 0's: the folder of `shared_folder`, then those made to hold it
+_run_dir: Path | None = None  # of a run of several processes
 _ANSWER_BYTES = 4096
 
 
@@ -168,15 +169,17 @@ def by_first(act: Callable[[], str | None]) -> str:
     return heard[1:]
 
 
-def shared_folder(run_dir: Path) -> Path:
-    """Process 0's folder for what all processes read; it goes when they part, and `run_dir` if it is empty then.
+def shared_folder(make: bool = False) -> Path:
+    """Returns process 0's folder for what all processes read, inside the run's folder.
 
-    Of one that was killed `jrec.files.clear_leftovers` knows the name.
+    It is deleted when the processes part, and the run's folder too if it is empty then. Of one that was
+    killed `jrec.files.clear_leftovers` knows the name.
     """
-    folder = run_dir / f".shared.{os.getpid()}"
-    if run_dir.is_file():
-        raise InputError(f"{run_dir} is a file; give --run-dir a folder.")
-    if not _shared:
+    assert _run_dir is not None, "shared_folder is for the inside of stop_together"
+    folder = _run_dir / f".shared.{os.getpid()}"
+    if _run_dir.is_file():
+        raise InputError(f"{_run_dir} is a file; give --run-dir a folder.")
+    if make and not _shared:
         _shared.extend([folder, *(parent for parent in folder.parents if not parent.exists())])
         shutil.rmtree(folder, ignore_errors=True)  # another process's of this number
         folder.mkdir(parents=True)
@@ -205,12 +208,17 @@ def agreed(flag: Callable[[], bool]) -> Callable[[], bool]:
 
 
 @contextmanager
-def stop_together() -> Iterator[None]:
+def stop_together(run_dir: Path) -> Iterator[None]:
     """One process cannot go on without the others: it stops with a sentence where one of them is gone.
 
     A process that fails leaves at once, without the farewell that JAX would wait for, so that the others
     notice.
+
+    Args:
+        run_dir: a folder that all processes see.
     """
+    global _run_dir
+    _run_dir = run_dir
     try:
         yield
         wait_for_all("end")

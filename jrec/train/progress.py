@@ -13,12 +13,13 @@ from rich.progress import (
 )
 
 from jrec.report import MetricsLog
-from jrec.train.loop import ChunkReport, EpochReport, Schedule, Stopped
+from jrec.train.loop import ChunkReport, EpochReport, Stopped
 
 
 def watch_training(
     reports: Iterable[ChunkReport | EpochReport | Stopped],
-    schedule: Schedule,
+    epochs: int,
+    steps_per_epoch: int,
     log: MetricsLog,
     console: Console,
     first_step: int = 0,
@@ -41,10 +42,10 @@ def watch_training(
     with bar:
         task = bar.add_task(
             "",
-            total=schedule.epochs * schedule.steps_per_epoch,
+            total=epochs * steps_per_epoch,
             completed=first_step,
-            epoch=first_step // schedule.steps_per_epoch + 1,
-            epochs=schedule.epochs,
+            epoch=first_step // steps_per_epoch + 1,
+            epochs=epochs,
             loss="—",
             rate="—",
         )

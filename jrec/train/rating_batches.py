@@ -29,7 +29,7 @@ def device_ratings(
     ratings: Ratings,
     positions: np.ndarray,
     tables: dict[str, dict[str, Any]],
-    devices: Devices = (),
+    devices: Devices | None = None,
 ) -> dict[str, Any]:
     """The ratings at int positions [n] on the devices (see `placed`), for `gather_ratings`.
 

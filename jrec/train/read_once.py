@@ -1,7 +1,6 @@
-"""What one of several processes reads or computes, and the others map: of it each reads its rows alone."""
+"""Data that one of several processes loads, and the others memory-map."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 import jax
@@ -12,22 +11,32 @@ from jrec.train.processes import by_first, shared_folder, wait_for_all
 T = TypeVar("T")
 
 
-def read_once(load: Callable[[], T], run_dir: Path | None) -> T:
-    """What `load` gives, which process 0 alone calls; with one process, no more than `load()`.
+def load_checked(load: Callable[[bool], T]) -> T:
+    """Returns `load(False)` of files on disk; process 0 has compared their checksums by `load(True)` before."""
+    if jax.process_count() == 1:
+        return load(True)
 
-    With several, its arrays are read-only and mapped in all of them, so that nobody keeps the whole in memory.
+    def check() -> None:
+        load(True)
+
+    by_first(check)
+    return load(False)
+
+
+def read_once(load: Callable[[], T]) -> T:
+    """Returns what `load` gives. Of several processes only process 0 calls it; the others map its arrays.
 
     Args:
         load: gives what `jrec.data.mapped.write_mapped` takes.
-        run_dir: a folder that all processes see; with one process it may be None.
 
     Raises InputError, in every process, where process 0 cannot load or write it.
     """
     if jax.process_count() == 1:
         return load()
+    run_dir = shared_folder().parent
 
     def write() -> str:
-        value, folder = load(), shared_folder(run_dir)
+        value, folder = load(), shared_folder(make=True)
         place = folder / str(len(list(folder.iterdir())))
         write_mapped(value, place)
         return str(place.relative_to(run_dir))

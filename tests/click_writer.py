@@ -1,4 +1,4 @@
-"""Clicks as a click log (see `click_log`), for made-up data and for trying other programs on it."""
+"""Clicks as a click log (see `jrec.data.click_log`)."""
 
 import gzip
 import re
@@ -9,12 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from jrec.data.click_lines import NULL, PROFILE
+from jrec.data.click_maker import make_clicks
+from jrec.data.click_truth import ClickSize
 from jrec.data.clicks import Bag, Categorical, Clicks, Column
 from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError
 from jrec.files import replacing
 
 _USERS_AT_ONCE = 10_000
+
+
+def make_click_log(path: Path, size: ClickSize, seed: int) -> None:
+    """Writes a synthetic log."""
+    write_click_log(make_clicks(size, seed)[0], path)
 
 
 def write_click_log(clicks: Clicks, path: Path) -> None:
