@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jrec.evaluate.auc import auc, group_auc, mean_group_auc
-from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics, ranks_in_lists
+from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
 from jrec.evaluate.recommended_items import coverage, exposure, gini, popularity_bias
 
 # Ranks of seven users' targets, and what ranx 0.3.21 and, for ndcg, map and mrr, trec_eval (pytrec_eval
@@ -108,22 +108,6 @@ def test_users_without_a_target_are_left_out_of_means():
 def test_ranks_and_cut_offs_begin_at_one(rank, k):
     with pytest.raises(ValueError, match="begin at 1"):
         ranking_metrics(np.array([[rank]]), np.array([[True]]), (10, k))
-
-
-def test_ranks_in_lists():
-    lists, mask = padded([[5, 3, 8], [7, 7, 2], [4], []], 3)
-    targets, asked = padded([[8, 5], [7, 2], [0, 4, 4], [1]], 3)
-    rank, counted = ranks_in_lists(lists, mask, targets, asked)
-    assert rank[0, :2].tolist() == [3, 1] and rank[1, :2].tolist() == [1, 3]
-    assert rank[2, 1] == 1 and counted[2].tolist() == [True, True, False]
-    found = ranking_metrics(rank, counted, (3,))
-    assert found["recall@3"].tolist() == [
-        1,
-        1,
-        0.5,
-        0,
-    ]  # 0 is padding of the third list, not an item
-    assert found["ndcg@3"][3] == 0 and found["mrr@3"][3] == 0
 
 
 # Coverage, popularity and concentration.

@@ -65,33 +65,6 @@ def ranking_metrics(
     return {name: np.where(targets > 0, value, np.nan) for name, value in values.items()}
 
 
-def ranks_in_lists(
-    list_NK: np.ndarray,
-    list_mask_NK: np.ndarray,
-    targets_NT: np.ndarray,
-    targets_mask_NT: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks of targets in given lists, for `ranking_metrics` with cut-offs up to K.
-
-    Args:
-        list_NK: int [N, K] item ids, best first. targets_NT: int [N, T] item ids.
-        list_mask_NK, targets_mask_NT: bool, false where there is none. Of a repeated item the first
-            place counts; a repeated target counts once.
-
-    Returns:
-        (rank int32 [N, T], counted bool [N, T]); what no list has ranks `NOT_LISTED`.
-    """
-    rank = np.full(targets_NT.shape, NOT_LISTED, np.int32)
-    for place in reversed(range(list_NK.shape[1])):
-        same = list_mask_NK[:, place, None] & (list_NK[:, place, None] == targets_NT)
-        rank[same] = place + 1
-    counted = np.array(targets_mask_NT, bool)
-    for place in range(1, targets_NT.shape[1]):
-        same = counted[:, :place] & (targets_NT[:, :place] == targets_NT[:, place, None])
-        counted[:, place] &= ~same.any(1)
-    return rank, counted
-
-
 def mean_metrics(per_user: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Means over the users that have a value; NaN where none has."""
     means = {}
