@@ -501,7 +501,7 @@ def test_a_bad_setting_is_refused_before_anything_is_made(case, tmp_path, monkey
     def too_late(*args):
         raise AssertionError("the run began")
 
-    monkeypatch.setattr(fusion, "open_run", too_late)
+    monkeypatch.setattr(fusion, "run", too_late)
     flags, *parts = BAD_SETTINGS[case]
     said, out = refusal(
         lambda: fusion.main([*TINY, "--run-dir", str(tmp_path / "run"), *flags]), capsys

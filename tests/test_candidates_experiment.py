@@ -93,9 +93,11 @@ def test_evaluate_measures_the_same_again(run_dir, capsys):
 
 def test_a_run_of_another_version_is_one_sentence(run_dir, tmp_path):
     results = json.loads((run_dir / "results.json").read_text())
-    results["run_settings"]["features"] = True
+    results["run_settings"]["features"] = results["run_settings"].pop("encoder")
     (tmp_path / "results.json").write_text(json.dumps(results))
-    with pytest.raises(InputError, match="another version, with the setting features; train again"):
+    with pytest.raises(
+        InputError, match="made by another version of jrec, whose settings have other names"
+    ):
         candidates.main(["evaluate", "--run-dir", str(tmp_path)])
 
 
@@ -182,7 +184,7 @@ BAD = [
     (["--cooldown", "1.5"], "--cooldown must lie"),
     (["--encoder", "attention", "--heads", "3"], "cannot be shared by --heads 3"),
     (["--form", "prefix", "--loss", "in-batch-softmax"], "needs --form window"),
-    (["--tied", "True", "--tower", "16", "5"], "--tied needs user vectors"),
+    (["--tied", "--tower", "16", "5"], "--tied needs user vectors"),
     (["--split", "time-cut"], "--valid-from must be a day"),
     (["--resume"], "--resume needs --run-dir"),
     (["--user-features", "town"], "--user-features names 'town'"),
@@ -267,7 +269,7 @@ def test_a_network_below_popularity_is_told(tmp_path, capsys):
     results |= {"repeated_targets": "miss", "test_repeats": 0, "test_targets": 9}
     references = {"popularity": numbers, "item neighbours": numbers | {"ndcg@10": 0.1}}
     finish_candidates_run(
-        tmp_path, {"remove_seen": True}, {}, results, references, clicks, Console(width=99)
+        tmp_path, candidates_settings.small(), results, references, clicks, Console(width=99)
     )
     warnings = json.loads((tmp_path / "results.json").read_text())["warnings"]
     end = "below popularity's 0.2500 on the same held-out items."

@@ -30,6 +30,7 @@ from jrec.embeddings import updates as row_updates
 from jrec.errors import InputError
 from jrec.models.embedding_mlp import EmbeddingMlp, relu_to_number
 from jrec.serving.ratings import load_rating_model
+from jrec.train import run as driver
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.stream import make_chunk, mixed_order
 
@@ -252,11 +253,9 @@ def test_the_mixed_order_sends_each_example_anywhere_beside_any_other():
 
 
 def system_of(ratings, split):
-    keys = jax.random.split(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(0), 3)
     mean = mean_rating(ratings, split.train)
-    return source_system(
-        Source("dense", hidden=(16,)), ratings, split, mean, 32, 0.08, False, *keys
-    )
+    return source_system(Source("dense", hidden=(16,)), ratings, split, mean, 32, 0.08, False, keys)
 
 
 def test_ratings_are_centred_on_the_training_part_alone():
@@ -371,7 +370,7 @@ def test_the_improved_preset_runs_to_an_export(tmp_path):
 def test_a_run_cut_off_resumes_to_identical_bits(run_dir, tmp_path, monkeypatch):
     cut = tmp_path / "cut"
     command = [*TRAIN, *FLAGS, "--run-dir", str(cut)]
-    real = embedding_mlp.watch_training
+    real = driver.watch_training
 
     def cut_off(reports, *args):
         def until(reports):
@@ -383,7 +382,7 @@ def test_a_run_cut_off_resumes_to_identical_bits(run_dir, tmp_path, monkeypatch)
         return real(until(reports), *args)
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(embedding_mlp, "watch_training", cut_off)
+        patch.setattr(driver, "watch_training", cut_off)
         embedding_mlp.main(command)
     saved = [int(path.name) for path in (cut / "last").iterdir() if path.name.isdecimal()]
     assert 40 < max(saved) < 120 and not (cut / "results.json").exists()

@@ -117,7 +117,7 @@ def test_help_explains_every_setting(capsys):
     said = " ".join(capsys.readouterr().out.split())
     for flag in ("--dataset", "--data-dir", "--epochs", "--seed", "--run-dir", "--resume"):
         assert flag in said
-    assert "Passes over the training ratings" in said
+    assert "Passes over the training examples" in said
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ SHORT = {
     "experiments.ranking train": "--epochs 1 --tower 8",
     "experiments.ranking train --run-dir": "--synthetic.users 30 --synthetic.items 20",
     # The earlier sequences need pyarrow; the rest makes it the table's network, which is compiled once.
-    "experiments.ranking train --dataset": "--no-earlier --batch-size 128 --completion-weight 10",
+    "experiments.ranking train --preset": "--no-earlier --batch-size 128 --completion-weight 10",
     "experiments.ranking.table": "--epochs 1 --seeds 0 --no-ablations --no-trees --no-earlier",
     "experiments.two_stages train": "--epochs 1 --tower 8 --first-epochs 1 --first-encoder mean "
     "--first-width 8 --sizes.network 10 --sizes.hottest 5 --sizes.similar 2 --sizes.events 20",
