@@ -20,7 +20,8 @@ import tyro
 
 from experiments.benchmarks.turns import alternate, has_peer, medians, setting
 from jrec.errors import InputError, run_command
-from jrec.evaluate.next_item import make_next_item_evaluator
+from jrec.evaluate.next_item import make_next_item_ranker
+from jrec.evaluate.ranking_metrics import ranking_metrics
 from jrec.report import markdown_table
 
 Evaluate = Callable[[], np.ndarray]
@@ -73,7 +74,7 @@ def ours(world: dict[str, np.ndarray], settings: Benchmark) -> Evaluate:
             "seen_mask": seen_mask,
         }
 
-    evaluate = make_next_item_evaluator(
+    ranker = make_next_item_ranker(
         lambda params, batch: params["user_vectors"][batch["user"]],
         lambda params: (params["item_vectors"], params["bias"]),
         gather,
@@ -85,7 +86,7 @@ def ours(world: dict[str, np.ndarray], settings: Benchmark) -> Evaluate:
     data = {name: jnp.asarray(world[name]) for name in ("target", "seen", "offset")}
     data["user"] = jnp.arange(len(world["target"]), dtype=jnp.int32)
     data["recommendable"] = jnp.ones(len(world["bias"]), bool)
-    return lambda: evaluate(params, data)[1]["ndcg@10"]
+    return lambda: ranking_metrics(*ranker(params, data))["ndcg@10"]
 
 
 def torch_loop(world: dict[str, np.ndarray], settings: Benchmark, sort: bool) -> Evaluate:
