@@ -25,6 +25,7 @@ from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError, run_command
 from jrec.evaluate.significance import read_per_user
 from jrec.serving.profiles import load_profile_model, profile_of_user, rank_items
+from tests.stores import array_file
 
 SIZES = ["--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.ratings", "1500"]
 DATA = ["--dataset", "synthetic", *SIZES, "--batch-size", "16"]
@@ -38,7 +39,7 @@ def toy_parts():
 
 def test_of_converted_data_one_process_compares_the_sums(tmp_path, monkeypatch):
     save_rating_parts(tmp_path / "parts", toy_parts())
-    path = tmp_path / "parts" / "train_rating.npy"
+    path = array_file(tmp_path / "parts", "parts.json", "train", "rating")
     path.write_bytes(path.read_bytes()[:-1] + b"\7")
     settings = Data(dataset="netflix", data_dir=tmp_path / "parts")
     with pytest.raises(InputError, match="has changed since it was written"):

@@ -22,7 +22,8 @@ from jrec.data.click_examples import count_items, held_out_examples, leave_one_o
 from jrec.data.clicks import Bag, Categorical, Continuous, build_clicks
 from jrec.data.origin import Source
 from jrec.data.ragged import Ragged
-from jrec.data.vocabulary import UNKNOWN, Vocabulary, places_of
+from jrec.data.raw_ids import places_of
+from jrec.data.vocabulary import UNKNOWN, Vocabulary
 from jrec.errors import InputError, run_command
 from jrec.retrieval.exact import exact_top_k, list_size
 from jrec.retrieval.list_files import read_lists, write_lists

@@ -13,7 +13,6 @@ from jrec.retrieval.exact import (
     approximate_top_k,
     exact_top_k,
     item_table,
-    merge_top_k,
     restrict,
 )
 from jrec.retrieval.largest import largest_places
@@ -226,27 +225,6 @@ def test_scores_of_all_items_never_stand_in_memory_at_once():
 def item_table_shapes(items):
     table = item_table(np.zeros((8192, 32)))
     return jax.tree.map(lambda x: jnp.zeros((items, *x.shape[1:])) if x.ndim else x, table)
-
-
-@pytest.mark.parametrize("cuts", [[0, 700], [0, 64, 65, 900]])
-def test_parts_of_a_catalogue_merge_into_the_whole(cuts):
-    query_BD, weight_MD, bias_M = whole_numbers(6, 1000)
-    ends = [*cuts[1:], 1000]
-    parts = [
-        exact_top_k(item_table(weight_MD[a:b], bias_M[a:b]), query_BD, 12)
-        for a, b in zip(cuts, ends, strict=True)
-    ]
-    assert as_lists(merge_top_k(parts, cuts)) == brute_force(query_BD, weight_MD, bias_M, 12)
-
-
-def test_parts_too_small_for_the_list_merge_too():
-    query_BD, weight_MD, bias_M = whole_numbers(7, 9)
-    parts = [
-        exact_top_k(item_table(weight_MD[a : a + 3], bias_M[a : a + 3]), query_BD, 5)
-        for a in (0, 3, 6)
-    ]
-    assert as_lists(merge_top_k(parts, [0, 3, 6])) == brute_force(query_BD, weight_MD, bias_M, 5)
-    assert not merge_top_k(parts[:1], [0]).mask.all()
 
 
 def test_approximate_lists_reach_their_recall():

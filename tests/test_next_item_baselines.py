@@ -6,13 +6,9 @@ import pytest
 from jrec.baselines.content import content_vectors, score_content
 from jrec.baselines.ease import fit_ease, score_ease
 from jrec.baselines.interactions import interaction_matrix
-from jrec.baselines.neighbours import (
-    fit_item_neighbours,
-    fit_user_neighbours,
-    score_item_neighbours,
-    score_user_neighbours,
-)
+from jrec.baselines.neighbours import fit_item_neighbours, score_item_neighbours
 from jrec.baselines.popularity import fit_popularity, score_popularity
+from jrec.baselines.user_neighbours import fit_user_neighbours, score_user_neighbours
 from jrec.data.ragged import Ragged
 from jrec.errors import InputError
 

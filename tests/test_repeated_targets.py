@@ -71,10 +71,9 @@ def test_a_target_that_is_never_found_adds_nothing():
     assert {name: value[0] for name, value in found.items()} == dict.fromkeys(found, 0)
 
 
-@pytest.mark.parametrize("running", [True, False])
-def test_repeated_targets_are_those_among_the_users_earlier_clicks(running):
+def test_repeated_targets_are_those_among_the_users_earlier_clicks():
     clicks = repeating_clicks()
-    examples = held_out_examples(clicks, time_cut(clicks, 3, 4), "test", running=running)
+    examples = held_out_examples(clicks, time_cut(clicks, 3, 4), "test")
     by_hand = [
         clicks.item[target] in clicks.item[clicks.offsets[user] : end]
         for user, end, target in zip(examples.user, examples.end, examples.target, strict=True)

@@ -17,7 +17,7 @@ from jrec.console import plain_console
 from jrec.data.click_sources import CLICK_DATASETS
 from jrec.errors import run_command
 from jrec.files import read_json, replacing
-from jrec.models.candidates import EncoderName
+from jrec.models.encoders import EncoderName
 from jrec.report import markdown_table
 from jrec.train.flags import RunFlags, same_settings
 

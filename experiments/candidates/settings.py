@@ -17,7 +17,7 @@ from jrec.data.own_csv import CsvClicks
 from jrec.data.quantiles import normalised
 from jrec.errors import InputError
 from jrec.evaluate.repeated_targets import RepeatedTargets
-from jrec.models.candidates import EncoderName
+from jrec.models.encoders import EncoderName
 from jrec.models.matmul import Compute
 from jrec.train.flags import RunFlags, check_at_least, check_rate
 

@@ -1,4 +1,4 @@
-"""Collaborative filtering for lists: cosine neighbours on the binary matrix, by item or by user."""
+"""Collaborative filtering for lists: cosine neighbours of items on the binary matrix."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -25,20 +25,6 @@ class ItemNeighbours:
     similarity: sparse.csr_array
 
 
-@dataclass(frozen=True)
-class UserNeighbours:
-    """Similarities are made when asked for, so that users x users never exists.
-
-    Attributes:
-        history: float32 [users, items], the binary interactions.
-        neighbours, shrinkage: see `fit_user_neighbours`.
-    """
-
-    history: sparse.csr_array
-    neighbours: int
-    shrinkage: float
-
-
 def fit_item_neighbours(
     user: np.ndarray,
     item: np.ndarray,
@@ -57,7 +43,7 @@ def fit_item_neighbours(
 
     Raises InputError for a shrinkage that is not 0 or more.
     """
-    _check_shrinkage("item", shrinkage)
+    check_shrinkage("item", shrinkage)
     history = interaction_matrix(user, item, users, items)
     count_M = np.bincount(history.indices, minlength=items)
     by_item = history.T.tocsr()
@@ -67,7 +53,7 @@ def fit_item_neighbours(
         common_BM = (by_item[rows_B] @ history).toarray()
         similarity_BM = shrunk_cosine(common_BM, count_M[rows_B], count_M, shrinkage)
         similarity_BM[np.arange(len(rows_B)), rows_B] = 0
-        return _nearest(similarity_BM, neighbours)
+        return keep_nearest(similarity_BM, neighbours)
 
     # NumPy and SciPy release Python's lock while they work.
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
@@ -81,41 +67,6 @@ def fit_item_neighbours(
 def score_item_neighbours(model: ItemNeighbours, history_BM: sparse.csr_array) -> np.ndarray:
     """float32 [B, items] for binary histories [B, items]: sum of the similarities to their items."""
     return (history_BM @ model.similarity).toarray()
-
-
-def fit_user_neighbours(
-    user: np.ndarray,
-    item: np.ndarray,
-    users: int,
-    items: int,
-    neighbours: int = 200,
-    shrinkage: float = 10.0,
-) -> UserNeighbours:
-    """Keeps the interactions alone.
-
-    Args:
-        user, item: int rows [n]. users, items: table rows.
-        neighbours: how many users, the nearest by `shrunk_cosine`, vote. shrinkage: in items.
-
-    Raises InputError for a shrinkage that is not 0 or more.
-    """
-    _check_shrinkage("user", shrinkage)
-    return UserNeighbours(interaction_matrix(user, item, users, items), neighbours, shrinkage)
-
-
-def score_user_neighbours(
-    model: UserNeighbours, history_BM: sparse.csr_array, user_B: np.ndarray
-) -> np.ndarray:
-    """float32 [B, items]: sum of the similarities of the neighbours who met it.
-
-    Args:
-        history_BM: binary, [B, items]. user_B: int [B], whose they are: none is its own neighbour.
-    """
-    common_BN = (history_BM @ model.history.T).toarray()
-    counts = (np.diff(matrix.indptr) for matrix in (history_BM, model.history))
-    similarity_BN = shrunk_cosine(common_BN, *counts, model.shrinkage)
-    similarity_BN[np.arange(len(user_B)), user_B] = 0
-    return (_nearest(similarity_BN, model.neighbours) @ model.history).toarray()
 
 
 def shrunk_cosine(
@@ -136,14 +87,15 @@ def shrunk_cosine(
     return similarity_BV
 
 
-def _check_shrinkage(by: str, shrinkage: float) -> None:
+def check_shrinkage(by: str, shrinkage: float) -> None:
+    """Raises InputError for a shrinkage that is not 0 or more; `by` is `item` or `user`."""
     if not 0 <= shrinkage < np.inf:
         flag = f"--{by}-neighbours.shrinkage"
         raise InputError(f"{flag} must be 0 or more, but is {shrinkage}.")
 
 
-def _nearest(similarity_BV: np.ndarray, neighbours: int) -> sparse.csr_array:
-    """The `neighbours` largest of each row that are above 0, of equal ones those of lower rows."""
+def keep_nearest(similarity_BV: np.ndarray, neighbours: int) -> sparse.csr_array:
+    """Returns the `neighbours` largest of each row that are above 0, of equal ones those of lower rows."""
     kept = min(neighbours, similarity_BV.shape[1])
     least_B1 = np.partition(similarity_BV, -kept, axis=1)[:, -kept, None]
     found_BV = (similarity_BV >= least_B1) & (similarity_BV > 0)

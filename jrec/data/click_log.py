@@ -39,7 +39,6 @@ def read_click_log(
     feat_appear_limit: int = 20,
     skip_bad_lines: bool = False,
     user_appear_limit: int | None = None,
-    like: Clicks | None = None,
 ) -> Clicks:
     """A click log, plain or compressed with gzip, in memory.
 
@@ -54,7 +53,6 @@ def read_click_log(
         skip_bad_lines: leave malformed lines out and count them, instead of refusing the file.
         user_appear_limit: the limit for users; as `feat_appear_limit` if None. At 0 every user has
             a row, also where each has one line.
-        like: take the vocabularies and item features of this data set (to read a test log).
 
     Raises InputError: no such file, damaged, no clicks left, or the first malformed line.
     """
@@ -64,11 +62,7 @@ def read_click_log(
         raise InputError("The limits of appearances must be 0 or more.")
     lines = read_log_lines(path, skip_bad_lines)
     videos = _videos(lines)
-    if like is None:
-        vocabularies = _vocabularies(lines, videos, feat_appear_limit, user_limit)
-        item_features = _item_features(lines, videos, vocabularies)
-    else:
-        vocabularies, item_features = like.vocabularies, like.item_features
+    vocabularies = _vocabularies(lines, videos, feat_appear_limit, user_limit)
     item = _rows(videos.item, vocabularies["item"])[lines.clicks]
     known = item >= FIRST
     if not known.any():
@@ -97,7 +91,7 @@ def read_click_log(
         user_row=profile["user"],
         vocabularies=vocabularies,
         user_features={key: Categorical(profile[key], key) for key in PROFILE},
-        item_features=item_features,
+        item_features=_item_features(lines, videos, vocabularies),
         dropped={
             "malformed lines": lines.malformed,
             "clicks on videos outside the dictionary": int((~known).sum()),

@@ -6,7 +6,7 @@ with the largest maxima, so the items of these few groups alone are scored again
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import NamedTuple
@@ -188,27 +188,6 @@ def approximate_top_k(
     K = min(count, len(table.biases))
     select = partial(jax.lax.approx_max_k, recall_target=recall)
     return _padded(*_rank_all(table, query_BD, K, seen_BL, seen_mask_BL, select), count)
-
-
-def merge_top_k(parts: Sequence[Ranked], first_rows: Sequence[int]) -> Ranked:
-    """The K best of several parts of the catalogue, each ranked by itself.
-
-    Args:
-        parts: rows counted within each part, all [B, K] on one device.
-        first_rows: the catalogue's row of each part's row 0, rising.
-    """
-    rows = jnp.concatenate(
-        [
-            jnp.where(part.mask, part.rows + first, -1)
-            for part, first in zip(parts, first_rows, strict=True)
-        ],
-        1,
-    )
-    # Of equal scores `top_k` takes the first: from an earlier part, so of a lower row.
-    score_BK, place_BK = jax.lax.top_k(
-        jnp.concatenate([part.scores for part in parts], 1), parts[0].rows.shape[1]
-    )
-    return _padded(jnp.take_along_axis(rows, place_BK, 1), score_BK, score_BK.shape[1])
 
 
 def _group_maxima(table: ItemTable, query_BD: jax.Array, G: int) -> jax.Array:

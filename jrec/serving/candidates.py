@@ -15,7 +15,8 @@ import numpy as np
 
 from jrec.data.clicks import Bag, Categorical, Clicks, take
 from jrec.data.ragged import Ragged
-from jrec.data.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary, places_of
+from jrec.data.raw_ids import places_of
+from jrec.data.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary
 from jrec.errors import InputError
 from jrec.files import replacing, replacing_folder
 from jrec.retrieval.ann_files import fingerprint

@@ -1,0 +1,1 @@
+"""Each system in one file."""
