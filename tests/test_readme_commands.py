@@ -24,7 +24,7 @@ from experiments.__main__ import commands as known_commands
 from experiments.autoencoder import ablations as autoencoder_ablations
 from experiments.benchmarks import __main__ as benchmarks
 from experiments.ranking import table as ranking_table
-from jrec.data import sources
+from jrec.data import grouplens
 from jrec.data.click_truth import ClickSize
 from jrec.data.kuairand import LOG
 from jrec.data.kuairand_tables import USERS, VIDEOS
@@ -226,7 +226,7 @@ def test_all_of_it_runs_in_its_order(tmp_path, ml_100k, monkeypatch, capsys):
     write_data(tmp_path, ml_100k)
     archive = tmp_path / "cache" / "ml-100k.zip"
     md5 = hashlib.md5(archive.read_bytes()).hexdigest()
-    monkeypatch.setitem(sources.PUBLISHED_MD5, "ml-100k", md5)
+    monkeypatch.setitem(grouplens.PUBLISHED_MD5, "ml-100k", md5)
     monkeypatch.setenv("JREC_CACHE", str(archive.parent))
     # Programs that train many networks: one of them, and the one benchmark that is asked for, small.
     monkeypatch.setattr(ranking_table, "TOWERS", {"8": (8,)})
