@@ -28,7 +28,7 @@ from jrec.data.vocabulary import FIRST
 
 @dataclass(frozen=True)
 class Settings:
-    """The source's settings for MovieLens."""
+    """Those of `python -m experiments.autoencoder train --milestones --epochs 40`: the rate is not halved."""
 
     dataset: str = "ml-100k"
     """A MovieLens data set."""

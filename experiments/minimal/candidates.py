@@ -71,7 +71,7 @@ class Attention(nn.Module):
         x_BLD = drop()(jnp.where(mask_BL[..., None], table_VD[item_BL], 0) * self.width**0.5)
 
         distance_LL = jnp.arange(self.length)[:, None] - jnp.arange(self.length)[None]
-        allowed_BHLL = (distance_LL >= 0) & mask_BL[:, None, None] | (distance_LL == 0)
+        allowed_BLL = (distance_LL >= 0)[None] & mask_BL[:, None] | (distance_LL == 0)[None]
         for k in range(self.layers):
             # Order is told by a learned bias for each head and distance.
             bias_HL = self.param(f"distance_{k}", nn.initializers.zeros, (self.heads, self.length))
@@ -82,8 +82,8 @@ class Attention(nn.Module):
                 for name in ("query", "key", "value")
             )
             score_BHLL = jnp.einsum("blhd,bmhd->bhlm", query, key) / heads[1] ** 0.5
-            score_BHLL += bias_HL[:, jnp.maximum(distance_LL, 0)]
-            weight_BHLL = jax.nn.softmax(jnp.where(allowed_BHLL, score_BHLL, -jnp.inf), -1)
+            score_BHLL += bias_HL[None, :, jnp.maximum(distance_LL, 0)]
+            weight_BHLL = nn.softmax(jnp.where(allowed_BLL[:, None], score_BHLL, -jnp.inf))
             y = jnp.einsum("bhlm,bmhd->blhd", drop()(weight_BHLL), value)
             y_BLD = nn.DenseGeneral(self.width, axis=(-2, -1), name=f"join_{k}")(y)
             x_BLD += drop()(y_BLD)
@@ -96,8 +96,9 @@ class Attention(nn.Module):
 def scores(params: dict, user_BD: jax.Array) -> jax.Array:
     """Returns float32 [..., V] for user vectors [..., D]; padding and the unknown item score -inf."""
     table_VD, bias_V = params["params"]["table"], params["params"]["bias"]
-    score_BV = user_BD @ table_VD.T + bias_V
-    return jnp.where(jnp.arange(len(bias_V)) >= FIRST, score_BV, -jnp.inf)
+    bias_V = jnp.where(jnp.arange(len(bias_V)) >= FIRST, bias_V, -jnp.inf)
+    score_BV = user_BD @ table_VD.T
+    return score_BV + jnp.broadcast_to(bias_V, score_BV.shape)
 
 
 class Batch(NamedTuple):

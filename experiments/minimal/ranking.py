@@ -53,7 +53,7 @@ class Settings:
 class Batch(NamedTuple):
     """Impressions [B], or lists of them [B, C]; rows of tables are int32, 0 is padding.
 
-    ids: by feature. watched: [..., L], the last watched items. numbers: float32 [..., F] in [0, 1]; known: bool.
+    ids: by feature. watched: [..., L], the last watched items. numbers: float32 [..., F] in [0, 1], 0 where not known.
     clicked: bool. seconds: float32, the watch time of a click. mask: bool, what counts.
     """
 
@@ -84,7 +84,7 @@ class Ranking(nn.Module):
         watched = jnp.where(counted, tables["item"](batch.watched), 0).sum(-2)
         parts.append(watched / jnp.maximum(counted.sum(-2), 1))
         # The paper's powers let the network learn convex and concave functions of a number.
-        x = jnp.where(batch.known, batch.numbers, 0)
+        x = batch.numbers
         parts += [x, batch.known, x**2, jnp.sqrt(x)]
         hidden = jnp.concatenate(parts, -1)
         for k, width in enumerate(self.tower):
@@ -173,7 +173,7 @@ def features(log: Impressions, train: np.ndarray) -> Batch:
     # From earlier impressions: how often the item, its author and category were shown, when last watched.
     keys = {name: log.item_features[name] for name in ("author", "category")}
     numbers |= history_features(log, keys)
-    values = [quantile_of(c.values, c.known & train) for c in numbers.values()]
+    values = [c.known * quantile_of(c.values, c.known & train) for c in numbers.values()]
     return Batch(
         ids=ids,
         watched=pad(watched_before(log, 10).rows)[0],
