@@ -27,7 +27,7 @@ from jrec.data.sources import load_ratings
 from jrec.data.splits import Split
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.errors import InputError, run_command
-from jrec.report import MetricsLog, read_metrics, write_json
+from jrec.report import MetricsLog, open_run_directory, read_metrics, write_json
 from jrec.serving.export import load_export, save_export
 from jrec.serving.ratings import export_rating_model, load_rating_model
 from jrec.train.checkpoints import Checkpoints
@@ -552,6 +552,11 @@ class BeforeTraining(Exception):
     pass
 
 
+def begin_alone(plan, flags, folder, record):
+    open_run_directory(folder, flags.resume, record)
+    raise BeforeTraining
+
+
 def stop_before_training(*args):
     raise BeforeTraining
 
@@ -564,7 +569,7 @@ def finished(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(BeforeTraining):
-        patch.setattr(fusion, "show_ratings", stop_before_training)
+        patch.setattr(fusion, "run", begin_alone)
         fusion.main([*TINY, "--run-dir", str(folder)])
     for name in ("last", "best"):
         kept = Checkpoints(folder / name, keep=1)

@@ -265,12 +265,12 @@ def test_ratings_are_centred_on_the_training_part_alone():
     mean = ratings.rating[split.train].mean(dtype=np.float64)
     assert abs(mean - ratings.rating.mean()) > 5e-4  # else this would show nothing
     expected = ratings.rating[split.train] - mean
-    np.testing.assert_allclose(system.data["target"], expected, atol=1e-6)
+    np.testing.assert_allclose(system.stream.data["target"], expected, atol=1e-6)
     assert float(system.predictor({})["mean"]) == pytest.approx(mean)
     hidden = ratings.rating.copy()
     hidden[split.test], hidden[split.valid] = 1.0, 5.0
     other = system_of(dataclasses.replace(ratings, rating=hidden), split)
-    for one, two in ((system.data, other.data), (system.state.params, other.state.params)):
+    for one, two in ((system.stream.data, other.stream.data), (system.state.params, other.state.params)):
         jax.tree.map(np.testing.assert_array_equal, one, two)
     user, item = ratings.user[:50], ratings.item[:50]
     predict = jax.jit(system.predict)
