@@ -557,10 +557,6 @@ def begin_alone(plan, flags, folder, record):
     raise BeforeTraining
 
 
-def stop_before_training(*args):
-    raise BeforeTraining
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished run of `TINY`: all that resume and predict read, with a model of one array.
