@@ -159,10 +159,10 @@ def main(settings: Benchmark) -> None:
         raise InputError("--ratings are too few for so many --steps and --repeats.")
     columns = made_up_ratings(settings)
     runs: dict[str, Run] = {}
+    if has_peer("torch"):  # first: imported after TensorFlow, PyTorch's Triton ends the process
+        runs["PyTorch eager"] = torch_run(columns, settings)
     if has_peer("tensorflow"):
         runs["Keras"] = keras_run(columns, settings)
-    if has_peer("torch"):
-        runs["PyTorch eager"] = torch_run(columns, settings)
     for tables in ("dense", "rows"):
         runs[f"jrec, --tables {tables}"] = jrec_run(columns, settings, tables)
     losses: dict[str, float] = {}

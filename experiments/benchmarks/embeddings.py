@@ -159,7 +159,7 @@ def contestants(
         yield "dense", jax_run(rows, settings.width, ids[:, :few], DENSE[name], table, False), few
     if name not in DENSE or rows > settings.peers_up_to:
         return
-    if "torch" in peers:
+    if "torch" in peers:  # first: imported after TensorFlow, PyTorch's Triton ends the process
         yield "torch", torch_run(rows, settings.width, ids, name, table), settings.steps
     if "tensorflow" in peers:
         steps = few if name == "adam" else settings.steps  # its Adam updates the whole table
