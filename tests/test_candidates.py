@@ -40,9 +40,9 @@ from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
 from jrec.data.quantiles import normalised
 from jrec.losses.samplers import frequency
-from jrec.models import lstm
+from jrec.models import lstm_fast
 from jrec.models.candidates import CandidateNetwork
-from jrec.models.lstm import Lstm
+from jrec.models.lstm import Lstm, plain_lstm_maximum, plain_lstm_outputs
 from jrec.models.sequences import (
     SelfAttention,
     running_max,
@@ -105,7 +105,7 @@ def test_whole_means_are_the_running_ones_at_the_end():
 def gates(request, monkeypatch):
     """The LSTM's two orders of its products."""
     if request.param == "many":
-        monkeypatch.setattr(lstm, "FEW_GATES", 0)
+        monkeypatch.setattr(lstm_fast, "FEW_GATES", 0)
 
 
 def test_the_lstm_is_its_equations(gates):
@@ -128,7 +128,7 @@ def test_the_lstm_is_its_equations(gates):
 
 
 @pytest.mark.parametrize("of", ["outputs", "maximum"])
-def test_the_lstms_gradient_is_that_of_a_plain_loop(gates, of):
+def test_the_fast_lstm_and_its_gradient_agree_with_the_plain_one(gates, of):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3, 3)), jnp.float32)
     mask = jnp.asarray([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0] * 5], bool)
     model = Lstm(4)
@@ -137,16 +137,11 @@ def test_the_lstms_gradient_is_that_of_a_plain_loop(gates, of):
     weight = jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
 
     def plain(params, x):
-        p, h, c, out = params["params"], jnp.zeros((3, 4)), jnp.zeros((3, 4)), []
-        for t in range(5):
-            gates = x[t] @ p["kernel"] + h @ p["recurrent"] + p["bias"][None]
-            i, f, o, g = jnp.split(gates, 4, -1)
-            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-            h = jax.nn.sigmoid(o) * jnp.tanh(c)
-            out.append(h)
+        p = params["params"]
+        weights = jnp.concatenate([p["kernel"], p["recurrent"]]), p["bias"][None], "float32"
         if of == "outputs":
-            return (jnp.stack(out) * weight).sum()
-        return (running_max(jnp.stack(out, 1), mask)[:, -1] * weight).sum()
+            return (plain_lstm_outputs(x, *weights) * weight).sum()
+        return (plain_lstm_maximum(x, mask.T, *weights) * weight).sum()
 
     def scanned(params, x):
         return (model.apply(params, x, None if of == "outputs" else mask.T) * weight).sum()
@@ -186,7 +181,7 @@ def test_the_lstm_writes_all_gates_down_where_they_are_few(monkeypatch):
     x, mask, model = jnp.ones((5, 3, 2)), jnp.ones((5, 3), bool), Lstm(4)
     params = jax.jit(model.init)(jax.random.key(0), x)
     for numbers, written in ((5 * 3 * 16, True), (5 * 3 * 16 - 1, False)):
-        monkeypatch.setattr(lstm, "FEW_GATES", numbers)
+        monkeypatch.setattr(lstm_fast, "FEW_GATES", numbers)
         for given in ((x,), (x, mask)):
 
             def total(params, given=given):

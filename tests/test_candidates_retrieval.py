@@ -25,7 +25,8 @@ from jrec.data.ragged import Ragged
 from jrec.data.raw_ids import places_of
 from jrec.data.vocabulary import UNKNOWN, Vocabulary
 from jrec.errors import InputError, run_command
-from jrec.retrieval.exact import exact_top_k, list_size
+from jrec.retrieval.exact import list_size
+from jrec.retrieval.grouped import exact_top_k
 from jrec.retrieval.list_files import read_lists, write_lists
 from jrec.retrieval.vector_files import load_vectors, read_text_vectors
 from jrec.serving.candidate_lists import build_model_index, load_model_index, recommend

@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import Mesh, PartitionSpec
 
 from jrec.embeddings import optimizers as row_optimizers
+from jrec.embeddings.by_id import gather_rows
 from jrec.embeddings.sharded import (
     init_sharded,
     kept_place,
@@ -15,7 +16,6 @@ from jrec.embeddings.sharded import (
     route,
     update_sharded,
 )
-from jrec.embeddings.table import gather_rows
 from jrec.embeddings.updates import init_table, update_table
 
 pytestmark = pytest.mark.bits

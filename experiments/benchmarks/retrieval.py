@@ -38,7 +38,8 @@ from jrec.retrieval.ann import (
     search_index,
 )
 from jrec.retrieval.ann_files import fingerprint, load_index, save_index
-from jrec.retrieval.exact import approximate_top_k, exact_top_k, item_table
+from jrec.retrieval.exact import approximate_top_k, item_table
+from jrec.retrieval.grouped import exact_top_k
 from jrec.retrieval.recall import draw_recall, mean_recall, measure_alone, measure_search
 from jrec.retrieval.simple_lsh import item_vectors, user_vectors
 from jrec.retrieval.vector_files import load_vectors

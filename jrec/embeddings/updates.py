@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from jrec.embeddings.by_id import add_rows, gather_rows, put_rows
 from jrec.embeddings.optimizers import RowOptimizer
-from jrec.embeddings.table import add_rows, gather_rows, in_eights, one_by_one
 
 TableState = dict[str, dict[str, jax.Array] | jax.Array]
 
@@ -41,7 +41,7 @@ def update_table(
     optimizer: RowOptimizer,
     table_VD: jax.Array,
     state: TableState,
-    ids: jax.Array,
+    ids_N: jax.Array,
     gradient_ND: jax.Array,
     step: jax.Array,
     rows_ND: jax.Array | None = None,
@@ -55,8 +55,8 @@ def update_table(
 
     Args:
         table_VD: float32 [V, D]. state: from `init_table`.
-        ids: int32 [N], with duplicates; V where nothing counts. Or bags [N, F].
-        gradient_ND: float32 [N, D], of the row read at each position, or of each of a bag's rows.
+        ids_N: int32, with duplicates; V where nothing counts.
+        gradient_ND: float32, of the row read at each position.
         step: int32 scalar, steps taken before.
         rows_ND: float32, the table's rows at the ids that count, where the caller has them: so a large
             table is not read a second time.
@@ -66,10 +66,9 @@ def update_table(
     """
     if optimizer.linear is not None:
         move_ND = -optimizer.linear(step) * gradient_ND
-        return add_rows(table_VD, ids, move_ND), state
-    if updated_whole(len(table_VD), ids.size, state):
-        return _update_whole(optimizer, table_VD, state, ids, gradient_ND, step)
-    ids_N, gradient_ND = one_by_one(ids, gradient_ND)
+        return add_rows(table_VD, ids_N, move_ND), state
+    if updated_whole(len(table_VD), len(ids_N), state):
+        return _update_whole(optimizer, table_VD, state, ids_N, gradient_ND, step)
     owner_V, ids_U, gradient_UD = sum_duplicates(state["owner"], ids_N, gradient_ND)
     # Slots without a row read some row, and are dropped when written.
     inside_U = jnp.minimum(ids_U, len(table_VD) - 1)
@@ -78,12 +77,8 @@ def update_table(
     rule_U = optimizer.accumulate(rows_UD, rule_U, gradient_UD, step)
     rows_UD = optimizer.move(rows_UD, rule_U, gradient_UD, step)
 
-    def write(whole: jax.Array, part: jax.Array) -> jax.Array:
-        new = in_eights(whole).at[ids_U].set(in_eights(part), mode="drop", unique_indices=True)
-        return new.reshape(whole.shape)
-
-    rule = jax.tree.map(write, state["rule"], rule_U)
-    return write(table_VD, rows_UD), {"rule": rule, "owner": owner_V}
+    rule = jax.tree.map(lambda whole, rows: put_rows(whole, ids_U, rows), state["rule"], rule_U)
+    return put_rows(table_VD, ids_U, rows_UD), {"rule": rule, "owner": owner_V}
 
 
 def sum_duplicates(
@@ -118,11 +113,11 @@ def _update_whole(
     optimizer: RowOptimizer,
     table_VD: jax.Array,
     state: TableState,
-    ids: jax.Array,
+    ids_N: jax.Array,
     gradient_ND: jax.Array,
     step: jax.Array,
 ) -> tuple[jax.Array, TableState]:
-    sum_VD = add_rows(jnp.zeros_like(table_VD), ids, gradient_ND)
+    sum_VD = add_rows(jnp.zeros_like(table_VD), ids_N, gradient_ND)
     if optimizer.idle:  # what was not touched stays by itself
 
         def choose(new: jax.Array, old: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jrec.embeddings.table import add_rows, gather_rows
+from jrec.embeddings.by_id import add_rows, gather_rows
 from jrec.models.layers import Dropout
 from jrec.models.matmul import Compute, product
 

@@ -15,7 +15,8 @@ import scipy.sparse
 
 from jrec.data.ragged import Ragged, pad
 from jrec.errors import InputError
-from jrec.retrieval.exact import ItemTable, exact_top_k, item_table
+from jrec.retrieval.exact import ItemTable, item_table
+from jrec.retrieval.grouped import exact_top_k
 from jrec.retrieval.list_files import Lists, ListSource
 from jrec.retrieval.simple_lsh import unit_rows
 
