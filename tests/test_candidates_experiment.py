@@ -12,6 +12,7 @@ from rich.console import Console
 
 from experiments.candidates import __main__ as candidates
 from experiments.candidates import compare_losses as candidates_losses
+from experiments.candidates import data as candidates_data
 from experiments.candidates import settings as candidates_settings
 from experiments.candidates.report import finish_candidates_run
 from jrec.data.click_maker import make_clicks
@@ -229,14 +230,14 @@ def test_a_cuts_days_begin_where_the_log_was_written(name, hours, monkeypatch):
     day = int(clicks.timestamp.min()) // 86_400 * 86_400
     times = np.where(np.arange(len(clicks)) % 2, day + 86_400, day + 86_400 - 4 * 3600)
     clicks = dataclasses.replace(clicks, timestamp=np.sort(times))
-    monkeypatch.setattr(candidates_settings, "load_clicks_dataset", lambda *a, **k: clicks)
+    monkeypatch.setattr(candidates_data, "load_clicks_dataset", lambda *a, **k: clicks)
     morning = str(datetime.fromtimestamp(day + 86_400, UTC).date())
     given = {"dataset": name, "split": "time-cut", "valid_from": morning, "test_from": morning}
     if hours:  # everything lies after the midnight in China
         with pytest.raises(InputError, match="leaves train 0"):
-            candidates_settings.load(candidates_settings.Data(**given))
+            candidates_data.load(candidates_settings.Data(**given))
         return
-    _, split = candidates_settings.load(candidates_settings.Data(**given))
+    _, split = candidates_data.load(candidates_settings.Data(**given))
     assert len(split.train) == (times < day + 86_400).sum()
 
 
@@ -247,7 +248,7 @@ def test_evaluate_wants_a_finished_run(tmp_path):
 
 def test_evaluate_wants_a_part_that_the_run_has(run_dir, tmp_path):
     written = json.loads((run_dir / "results.json").read_text())
-    clicks, _ = candidates_settings.load(
+    clicks, _ = candidates_data.load(
         candidates_settings.Data(
             synthetic=ClickSize(**written["run_settings"]["data"]["synthetic"])
         )

@@ -85,7 +85,7 @@ def network(**changed):
     }
     widths |= {"table_scale": 0.5, "example_age": True}
     settings = dataclasses.replace(PRESETS["source"](), **widths | changed)
-    return candidates.build_model(settings, CLICKS)
+    return build_model(settings, CLICKS)
 
 
 def held_out(model):

@@ -270,7 +270,10 @@ def test_ratings_are_centred_on_the_training_part_alone():
     hidden = ratings.rating.copy()
     hidden[split.test], hidden[split.valid] = 1.0, 5.0
     other = system_of(dataclasses.replace(ratings, rating=hidden), split)
-    for one, two in ((system.stream.data, other.stream.data), (system.state.params, other.state.params)):
+    for one, two in (
+        (system.stream.data, other.stream.data),
+        (system.state.params, other.state.params),
+    ):
         jax.tree.map(np.testing.assert_array_equal, one, two)
     user, item = ratings.user[:50], ratings.item[:50]
     predict = jax.jit(system.predict)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.candidates.__main__ import train as train_first
+from experiments.candidates.train import train as train_first
 from experiments.ranking.settings import KUAIRAND_LONGEST, load
 from jrec.command_line import parse_command
 from jrec.data.click_examples import time_cut
@@ -110,7 +110,7 @@ def first_stage(
     clicks = first_stage_clicks(settings.data, impressions)
     split = time_cut(clicks, until, test_from)
     if not (folder / "results.json").exists():
-        train_first(first_stage_settings(settings, folder), (clicks, split), compare=False)
+        train_first(first_stage_settings(settings, folder), lambda _: (clicks, split))
     model = load_candidate_model(folder / "export")
     program, flat = load_program(folder / "export")
     # An export's arrays are named by paths, and a path is no name within another export.
