@@ -17,6 +17,7 @@ from experiments.candidates import mine as candidates_mining
 from experiments.candidates import search as candidates_search
 from experiments.candidates.batches import device_clicks, make_window_gather, window_data
 from experiments.candidates.export import export_run
+from experiments.candidates.network import build_model
 from experiments.candidates.settings import PRESETS
 from jrec.data.click_examples import count_items, held_out_examples, leave_one_out
 from jrec.data.clicks import Bag, Categorical, Continuous, build_clicks
