@@ -247,9 +247,9 @@ def test_all_of_it_runs_in_its_order(tmp_path, ml_100k, monkeypatch, capsys):
         except BaseException as error:
             error.add_note(f"in the README: {step if kind == '>>>' else ' '.join(step)}")
             raise
-    items, items, ranked = results
-    assert len(items["items"]) > 7 and items["notes"] == []  # 12 of 20 are rated
-    assert len(items["found"].items) == 10 and items["found"].notes == []
+    rated, nominated, ranked = results
+    assert len(rated["items"]) > 7 and rated["notes"] == []  # 12 of 20 are rated
+    assert len(nominated["found"].items) == 10 and nominated["found"].notes == []
     assert len(ranked["lines"]) > 5 and ranked["notes"] == []
 
 
