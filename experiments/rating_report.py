@@ -1,6 +1,7 @@
 """What the rating experiments print and write once a model is trained."""
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.table import Column, Table
 
 from experiments.baselines.warnings import not_better_than_mean
 from jrec.baselines.biases import fit_biases, fit_means
+from jrec.console import plain_console
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
 from jrec.evaluate.per_user import write_per_user
@@ -30,6 +32,32 @@ from jrec.serving.ratings import (
     rank_items,
     row_of,
 )
+
+
+@dataclass
+class Predict:
+    """Predict the rating that one user gives one item."""
+
+    run_dir: Path
+    """A finished run."""
+    user: str = "1"
+    """The user's id in the data set."""
+    item: str = "783"
+    """The item's id in the data set."""
+
+
+@dataclass
+class Recommend:
+    """Rank all items for one user, best first."""
+
+    run_dir: Path
+    """A finished run."""
+    user: str = "1"
+    """The user's id in the data set."""
+    count: int = 10
+    """How many items to print."""
+    seen: bool = False
+    """Rank the items that the user has rated, too."""
 
 
 def show_ratings(ratings: Ratings, split: Split, console: Console) -> None:
@@ -183,3 +211,15 @@ def show_recommendations(
     for item, title, stars in ranked:
         table.add_row(str(item), title, f"{stars:.2f}")
     console.print(table)
+
+
+def predict(settings: Predict) -> None:
+    """Prints the predicted rating, and the actual one where the data set has it."""
+    model = load_rating_model(settings.run_dir / "export")
+    show_prediction(model, settings.user, settings.item)
+
+
+def recommend(settings: Recommend) -> None:
+    """Prints the ranked items."""
+    model = load_rating_model(settings.run_dir / "export")
+    show_recommendations(model, settings.user, settings.count, settings.seen, plain_console())

@@ -4,7 +4,9 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
+from typing import NamedTuple
 
 # Compilation is most of the time: once for all workers and the commands they start; and quick in `make
 # test`, but for the tests marked `bits`, which are for what users compile.
@@ -65,6 +67,22 @@ def slow_but(quick, names):
         )
         for one in names
     ]
+
+
+class FakeStream(NamedTuple):
+    """A stream for `jrec.train.loop.fit` whose chunks are given and whose data is not looked at."""
+
+    steps: int
+    given: Callable
+
+    def on_devices(self):
+        return None
+
+    def order(self, epoch):
+        return None
+
+    def chunk(self, step):
+        return self.given
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -18,7 +18,8 @@ from jrec.retrieval.ann import (
     search_index,
 )
 from jrec.retrieval.ann_files import fingerprint, index_fingerprint, load_index, save_index
-from jrec.retrieval.exact import exact_top_k, item_table
+from jrec.retrieval.exact import item_table
+from jrec.retrieval.grouped import exact_top_k
 from jrec.retrieval.recall import (
     SearchPoint,
     draw_recall,

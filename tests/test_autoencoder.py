@@ -36,10 +36,11 @@ from experiments.autoencoder.system import (
 from jrec.data.rating_parts import RatingRows
 from jrec.losses.ratings import squared_error
 from jrec.models.autoencoder import ACTIVATIONS, Autoencoder
-from jrec.train.devices import axis_of, first_devices, make_chunk_on, replicated, split_order
+from jrec.train.devices import device_axis, first_devices, on_devices, replicated
 from jrec.train.refeeding import choose_gradient, make_refeeding_step, with_gradient
 from jrec.train.step import init_state
 from jrec.train.stream import make_chunk
+from jrec.train.streams import DeviceStream
 from tests.conftest import slow_but
 
 ITEMS, USERS = 11, 9
@@ -110,15 +111,6 @@ def test_the_network_is_the_sources(activation, last, tied):
     found = jax.jit(model.apply)(params, jnp.asarray(ratings))
     np.testing.assert_allclose(found, expected, atol=2e-5)
     assert ("kernel" in params["params"]["decoder_0"]) is not tied
-
-
-@pytest.mark.parametrize("name", ["elu", "selu"])
-def test_slopes_of_elu_and_selu(name):
-    x = jnp.array([-30.0, -2.0, -1e-4, 1e-4, 3.0])
-    ours, theirs = ACTIVATIONS[name], getattr(jax.nn, name)
-    np.testing.assert_allclose(ours(x), theirs(x), atol=2e-7)
-    slopes = (jax.jit(jax.vmap(jax.grad(f)))(x) for f in (ours, theirs))
-    np.testing.assert_allclose(*slopes, atol=2e-7)
 
 
 def room_of(often, slots=64, seldom=64):
@@ -268,14 +260,15 @@ def test_devices_take_the_step_that_one_takes(room, monkeypatch):
     optimizer, data = optax.sgd(0.1), device_rows(toy_rows())
     states = []
     for many in (1, 4):
-        devices = first_devices(many)
-        model, params = toy_model(dropout=0.5, input_noise=0.3, axis_name=axis_of(devices))
-        step = build_step(model, optimizer, room, refeed=0)
-        chunk = make_chunk_on(devices, step, gather_users, USERS, len(users))
-        state = replicated(init_state(params, optimizer, jax.random.key(5)), devices)
-        order = split_order(jnp.asarray(users), len(users), devices)
-        state, sums, _ = chunk(state, replicated(data, devices), order, 0, 1)
-        states.append(jax.device_get((state.params, sums)))
+        with on_devices(first_devices(many)):
+            model, params = toy_model(dropout=0.5, input_noise=0.3, axis_name=device_axis())
+            step = build_step(model, optimizer, room, refeed=0)
+            given = data, gather_users, USERS, len(users), None, lambda *_: jnp.asarray(users)
+            stream = DeviceStream(*given)
+            state = replicated(init_state(params, optimizer, jax.random.key(5)))
+            chunk, order = stream.chunk(step), stream.order(0)
+            state, sums, _ = chunk(state, stream.on_devices(), order, 0, 1)
+            states.append(jax.device_get((state.params, sums)))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), *states)
     assert float(states[0][1]["count"]) == np.diff(toy_rows().offsets)[users].sum()
 

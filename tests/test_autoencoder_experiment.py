@@ -12,9 +12,9 @@ import pytest
 
 from experiments.autoencoder import __main__ as autoencoder
 from experiments.autoencoder import ablations as autoencoder_ablations
-from experiments.autoencoder import settings as autoencoder_settings
 from experiments.autoencoder.report import finish_autoencoder_run, write_whole_test
-from experiments.autoencoder.settings import Train, load_parts, with_preset
+from experiments.autoencoder.settings import PRESETS, Data, load_parts
+from experiments.fusion import settings as fusion_settings
 from experiments.ranking.report import finish_ranking_run
 from experiments.rating_report import finish_rating_run
 from jrec.baselines.biases import fit_biases
@@ -25,6 +25,8 @@ from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError, run_command
 from jrec.evaluate.significance import read_per_user
 from jrec.serving.profiles import load_profile_model, profile_of_user, rank_items
+from jrec.train import read_once
+from tests.stores import array_file
 
 SIZES = ["--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.ratings", "1500"]
 DATA = ["--dataset", "synthetic", *SIZES, "--batch-size", "16"]
@@ -38,12 +40,13 @@ def toy_parts():
 
 def test_of_converted_data_one_process_compares_the_sums(tmp_path, monkeypatch):
     save_rating_parts(tmp_path / "parts", toy_parts())
-    path = tmp_path / "parts" / "train_rating.npy"
+    path = array_file(tmp_path / "parts", "parts.json", "train", "rating")
     path.write_bytes(path.read_bytes()[:-1] + b"\7")
-    settings = Train(dataset="netflix", data_dir=tmp_path / "parts")
+    settings = Data(dataset="netflix", data_dir=tmp_path / "parts")
     with pytest.raises(InputError, match="has changed since it was written"):
         load_parts(settings)
-    monkeypatch.setattr(autoencoder_settings, "by_first", lambda act: "")  # another process
+    monkeypatch.setattr(read_once, "by_first", lambda act: "")  # as another process
+    monkeypatch.setattr(read_once.jax, "process_count", lambda: 2)
     assert load_parts(settings)[0].train.rating[-1] == 7
 
 
@@ -51,7 +54,7 @@ def test_of_converted_data_one_process_compares_the_sums(tmp_path, monkeypatch):
 def run_dir(tmp_path_factory):
     """A finished run of three epochs, centred, both forms in use."""
     folder = tmp_path_factory.mktemp("runs") / "autoencoder"
-    flags = ["--epochs", "3", "--centre", "True", "--form", "rated", "--run-dir", str(folder)]
+    flags = ["--epochs", "3", "--centre", "--form", "rated", "--run-dir", str(folder)]
     autoencoder.main([*TRAIN, *flags])
     return folder
 
@@ -114,11 +117,12 @@ def test_errors_that_are_not_finite_end_the_run_with_a_sentence(tmp_path):
     """Of each kind of report, before anything is written."""
     nan = dict.fromkeys(("test_rmse", "test_rmse_rounded", "test_mae", "test_watch_loss"), np.nan)
     with pytest.raises(InputError, match="Test errors of the autoencoder are not finite"):
-        finish_autoencoder_run(tmp_path, {}, {}, nan, None, None)
+        finish_autoencoder_run(tmp_path, PRESETS["ml-1m"](), nan, None, None)
     with pytest.raises(InputError, match="Test errors of fusion are not finite"):
-        finish_rating_run(tmp_path, "fusion", {}, {}, nan, None, None, None)
+        settings = fusion_settings.source()
+        finish_rating_run(tmp_path, "fusion", settings, nan, None, None, None, "")
     with pytest.raises(InputError, match="The test loss of ranking is not finite"):
-        finish_ranking_run(tmp_path, {}, {}, nan, {}, {}, None)
+        finish_ranking_run(tmp_path, None, nan, {}, {}, None)
     assert not list(tmp_path.iterdir())
 
 
@@ -187,8 +191,8 @@ def test_ratings_converted_to_a_folder_train_the_same(tmp_path):
 
 
 def test_the_notebooks_run_has_a_preset():
-    settings = with_preset(Train(preset="netflix-3m-notebook"))
-    assert (settings.hidden, settings.dropout, settings.epochs) == ((512, 512, 1024), 0.8, 10)
+    settings = PRESETS["netflix-3m-notebook"]()
+    assert (settings.hidden, settings.dropout, settings.run.epochs) == ((512, 512, 1024), 0.8, 10)
     assert (settings.activation, settings.last_activation, settings.refeed) == ("selu", True, 1)
     rule = (settings.optimizer, settings.learning_rate, settings.batch_size, settings.weight_decay)
     assert rule == ("momentum", 0.005, 128, 0)
@@ -238,7 +242,7 @@ BAD = [
     (["--learning-rate", "0"], "--learning-rate must be above 0"),
     (["--weight-decay", "2"], "--weight-decay must lie in"),
     (["--milestones", "0"], "--milestones must be 1 or more"),
-    (["--activation", "sigmoid", "--last-activation", "True"], "cannot reach a rating of 5"),
+    (["--activation", "sigmoid", "--last-activation"], "cannot reach a rating of 5"),
     (["--activation", "gelu"], "gelu"),
     (["--resume"], "--resume needs --run-dir"),
     (["--dataset", "netflix"], "--dataset netflix needs --data-dir"),

@@ -27,12 +27,14 @@ from jrec.data.sources import load_ratings
 from jrec.data.splits import Split
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.errors import InputError, run_command
-from jrec.report import MetricsLog, read_metrics, write_json
+from jrec.report import MetricsLog, open_run_directory, read_metrics, write_json
 from jrec.serving.export import load_export, save_export
 from jrec.serving.ratings import export_rating_model, load_rating_model
 from jrec.train.checkpoints import Checkpoints
-from jrec.train.loop import Schedule, fit
+from jrec.train.flags import RunFlags
+from jrec.train.loop import Plan, fit
 from jrec.train.step import TrainState
+from tests.conftest import FakeStream
 from tests.test_sources import offline, recbole_members, zip_of
 
 TINY = ["train", "--dataset", "synthetic", "--synthetic.users", "30", "--synthetic.items", "20"]
@@ -499,7 +501,7 @@ def test_a_bad_setting_is_refused_before_anything_is_made(case, tmp_path, monkey
     def too_late(*args):
         raise AssertionError("the run began")
 
-    monkeypatch.setattr(fusion, "open_run", too_late)
+    monkeypatch.setattr(fusion, "run", too_late)
     flags, *parts = BAD_SETTINGS[case]
     said, out = refusal(
         lambda: fusion.main([*TINY, "--run-dir", str(tmp_path / "run"), *flags]), capsys
@@ -550,7 +552,8 @@ class BeforeTraining(Exception):
     pass
 
 
-def stop_before_training(*args):
+def begin_alone(plan, flags, folder, record):
+    open_run_directory(folder, flags.resume, record)
     raise BeforeTraining
 
 
@@ -562,7 +565,7 @@ def finished(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(BeforeTraining):
-        patch.setattr(fusion, "show_ratings", stop_before_training)
+        patch.setattr(fusion, "run", begin_alone)
         fusion.main([*TINY, "--run-dir", str(folder)])
     for name in ("last", "best"):
         kept = Checkpoints(folder / name, keep=1)
@@ -837,8 +840,8 @@ def train_two_epochs(folder, parameters, losses, watch, evaluate):
         return state, {"loss_sum": jnp.float32(losses[k]), "count": jnp.float32(1)}, bad_step
 
     last, best = (Checkpoints(folder / name, keep=2) for name in ("last", "best"))
-    schedule = Schedule(epochs=2, steps_per_epoch=1, chunk_steps=1, watch=watch)
-    list(fit(state_of(0), None, chunk, lambda epoch: None, evaluate, schedule, last, best))
+    plan = Plan(state_of(0), None, FakeStream(1, chunk), evaluate, watch)
+    list(fit(plan, RunFlags(epochs=2, chunk_steps=1), last, best, plan.state))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from experiments.baselines.held_out import held_out_ranks
 from experiments.baselines.next_item import NextItemMethod, load_sequences
 from experiments.baselines.ratings import RatingMethod
 from experiments.baselines.warnings import not_better_than_mean
-from experiments.candidates.baselines import reference_metrics
+from experiments.candidates.references import reference_metrics
 from jrec.data.click_examples import (
     count_items,
     held_out_examples,

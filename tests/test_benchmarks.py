@@ -2,15 +2,13 @@
 
 import importlib.util
 import subprocess
-import sys
 import types
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from experiments.benchmarks import __main__ as bench
-from experiments.benchmarks import embeddings, mining, peers, retrieval
+from experiments.benchmarks import embeddings, loading, mining, retrieval, turns
 from jrec.errors import InputError
 
 
@@ -53,37 +51,40 @@ def test_a_failing_benchmark_is_named(tmp_path, monkeypatch):
         bench.main(["--out", str(tmp_path), "--only", "nothing"])
 
 
-@pytest.mark.parametrize("python", [None, sys.executable, "another"])
-def test_a_peer_is_found_in_its_python_or_left_out(python, tmp_path, capsys):
-    if python == "another":
-        python = tmp_path / "python"
-        python.symlink_to(sys.executable)
-    python = python and Path(python)
-    assert peers.has_peer("json", python) and not peers.has_peer("no_such_library", python)
+def test_an_absent_peer_is_left_out(capsys):
+    assert turns.has_peer("json") and not turns.has_peer("no_such_library")
     said = capsys.readouterr().out
     assert said.startswith("no_such_library is not installed") and said.count("\n") == 1
+
+
+def test_sides_take_turns():
+    ran = []
+    sides = {name: lambda turn, name=name: ran.append((name, turn)) for name in "ab"}
+    times = turns.alternate(sides, 2)
+    assert ran == [("a", 0), ("b", 0), ("b", 1), ("a", 1), ("a", 2), ("b", 2)]
+    assert [len(each) for each in times.values()] == [2, 2]
+    assert turns.medians({"a": [3.0, 1.0, 2.0]}) == {"a": 2.0}
+    assert len(turns.alternate(sides, 2, warm_up=False)["a"]) == 2
+
+
+@pytest.mark.slow
+def test_a_fresh_process_gives_its_result(tmp_path):
+    loading.write_csv(tmp_path, loading.Loading(rows=50, users=10, items=20))
+    *seconds, peak, kept = turns.in_fresh_process(loading.load_once, str(tmp_path))
+    assert min(seconds) >= 0 and peak > 0 and 0 < kept <= 50
 
 
 def test_embeddings_leave_absent_peers_out(monkeypatch, capsys):
     asked = []
 
-    def measure(settings, rows, ids, name, with_torch):
-        asked.append((settings.tensorflow_python, with_torch))
+    def measure(settings, rows, ids, name, peers):
+        asked.append(peers)
         return {}
 
     monkeypatch.setattr(embeddings, "measure", measure)
-    monkeypatch.setattr(embeddings, "has_peer", lambda *library: False)
-    settings = embeddings.Benchmark([8], [4], tensorflow_python=Path(sys.executable))
-    embeddings.main(settings)
-    assert set(asked) == {(None, False)} and "| sgd | 8 |" in capsys.readouterr().out
-
-
-def test_a_peer_that_fails_is_one_sentence(monkeypatch):
-    done = types.SimpleNamespace(returncode=1, stderr="a\nno TensorFlow\n", stdout="")
-    monkeypatch.setattr(subprocess, "run", lambda *command, **how: done)
-    settings = embeddings.Benchmark(tensorflow_python=Path("python3"))
-    with pytest.raises(InputError, match=r"failed in python3: no TensorFlow\."):
-        embeddings.tensorflow_step(settings, 8, np.zeros((1, 1, 4), np.int32), "sgd")
+    monkeypatch.setattr(embeddings, "has_peer", lambda library: library == "torch")
+    embeddings.main(embeddings.Benchmark([8], [4]))
+    assert asked[0] == {"torch"} and "| sgd | 8 |" in capsys.readouterr().out
 
 
 def test_searches_run_without_faiss(monkeypatch, capsys):

@@ -24,14 +24,9 @@ from experiments.candidates.batches import (
     window_data,
 )
 from experiments.candidates.evaluation import list_metrics, make_evaluate
+from experiments.candidates.losses import SAMPLERS, Options, loss_of, start_biases
 from experiments.candidates.network import feature_columns
-from experiments.candidates.system import (
-    build_optimizers,
-    build_sampler,
-    build_step,
-    loss,
-    start_biases,
-)
+from experiments.candidates.system import build_optimizers, build_step
 from jrec.baselines.neighbours import shrunk_cosine
 from jrec.data.click_examples import (
     count_items,
@@ -45,9 +40,9 @@ from jrec.data.click_maker import make_clicks
 from jrec.data.click_truth import ClickSize
 from jrec.data.quantiles import normalised
 from jrec.losses.samplers import frequency
-from jrec.models import lstm
+from jrec.models import lstm_fast
 from jrec.models.candidates import CandidateNetwork
-from jrec.models.lstm import Lstm
+from jrec.models.lstm import Lstm, plain_lstm_maximum, plain_lstm_outputs
 from jrec.models.sequences import (
     SelfAttention,
     running_max,
@@ -110,7 +105,7 @@ def test_whole_means_are_the_running_ones_at_the_end():
 def gates(request, monkeypatch):
     """The LSTM's two orders of its products."""
     if request.param == "many":
-        monkeypatch.setattr(lstm, "FEW_GATES", 0)
+        monkeypatch.setattr(lstm_fast, "FEW_GATES", 0)
 
 
 def test_the_lstm_is_its_equations(gates):
@@ -133,7 +128,7 @@ def test_the_lstm_is_its_equations(gates):
 
 
 @pytest.mark.parametrize("of", ["outputs", "maximum"])
-def test_the_lstms_gradient_is_that_of_a_plain_loop(gates, of):
+def test_the_fast_lstm_and_its_gradient_agree_with_the_plain_one(gates, of):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3, 3)), jnp.float32)
     mask = jnp.asarray([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0] * 5], bool)
     model = Lstm(4)
@@ -142,16 +137,11 @@ def test_the_lstms_gradient_is_that_of_a_plain_loop(gates, of):
     weight = jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
 
     def plain(params, x):
-        p, h, c, out = params["params"], jnp.zeros((3, 4)), jnp.zeros((3, 4)), []
-        for t in range(5):
-            gates = x[t] @ p["kernel"] + h @ p["recurrent"] + p["bias"][None]
-            i, f, o, g = jnp.split(gates, 4, -1)
-            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-            h = jax.nn.sigmoid(o) * jnp.tanh(c)
-            out.append(h)
+        p = params["params"]
+        weights = jnp.concatenate([p["kernel"], p["recurrent"]]), p["bias"][None], "float32"
         if of == "outputs":
-            return (jnp.stack(out) * weight).sum()
-        return (running_max(jnp.stack(out, 1), mask)[:, -1] * weight).sum()
+            return (plain_lstm_outputs(x, *weights) * weight).sum()
+        return (plain_lstm_maximum(x, mask.T, *weights) * weight).sum()
 
     def scanned(params, x):
         return (model.apply(params, x, None if of == "outputs" else mask.T) * weight).sum()
@@ -191,7 +181,7 @@ def test_the_lstm_writes_all_gates_down_where_they_are_few(monkeypatch):
     x, mask, model = jnp.ones((5, 3, 2)), jnp.ones((5, 3), bool), Lstm(4)
     params = jax.jit(model.init)(jax.random.key(0), x)
     for numbers, written in ((5 * 3 * 16, True), (5 * 3 * 16 - 1, False)):
-        monkeypatch.setattr(lstm, "FEW_GATES", numbers)
+        monkeypatch.setattr(lstm_fast, "FEW_GATES", numbers)
         for given in ((x,), (x, mask)):
 
             def total(params, given=given):
@@ -311,7 +301,7 @@ def test_every_loss_trains(clicks, name, form, shared, rows):
         gather, count = make_segment_gather(8), len(data["segments"]["user"])
     counts = count_items(clicks, split.train)
     constants = {
-        "sampler": build_sampler("frequency", 0.5, counts),
+        "sampler": SAMPLERS["frequency"](counts, 0.5),
         "frequency": frequency(counts),
         "items": jnp.arange(model.item_rows) >= 2,
     }
@@ -320,7 +310,7 @@ def test_every_loss_trains(clicks, name, form, shared, rows):
     params = jax.jit(model.init)(
         jax.random.key(0), {k: v for k, v in batch.items() if k not in constants}
     )
-    each = partial(loss, model, name, form, 4, shared, 0.75)
+    each = loss_of(name, model, Options(form, 4, shared, 0.75))
     optimizers = build_optimizers("adagrad", 0.3, 0.0, 0)
     whole = name == "full-softmax"
     state, step = build_step(each, model, params, optimizers, rows, whole, jax.random.key(1))
@@ -373,7 +363,7 @@ def test_both_forms_have_one_loss(clicks):
     params = jax.jit(model.init)(jax.random.key(0), batches["window"])
     items = {"items": jnp.arange(model.item_rows) >= 2}
     sums = [
-        jax.jit(partial(loss, model, "full-softmax", form, 1, True, 0.0))(
+        jax.jit(loss_of("full-softmax", model, Options(form, 1, True, 0.0)))(
             params, batch | items, jax.random.key(0)
         )
         for form, batch in batches.items()
@@ -500,7 +490,7 @@ def test_biases_start_where_the_loss_of_no_users_is_least(clicks, name):
     examples = training_examples(clicks, split, 8)
     count = len(examples)
     # A full batch, and every click as often as its (count + 1) says.
-    sampler = build_sampler("uniform", 1.0, counts)
+    sampler = SAMPLERS["uniform"](counts, 1.0)
     target = jnp.asarray(np.repeat(np.arange(2, len(counts)), counts[2:] + 1))
     batch = jax.jit(make_window_gather(8))(
         window_data(data, examples),
@@ -512,7 +502,8 @@ def test_biases_start_where_the_loss_of_no_users_is_least(clicks, name):
         jax.random.key(0), {k: v for k, v in batch.items() if k != "sampler"}
     )
     zeros = jax.tree.map(jnp.zeros_like, params)
-    started = start_biases(zeros, name, counts, sampler, 16, 0.75)
+    options = Options("window", 16, False, 0.75)
+    started = start_biases(zeros, name, counts, sampler, options)
     assert count and (started["params"]["bias_table"]["embedding"][2:] < 0).all()
 
     @jax.jit
@@ -521,9 +512,7 @@ def test_biases_start_where_the_loss_of_no_users_is_least(clicks, name):
         table = params["params"]["bias_table"]["embedding"]
         moved = {"params": params["params"] | {"bias_table": {"embedding": table + shift}}}
         keys = jax.random.split(jax.random.key(3), 50)
-        sums, number = jax.vmap(
-            lambda key: loss(model, name, "window", 16, False, 0.75, moved, batch, key)
-        )(keys)
+        sums, number = jax.vmap(lambda key: loss_of(name, model, options)(moved, batch, key))(keys)
         return sums.sum() / number.sum()
 
     (at_level, slope), (at_zero, slope_at_zero) = (
@@ -537,4 +526,4 @@ def test_biases_start_where_the_loss_of_no_users_is_least(clicks, name):
 
 def test_softmax_losses_start_as_they_were(clicks):
     params = {"params": {"bias_table": {"embedding": jnp.zeros((5, 1))}}}
-    assert start_biases(params, "full-softmax", np.arange(5), None, 4, 0.75) is params
+    assert start_biases(params, "full-softmax", np.arange(5), None, None) is params

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from experiments.candidates import __main__ as candidates
 from experiments.candidates import compare_losses as candidates_losses
+from experiments.candidates import data as candidates_data
 from experiments.candidates import settings as candidates_settings
 from experiments.candidates.report import finish_candidates_run
 from jrec.data.click_maker import make_clicks
@@ -69,16 +70,14 @@ def test_a_run_warns_of_dead_units(run_dir):
     assert said.count("warning, after step") == said.count("warning, after step 2: ") == 1
 
 
-@pytest.mark.parametrize(
-    ("dataset", "preset"),
-    [("synthetic", "small"), ("click-log", "small"), ("ml-1m-sas", "improved")],
-)
-def test_what_is_left_out_is_chosen_for_the_data(dataset, preset):
-    chosen = candidates_settings.with_preset(
-        candidates_settings.Train(candidates_settings.Data(dataset), epochs=1)
-    )
-    assert (chosen.preset, chosen.epochs, chosen.encoder) == (preset, 1, "attention")
-    assert chosen.length == {"small": 50, "improved": 200}[preset]
+@pytest.mark.parametrize("name", candidates_settings.PRESETS)
+def test_a_preset_is_a_complete_settings_object(name):
+    chosen = candidates_settings.PRESETS[name]()
+    candidates_settings.check(chosen)
+    assert chosen.preset == name
+    assert chosen.length == {"small": 50, "improved": 200}.get(name, 20)
+    left_open = [k for k, v in dataclasses.asdict(chosen).items() if v is None]
+    assert not left_open
 
 
 @pytest.mark.slow
@@ -95,9 +94,11 @@ def test_evaluate_measures_the_same_again(run_dir, capsys):
 
 def test_a_run_of_another_version_is_one_sentence(run_dir, tmp_path):
     results = json.loads((run_dir / "results.json").read_text())
-    results["run_settings"]["features"] = True
+    results["run_settings"]["features"] = results["run_settings"].pop("encoder")
     (tmp_path / "results.json").write_text(json.dumps(results))
-    with pytest.raises(InputError, match="another version, with the setting features; train again"):
+    with pytest.raises(
+        InputError, match="made by another version of jrec, whose settings have other names"
+    ):
         candidates.main(["evaluate", "--run-dir", str(tmp_path)])
 
 
@@ -184,7 +185,7 @@ BAD = [
     (["--cooldown", "1.5"], "--cooldown must lie"),
     (["--encoder", "attention", "--heads", "3"], "cannot be shared by --heads 3"),
     (["--form", "prefix", "--loss", "in-batch-softmax"], "needs --form window"),
-    (["--tied", "True", "--tower", "16", "5"], "--tied needs user vectors"),
+    (["--tied", "--tower", "16", "5"], "--tied needs user vectors"),
     (["--split", "time-cut"], "--valid-from must be a day"),
     (["--resume"], "--resume needs --run-dir"),
     (["--user-features", "town"], "--user-features names 'town'"),
@@ -229,14 +230,14 @@ def test_a_cuts_days_begin_where_the_log_was_written(name, hours, monkeypatch):
     day = int(clicks.timestamp.min()) // 86_400 * 86_400
     times = np.where(np.arange(len(clicks)) % 2, day + 86_400, day + 86_400 - 4 * 3600)
     clicks = dataclasses.replace(clicks, timestamp=np.sort(times))
-    monkeypatch.setattr(candidates_settings, "load_clicks_dataset", lambda *a, **k: clicks)
+    monkeypatch.setattr(candidates_data, "load_clicks_dataset", lambda *a, **k: clicks)
     morning = str(datetime.fromtimestamp(day + 86_400, UTC).date())
     given = {"dataset": name, "split": "time-cut", "valid_from": morning, "test_from": morning}
     if hours:  # everything lies after the midnight in China
         with pytest.raises(InputError, match="leaves train 0"):
-            candidates_settings.load(candidates_settings.Data(**given))
+            candidates_data.load(candidates_settings.Data(**given))
         return
-    _, split = candidates_settings.load(candidates_settings.Data(**given))
+    _, split = candidates_data.load(candidates_settings.Data(**given))
     assert len(split.train) == (times < day + 86_400).sum()
 
 
@@ -247,7 +248,7 @@ def test_evaluate_wants_a_finished_run(tmp_path):
 
 def test_evaluate_wants_a_part_that_the_run_has(run_dir, tmp_path):
     written = json.loads((run_dir / "results.json").read_text())
-    clicks, _ = candidates_settings.load(
+    clicks, _ = candidates_data.load(
         candidates_settings.Data(
             synthetic=ClickSize(**written["run_settings"]["data"]["synthetic"])
         )
@@ -269,7 +270,7 @@ def test_a_network_below_popularity_is_told(tmp_path, capsys):
     results |= {"repeated_targets": "miss", "test_repeats": 0, "test_targets": 9}
     references = {"popularity": numbers, "item neighbours": numbers | {"ndcg@10": 0.1}}
     finish_candidates_run(
-        tmp_path, {"remove_seen": True}, {}, results, references, clicks, Console(width=99)
+        tmp_path, candidates_settings.small(), results, references, clicks, Console(width=99)
     )
     warnings = json.loads((tmp_path / "results.json").read_text())["warnings"]
     end = "below popularity's 0.2500 on the same held-out items."

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import candidates as benchmark
-from experiments.candidates import settings as candidates_settings
+from experiments.candidates import data as candidates_data
 from experiments.candidates.batches import device_clicks
 from experiments.candidates.network import build_model
-from experiments.candidates.settings import Data, Train, with_preset
+from experiments.candidates.settings import PRESETS, Data
 from jrec.data.click_examples import leave_one_out
 from jrec.data.click_log import read_click_log
 from jrec.data.click_maker import make_clicks
@@ -38,7 +38,7 @@ def log(tmp_path_factory):
 
 
 def network(clicks, preset="source", **changed):
-    return build_model(with_preset(Train(preset=preset, **changed)), clicks)
+    return build_model(dataclasses.replace(PRESETS[preset](), **changed), clicks)
 
 
 def widths_of(model):
@@ -150,7 +150,7 @@ def test_raw_numbers_are_refused(clicks):
 
 def test_what_is_loaded_is_normalised():
     data = Data(synthetic=SIZE)
-    found, split = candidates_settings.load(data)
+    found, split = candidates_data.load(data)
     clicks = make_clicks(SIZE, 0)[0]
     np.testing.assert_array_equal(
         found.item_features["duration_seconds"].values,

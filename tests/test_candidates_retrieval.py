@@ -17,14 +17,17 @@ from experiments.candidates import mine as candidates_mining
 from experiments.candidates import search as candidates_search
 from experiments.candidates.batches import device_clicks, make_window_gather, window_data
 from experiments.candidates.export import export_run
-from experiments.candidates.settings import Train, with_preset
+from experiments.candidates.network import build_model
+from experiments.candidates.settings import PRESETS
 from jrec.data.click_examples import count_items, held_out_examples, leave_one_out
 from jrec.data.clicks import Bag, Categorical, Continuous, build_clicks
 from jrec.data.origin import Source
 from jrec.data.ragged import Ragged
-from jrec.data.vocabulary import UNKNOWN, Vocabulary, places_of
+from jrec.data.raw_ids import places_of
+from jrec.data.vocabulary import UNKNOWN, Vocabulary
 from jrec.errors import InputError, run_command
-from jrec.retrieval.exact import exact_top_k, list_size
+from jrec.retrieval.exact import list_size
+from jrec.retrieval.grouped import exact_top_k
 from jrec.retrieval.list_files import read_lists, write_lists
 from jrec.retrieval.vector_files import load_vectors, read_text_vectors
 from jrec.serving.candidate_lists import build_model_index, load_model_index, recommend
@@ -82,7 +85,8 @@ def network(**changed):
         "length": LENGTH,
     }
     widths |= {"table_scale": 0.5, "example_age": True}
-    return candidates.build_model(with_preset(Train(preset="source", **widths | changed)), CLICKS)
+    settings = dataclasses.replace(PRESETS["source"](), **widths | changed)
+    return build_model(settings, CLICKS)
 
 
 def held_out(model):

@@ -198,17 +198,6 @@ def test_strangers_are_not_one_person(tmp_path):
     assert clicks.users == 3 and clicks.user_row.tolist() == [1, 1, 1]
 
 
-def test_a_test_log_is_read_with_the_training_logs_rows(tmp_path):
-    train = read_click_log(log_of(tmp_path, *[GOOD] * 2), 0)
-    other = log_of(tmp_path, "u9\tp1\tc9\tv2:k9:t9;v9:k1:t1\tf1", name="test")
-    clicks = read_click_log(other, like=train)
-    assert in_words(clicks) == [("?", "p1", "?", "f1", [("v2", "k2", ("t1",))])]
-    assert clicks.vocabularies is not None and clicks.dropped == {
-        "malformed lines": 0,
-        "clicks on videos outside the dictionary": 1,
-    }
-
-
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("start", ["", "\ufeff"])
 def test_line_ends_marks_and_compression_change_nothing(tmp_path, end, start):

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.candidates.presets import TABLE_WIDTHS
+from experiments.candidates import settings
+from experiments.candidates.settings import TABLE_WIDTHS
 from experiments.ranking.system import KEYS
 from jrec.data import show_clicks
 from jrec.data.click_examples import count_items, leave_one_out, time_cut
@@ -571,3 +572,7 @@ def test_all_names_are_reachable():
     assert {"ml-100k", "ml-25m", "ml-1m-sas", "kuairand-pure", "click-log", "synthetic"} <= set(
         CLICK_DATASETS
     )
+
+
+def test_the_settings_name_every_click_data_set():
+    assert settings.CLICK_DATASETS == CLICK_DATASETS

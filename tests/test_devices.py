@@ -8,9 +8,11 @@ import pytest
 
 from experiments.autoencoder import __main__ as autoencoder
 from experiments.candidates import __main__ as candidates
+from experiments.candidates import train as candidates_train
 from experiments.embedding_mlp import __main__ as embedding_mlp
 from experiments.fusion import __main__ as fusion
 from experiments.ranking import __main__ as ranking
+from jrec.train.devices import replicated
 
 STEPS = 50
 RATINGS = (
@@ -38,7 +40,7 @@ SYSTEMS = {
     ),
     "candidates": (
         candidates,
-        f"{CLICKS} --length 8 --loss sampled-softmax --negatives 5 --shared-negatives False "
+        f"{CLICKS} --length 8 --loss sampled-softmax --negatives 5 --no-shared-negatives "
         "--batch-size 14",
     ),
     "ranking": (ranking, SHOWN),
@@ -57,16 +59,27 @@ OTHERS = {
 
 
 class _Ready(Exception):
-    """Carries what an experiment was about to train with."""
+    """Carries what an experiment has trained."""
 
 
 def trained(module, flags, count, folder, monkeypatch):
     """Parameters and validation metrics of an experiment after `STEPS` steps on so many devices."""
 
-    def instead(state, data, chunk, order, evaluate, schedule, *_):
-        raise _Ready(state, data, chunk, order, evaluate, schedule)
+    def instead(plan, *_):
+        state, stream = replicated(plan.state), plan.stream
+        data, chunk = stream.on_devices(), stream.chunk(plan.step)
+        taken, losses = 0, []
+        while taken < STEPS:
+            steps = min(stream.steps, STEPS - taken)
+            state, sums, bad = chunk(state, data, stream.order(taken // stream.steps), 0, steps)
+            assert bad == -1
+            losses.append(float(sums["loss_sum"] / sums["count"]))
+            taken += steps
+        assert state.step == STEPS
+        raise _Ready(jax.device_get(state.params), {"loss": losses} | plan.evaluate(state))
 
-    monkeypatch.setattr(module, "fit", instead)
+    place = candidates_train if module is candidates else module
+    monkeypatch.setattr(place, "run", instead)
     arguments = [
         "train",
         *flags.split(),
@@ -77,17 +90,7 @@ def trained(module, flags, count, folder, monkeypatch):
     ]
     with pytest.raises(_Ready) as ready:
         module.main(arguments)
-    state, data, chunk, order, evaluate, schedule = ready.value.args
-    taken, losses = 0, []
-    while taken < STEPS:
-        steps = min(schedule.steps_per_epoch, STEPS - taken)
-        first = taken // schedule.steps_per_epoch
-        state, sums, bad = chunk(state, data, order(first), 0, steps)
-        assert bad == -1
-        losses.append(float(sums["loss_sum"] / sums["count"]))
-        taken += steps
-    assert state.step == STEPS
-    return jax.device_get(state.params), {"loss": losses} | evaluate(state)
+    return ready.value.args
 
 
 def gap(one, other):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.embedding_mlp import __main__ as embedding_mlp
-from experiments.embedding_mlp.__main__ import Train, with_preset
+from experiments.embedding_mlp.__main__ import PRESETS, Train
 from experiments.embedding_mlp.improved import Improved, improved_optimizer
 from experiments.embedding_mlp.source import (
     Source,
@@ -22,6 +22,7 @@ from experiments.embedding_mlp.source import (
     train_state,
     train_step,
 )
+from jrec.command_line import parse_command
 from jrec.data.sources import load_ratings
 from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize
@@ -29,6 +30,7 @@ from jrec.embeddings import updates as row_updates
 from jrec.errors import InputError
 from jrec.models.embedding_mlp import EmbeddingMlp, relu_to_number
 from jrec.serving.ratings import load_rating_model
+from jrec.train import run as driver
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.stream import make_chunk, mixed_order
 
@@ -251,11 +253,9 @@ def test_the_mixed_order_sends_each_example_anywhere_beside_any_other():
 
 
 def system_of(ratings, split):
-    keys = jax.random.split(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(0), 3)
     mean = mean_rating(ratings, split.train)
-    return source_system(
-        Source("dense", hidden=(16,)), ratings, split, mean, 32, 0.08, False, *keys
-    )
+    return source_system(Source("dense", hidden=(16,)), ratings, split, mean, 32, 0.08, False, keys)
 
 
 def test_ratings_are_centred_on_the_training_part_alone():
@@ -265,12 +265,15 @@ def test_ratings_are_centred_on_the_training_part_alone():
     mean = ratings.rating[split.train].mean(dtype=np.float64)
     assert abs(mean - ratings.rating.mean()) > 5e-4  # else this would show nothing
     expected = ratings.rating[split.train] - mean
-    np.testing.assert_allclose(system.data["target"], expected, atol=1e-6)
+    np.testing.assert_allclose(system.stream.data["target"], expected, atol=1e-6)
     assert float(system.predictor({})["mean"]) == pytest.approx(mean)
     hidden = ratings.rating.copy()
     hidden[split.test], hidden[split.valid] = 1.0, 5.0
     other = system_of(dataclasses.replace(ratings, rating=hidden), split)
-    for one, two in ((system.data, other.data), (system.state.params, other.state.params)):
+    for one, two in (
+        (system.stream.data, other.stream.data),
+        (system.state.params, other.state.params),
+    ):
         jax.tree.map(np.testing.assert_array_equal, one, two)
     user, item = ratings.user[:50], ratings.item[:50]
     predict = jax.jit(system.predict)
@@ -370,7 +373,7 @@ def test_the_improved_preset_runs_to_an_export(tmp_path):
 def test_a_run_cut_off_resumes_to_identical_bits(run_dir, tmp_path, monkeypatch):
     cut = tmp_path / "cut"
     command = [*TRAIN, *FLAGS, "--run-dir", str(cut)]
-    real = embedding_mlp.watch_training
+    real = driver.watch_training
 
     def cut_off(reports, *args):
         def until(reports):
@@ -382,7 +385,7 @@ def test_a_run_cut_off_resumes_to_identical_bits(run_dir, tmp_path, monkeypatch)
         return real(until(reports), *args)
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(embedding_mlp, "watch_training", cut_off)
+        patch.setattr(driver, "watch_training", cut_off)
         embedding_mlp.main(command)
     saved = [int(path.name) for path in (cut / "last").iterdir() if path.name.isdecimal()]
     assert 40 < max(saved) < 120 and not (cut / "results.json").exists()
@@ -394,19 +397,25 @@ def test_a_run_cut_off_resumes_to_identical_bits(run_dir, tmp_path, monkeypatch)
     assert (run_dir / "metrics.jsonl").read_text() == (cut / "metrics.jsonl").read_text()
 
 
-def test_presets_fill_in_what_is_left_open():
-    source, notebook = with_preset(Train()), with_preset(Train("source-20m"))
-    assert (source.dataset, source.epochs, source.valid_fraction) == ("ml-100k", 25, 0.0)
+def test_presets_are_complete():
+    source, notebook = PRESETS["source"](), PRESETS["source-20m"]()
+    chosen = source.data.dataset, source.run.epochs, source.data.valid_fraction
+    assert chosen == ("ml-100k", 25, 0.0)
     assert (source.source.tables, source.clip) == ("dense", False)
-    assert (notebook.dataset, notebook.source.tables) == ("ml-20m", "rows")
-    assert (notebook.learning_rate, notebook.test_fraction, notebook.batch_size) == (
+    assert (notebook.data.dataset, notebook.source.tables) == ("ml-20m", "rows")
+    assert (notebook.learning_rate, notebook.data.test_fraction, notebook.batch_size) == (
         0.08,
         0.2,
         1024,
     )
-    assert with_preset(Train("improved")).clip
-    kept = with_preset(Train("source-20m", dataset="ml-1m", source=Source("dense"), epochs=3))
-    assert (kept.dataset, kept.source.tables, kept.epochs) == ("ml-1m", "dense", 3)
+    assert PRESETS["improved"]().clip
+
+
+def test_flags_change_a_preset():
+    flags = "--preset source-20m --dataset ml-1m --tables dense --epochs 3"
+    kept = parse_command([Train], None, flags.split(), PRESETS)
+    chosen = kept.data.dataset, kept.source.tables, kept.run.epochs, kept.learning_rate
+    assert chosen == ("ml-1m", "dense", 3, 0.08)
 
 
 @pytest.mark.parametrize(

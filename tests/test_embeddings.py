@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from experiments.fusion import source as fusion
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
+from jrec.embeddings import by_id
 from jrec.embeddings import optimizers as row_optimizers
 from jrec.embeddings import updates as row_updates
+from jrec.embeddings.by_id import add_rows, gather_rows
 from jrec.embeddings.row_step import embedding_tables, init_row_state, make_row_step
-from jrec.embeddings.table import TERMS, Embed, add_rows, gather_rows
+from jrec.embeddings.table import Embed
 from jrec.embeddings.updates import init_table, sum_duplicates, update_table
 from jrec.losses.ratings import squared_error
 from jrec.train.checkpoints import Checkpoints
@@ -257,43 +259,18 @@ def test_rows_are_read_and_added_by_id_in_any_width(width, ids):
     np.testing.assert_array_equal(gather_rows(jnp.asarray(table), ids, 7.0), read)
 
 
-@pytest.mark.parametrize("size", [0, 1, 3, TERMS, TERMS + 1])
-def test_rows_are_added_by_bags_of_ids(size):
-    """A bag adds its one row by each of its ids; duplicates add up, in a bag and among bags."""
-    generator = np.random.default_rng(size)
-    table = generator.normal(size=(V, 8)).astype(np.float32)
-    ids = generator.integers(-1, V + 2, (B, size)).astype(np.int32)
-    rows = generator.normal(size=(B, 8)).astype(np.float32)
-    sums = table.copy()
-    for bag, place in np.argwhere((ids >= 0) & (ids < V)):
-        sums[ids[bag, place]] += rows[bag]
-    found = jax.jit(add_rows)(jnp.asarray(table), jnp.asarray(ids), rows)
-    np.testing.assert_allclose(found, sums, rtol=1e-5, atol=1e-4)
-
-
-@pytest.mark.parametrize("whole_rows", [0, 100])
-@pytest.mark.parametrize(
-    "rule",
-    [
-        row_optimizers.sgd(0.1),
-        row_optimizers.adagrad(0.1),
-        row_optimizers.rowwise_adagrad(0.1),
-        row_optimizers.adam(0.1),
-    ],
-)
-def test_bags_move_rows_as_their_ids_one_by_one(monkeypatch, rule, whole_rows):
-    monkeypatch.setattr(row_updates, "WHOLE_TABLE_ROWS", whole_rows)
-    generator = np.random.default_rng(0)
-    table, gradient = items(), jnp.asarray(generator.normal(size=(4, D)), jnp.float32)
-    bags = jnp.array([[1, 2, V], [2, 2, 3], [V, V, V], [V - 1, 1, 0]], jnp.int32)
-    rows = jnp.repeat(gradient, 3, axis=0)
-    one, other = (
-        update_table(rule, jnp.asarray(table), init_table(rule, table), *given, jnp.int32(0))
-        for given in ((bags, gradient), (bags.reshape(-1), rows))
+@pytest.mark.parametrize("shape", [(6, 8), (6, 24), (6, 5), (6,)])
+def test_the_fast_forms_agree_with_the_plain_ones(shape):
+    table = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    ids = jnp.array([[2, 4], [-1, 7], [2, 0]])
+    np.testing.assert_array_equal(
+        by_id.gather_rows(table, ids), by_id.plain_gather_rows(table, ids)
     )
-    assert (np.asarray(one[0]) != table).any(1).sum() == 5
-    assert_close(one[0], other[0])
-    assert_close(one[1]["rule"], other[1]["rule"])
+    for name, places in (("add_rows", [2, 4, 2, -1, 7]), ("put_rows", [5, 6, 1, 9, 0])):
+        given = table, jnp.array(places), 1 + table[:5]
+        plain = getattr(by_id, f"plain_{name}")(*given)
+        np.testing.assert_array_equal(getattr(by_id, name)(*given), plain)
+        assert (plain != table).any()
 
 
 def test_row_gradients_are_the_finite_differences():
@@ -450,11 +427,11 @@ def test_fusion_trains_to_the_same_parameters_either_way():
     assert_close(ends[0].params, ends[1].params)
 
 
-@pytest.mark.parametrize("size", [0, 1, 3, TERMS + 1])
+@pytest.mark.parametrize("size", [0, 1, 3])
 @pytest.mark.parametrize("pooling", ["sum", "mean"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_bag_is_its_rows_in_any_length(size, pooling, masked):
-    """Short ones are added term by term; the gradient of all rows of a bag is one."""
+    """The gradient of all rows of a bag is one."""
     generator = np.random.default_rng(size)
     table = generator.normal(size=(V, D)).astype(np.float32)
     ids = generator.integers(0, V, (B, size)).astype(np.int32)
@@ -510,8 +487,6 @@ def test_a_large_table_is_read_once(monkeypatch):
     read = ids < V
     assert 0 < read.sum() < len(ids)
     np.testing.assert_array_equal(np.asarray(rows)[read], items()[ids[read]])
-    assert tables[6, D][1] is None, "of bags only sums are kept"
-    assert tables[6, D][0].ndim == 2, "their rows share a gradient"
 
 
 def test_embed_is_flax_embed_with_masks_and_pools():
@@ -567,32 +542,23 @@ def test_tables_are_updated_whole_up_to_a_size(rule, rows_an_id):
         assert (new != 0).any(1).tolist() == [False, True, True] + [False] * (rows - 3)
 
 
-@pytest.mark.parametrize("width", [1, 2, 7, 64])
-def test_any_number_but_zero_touches_a_row(width):
-    """Also NaN, the smallest number and both ends of a row; -0 is a zero."""
-    values = np.zeros((7, width), np.float32)
-    values[1, 0], values[2, -1], values[3, width // 2] = 1.0, -1e-30, np.nan
-    values[4, 0], values[5, -1] = -0.0, np.inf
-    found = row_updates._nonzero_rows(jnp.array(values))
-    assert found.tolist() == [False, True, True, True, False, True, False]
-
-
-@pytest.mark.parametrize("few", [0, 4096])
 @pytest.mark.parametrize(
-    ("rows", "touched"),
+    ("gradients", "touched"),
     [
-        ([[1.0, 0.0], [2.0, 3.0]], [1, 2]),  # all that was read, by their first numbers
-        ([[0.0, 1.0], [2.0, 3.0]], [1, 2]),  # a first number that is zero
-        ([[0.0, 0.0], [2.0, 3.0]], [2]),  # a masked example: read, without gradient
-        ([[1.0, 2.0], [-1.0, -2.0]], []),  # duplicates that cancel
+        ([[1.0, 0.0], [2.0, 3.0]], [1, 2]),
+        ([[0.0, 1.0], [-0.0, 0.0]], [1]),  # a masked example: read, without gradient
+        ([[0.0, np.nan], [0.0, -1e-30]], [1, 2]),
     ],
 )
-def test_rows_are_touched_by_their_sum(monkeypatch, few, rows, touched):
-    monkeypatch.setattr(row_updates, "FEW_IDS", few)
-    ids = jnp.array([1, 1 if touched == [] else 2, 8])  # 8: masked
-    sums = jnp.zeros((8, 2)).at[ids].add(jnp.array([*rows, [5.0, 5.0]]), mode="drop")
-    found = row_updates._touched_rows(sums, ids)
-    assert np.flatnonzero(found).tolist() == touched
+def test_rows_are_touched_by_any_number_but_zero(way, gradients, touched):
+    """Momentum's velocity alone would move a row that a gradient of zero touched."""
+    rule = row_optimizers.momentum(0.1)
+    table, state = jnp.zeros((8, 2)), init_table(rule, jnp.zeros((8, 2)))
+    state["rule"]["velocity"] += 1
+    ids = jnp.array([1, 2, 8])  # 8: masked
+    gradient = jnp.array([*gradients, [5.0, 5.0]])
+    new, _ = update_table(rule, table, state, ids, gradient, jnp.int32(0))
+    assert np.flatnonzero((np.asarray(new) != 0).any(1)).tolist() == touched
 
 
 def test_a_gradient_of_the_whole_table_is_an_error_and_not_lost():

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +19,12 @@ from rich.table import Table
 
 from experiments import rating_report
 from experiments.autoencoder import report as autoencoder_report
+from experiments.autoencoder import settings as autoencoder_settings
 from experiments.candidates import report as candidates_report
+from experiments.candidates import settings as candidates_settings
+from experiments.fusion import settings as fusion_settings
 from experiments.ranking import report as ranking_report
+from experiments.ranking import settings as ranking_settings
 from jrec.console import plain_console
 from jrec.data.origin import Source
 from jrec.evaluate.ranks import target_ranks
@@ -81,22 +86,25 @@ def finish_rating(run_dir, patch):
     patch.setattr(rating_report, "baseline_errors", lambda *a: MEAN)
     data = Named(user=np.zeros(1), item=np.zeros(1), source=STARS)
     split = Named(test=np.zeros(1, int))
-    rating_report.finish_rating_run(run_dir, "s", {}, {}, ERRORS, data, split, Broken())
+    rating_report.finish_rating_run(
+        run_dir, "s", fusion_settings.source(), ERRORS, data, split, Broken(), "cost"
+    )
 
 
 def finish_autoencoder(run_dir, patch):
     patch.setattr(autoencoder_report, "baseline_errors", lambda *a: MEAN)
-    settings = {"hidden": [2], "dropout": 0.5, "dataset": "netflix"}
+    settings = autoencoder_settings.netflix_3m()
+    settings = replace(settings, data=replace(settings.data, dataset="netflix"))
     data = Named(test=None, source=STARS)
-    autoencoder_report.finish_autoencoder_run(run_dir, settings, {}, ERRORS, data, Broken())
+    autoencoder_report.finish_autoencoder_run(run_dir, settings, ERRORS, data, Broken())
 
 
 def finish_candidates(run_dir, patch):
     results = {f"test_{name}": 0.5 for name in candidates_report.SHOWN}
     results |= {"test_empty_histories": 1, "examples_per_second": None, "warnings": []}
     results |= {"repeated_targets": "miss", "test_repeats": 0, "test_targets": 1}
-    settings = {"remove_seen": True}
-    candidates_report.finish_candidates_run(run_dir, settings, {}, results, {}, Named(), Broken())
+    settings, clicks = candidates_settings.small(), Named(source=STARS)
+    candidates_report.finish_candidates_run(run_dir, settings, results, {}, clicks, Broken())
 
 
 def finish_ranking(run_dir, patch):
@@ -104,8 +112,8 @@ def finish_ranking(run_dir, patch):
     results = {f"test_{name}": 0.5 for name in popular}
     results |= {"examples_per_second": None, "test_watch_loss": 0.5}
     bins = {name: np.ones(2) for name in ("predicted", "actual")}
-    settings = {"data": {"dataset": "x"}}
-    ranking_report.finish_ranking_run(run_dir, settings, {}, results, popular, bins, Broken())
+    settings = ranking_settings.synthetic()
+    ranking_report.finish_ranking_run(run_dir, settings, results, popular, bins, Broken())
 
 
 class Named:

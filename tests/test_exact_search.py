@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 
 from jrec.data.ragged import Ragged, pad
 from jrec.errors import InputError
-from jrec.retrieval import exact
+from jrec.retrieval import grouped
 from jrec.retrieval.exact import (
     Ranked,
     approximate_top_k,
-    exact_top_k,
     item_table,
-    merge_top_k,
+    plain_top_k,
     restrict,
 )
+from jrec.retrieval.grouped import exact_top_k
 from jrec.retrieval.largest import largest_places
 
 pytestmark = pytest.mark.bits
@@ -75,7 +75,9 @@ def test_lists_equal_brute_force(seed, items, blocks, count, longest, restricted
     ids, mask = pad(Ragged.from_lists(seen), lengths=[max(longest, 1)])
     found = exact_top_k(table, query_BD, count, ids, mask, group_rows=8)
     assert found.rows.shape == (len(query_BD), count)
-    assert as_lists(found) == brute_force(query_BD, weight_MD, bias_M, count, seen, allowed_M)
+    wanted = brute_force(query_BD, weight_MD, bias_M, count, seen, allowed_M)
+    assert as_lists(found) == wanted
+    assert as_lists(plain_top_k(table, query_BD, count, ids, mask)) == wanted
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_lists_are_exact_though_the_maxima_of_groups_are_rounded(monkeypatch, to
     # Maxima as wrong as a product's rounding can make them: they mislead the choice of groups.
     query_BD, weight_MD, bias_M = whole_numbers(3, 5000, queries=24, top=top)
     table = item_table(weight_MD, bias_M)
-    maxima = exact._group_maxima
+    maxima = grouped._group_maxima
 
     def rounded(table, query_BD, G):
         true_GB = maxima(table, query_BD, G)
@@ -171,8 +173,8 @@ def test_lists_are_exact_though_the_maxima_of_groups_are_rounded(monkeypatch, to
         error_B = jnp.sqrt(1 + (query_BD**2).sum(1)) * table.norm * (D + 1) * 2.0**-24
         return true_GB + signs * error_B[None]
 
-    monkeypatch.setattr(exact, "_group_maxima", rounded)
-    monkeypatch.setattr(exact, "_SPARE_GROUPS", 0)
+    monkeypatch.setattr(grouped, "_group_maxima", rounded)
+    monkeypatch.setattr(grouped, "_SPARE_GROUPS", 0)
     exact_top_k.clear_cache()
     found = [exact_top_k(table, query_D[None], 20, group_rows=8) for query_D in query_BD]
     exact_top_k.clear_cache()
@@ -226,27 +228,6 @@ def test_scores_of_all_items_never_stand_in_memory_at_once():
 def item_table_shapes(items):
     table = item_table(np.zeros((8192, 32)))
     return jax.tree.map(lambda x: jnp.zeros((items, *x.shape[1:])) if x.ndim else x, table)
-
-
-@pytest.mark.parametrize("cuts", [[0, 700], [0, 64, 65, 900]])
-def test_parts_of_a_catalogue_merge_into_the_whole(cuts):
-    query_BD, weight_MD, bias_M = whole_numbers(6, 1000)
-    ends = [*cuts[1:], 1000]
-    parts = [
-        exact_top_k(item_table(weight_MD[a:b], bias_M[a:b]), query_BD, 12)
-        for a, b in zip(cuts, ends, strict=True)
-    ]
-    assert as_lists(merge_top_k(parts, cuts)) == brute_force(query_BD, weight_MD, bias_M, 12)
-
-
-def test_parts_too_small_for_the_list_merge_too():
-    query_BD, weight_MD, bias_M = whole_numbers(7, 9)
-    parts = [
-        exact_top_k(item_table(weight_MD[a : a + 3], bias_M[a : a + 3]), query_BD, 5)
-        for a in (0, 3, 6)
-    ]
-    assert as_lists(merge_top_k(parts, [0, 3, 6])) == brute_force(query_BD, weight_MD, bias_M, 5)
-    assert not merge_top_k(parts[:1], [0]).mask.all()
 
 
 def test_approximate_lists_reach_their_recall():

@@ -15,8 +15,10 @@ from jrec.errors import InputError
 from jrec.files import check_seal, clear_leftovers, read_json, replacing, sealed, write_json
 from jrec.report import MetricsLog, open_run_directory
 from jrec.train.checkpoints import Checkpoints
-from jrec.train.loop import EpochReport, Schedule, fit
+from jrec.train.flags import RunFlags
+from jrec.train.loop import EpochReport, Plan, fit
 from jrec.train.step import TrainState
+from tests.conftest import FakeStream
 from tests.faults.__main__ import Faults
 from tests.faults.damage import archive_faults, damaged
 from tests.faults.runs import is_temporary
@@ -80,9 +82,9 @@ def test_an_epoch_is_reported_before_it_is_saved(tmp_path):
 
     last, best = (Checkpoints(tmp_path / name, keep=2) for name in ("last", "best"))
     state = TrainState(jnp.int32(0), jax.random.key(0), {"w": jnp.ones(2)}, ())
-    schedule = Schedule(epochs=2, steps_per_epoch=3, chunk_steps=3)
+    plan = Plan(state, None, FakeStream(3, chunk), lambda s: {})
     saved = []
-    for report in fit(state, None, chunk, lambda e: None, lambda s: {}, schedule, last, best):
+    for report in fit(plan, RunFlags(epochs=2, chunk_steps=3), last, best, state):
         if isinstance(report, EpochReport):
             saved.append((report.step, last.latest_step(), best.latest_step()))
     assert saved == [(3, None, None), (6, 3, 3)]

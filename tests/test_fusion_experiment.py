@@ -52,11 +52,10 @@ def test_a_run_directory_explains_itself(run_dir):
 
 @pytest.mark.slow
 def test_the_export_predicts_what_the_model_does_without_its_code(run_dir):
-    settings = fusion.with_preset(Train(source=Source(tower_width=16), batch_size=32))
+    settings = Train(source=Source(tower_width=16), batch_size=32)
     ratings = load_ratings("synthetic", None, SyntheticSize(60, 40, 3000), 0)
-    split = split_ratings(ratings, valid_fraction=settings.valid_fraction)
-    keys = jax.random.key(0), jax.random.key(1)
-    system = fusion.build_system(settings, ratings, split, *keys)
+    split = split_ratings(ratings, valid_fraction=settings.data.valid_fraction)
+    system = fusion.build_system(settings, ratings, split)
     state, record = Checkpoints(run_dir / "best", 1).restore(system.state._replace(opt_state=()))
     assert record["epoch"] - 1 == json.loads((run_dir / "results.json").read_text())["best_epoch"]
     user, item = ratings.user[split.test], ratings.item[split.test]
@@ -118,7 +117,7 @@ def test_help_explains_every_setting(capsys):
     said = " ".join(capsys.readouterr().out.split())
     for flag in ("--dataset", "--data-dir", "--epochs", "--seed", "--run-dir", "--resume"):
         assert flag in said
-    assert "Passes over the training ratings" in said
+    assert "Passes over the training examples" in said
 
 
 @pytest.mark.slow

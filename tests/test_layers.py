@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jrec.models.layers import SequenceConvolution, cosine, masked_max, masked_sum
+from jrec.models.layers import cosine
+from jrec.models.sequence_convolution import SequenceConvolution, masked_max, masked_sum
 
 V, D, F = 20, 4, 3
 # Few shapes, so that few programs are compiled: always five titles of at most six words.

@@ -14,7 +14,8 @@ from rich.console import Console
 from jrec.data.ragged import Ragged
 from jrec.errors import InputError
 from jrec.retrieval import list_files
-from jrec.retrieval.exact import exact_top_k, item_table
+from jrec.retrieval.exact import item_table
+from jrec.retrieval.grouped import exact_top_k
 from jrec.retrieval.list_files import (
     Lists,
     default_suffix,

@@ -2,19 +2,13 @@
 
 import numpy as np
 import pytest
-from scipy import sparse
 
 from jrec.baselines.content import content_vectors, score_content
 from jrec.baselines.ease import fit_ease, score_ease
 from jrec.baselines.interactions import interaction_matrix
-from jrec.baselines.neighbours import (
-    _bits_pay,
-    fit_item_neighbours,
-    fit_user_neighbours,
-    score_item_neighbours,
-    score_user_neighbours,
-)
+from jrec.baselines.neighbours import fit_item_neighbours, score_item_neighbours
 from jrec.baselines.popularity import fit_popularity, score_popularity
+from jrec.baselines.user_neighbours import fit_user_neighbours, score_user_neighbours
 from jrec.data.ragged import Ragged
 from jrec.errors import InputError
 
@@ -119,29 +113,6 @@ def test_all_neighbours_are_those_of_a_loop(shrinkage, monkeypatch):
     expected = cosines(X, shrinkage)[rows] @ X
     np.testing.assert_allclose(score_user_neighbours(by_user, history, rows), expected, atol=1e-5)
     assert expected.any()
-
-
-def test_bits_and_lists_count_the_same_pairs(monkeypatch):
-    """On either side of every block's end."""
-    monkeypatch.setattr("jrec.baselines.neighbours._BLOCK", 8)
-    monkeypatch.setattr("jrec.baselines.neighbours._USERS_AT_ONCE", 96)
-    generator = np.random.default_rng(2)
-    for users, items in ((31, 8), (96, 9), (97, 23), (200, 40)):
-        X = generator.random((users, items)) < np.linspace(0.02, 0.7, items)
-        user, item = np.nonzero(X)
-        found = []
-        for pay in (True, False):
-            monkeypatch.setattr("jrec.baselines.neighbours._bits_pay", lambda _, pay=pay: pay)
-            model = fit_item_neighbours(user, item, users, items, 5, 2.0)
-            found.append(model.similarity.toarray())
-        np.testing.assert_array_equal(*found)
-        assert (found[0] > 0).sum(1).max() == 5
-
-
-def test_bits_pay_where_many_users_met_much():
-    generator = np.random.default_rng(0)
-    dense, thin = (sparse.csr_array(generator.random((300, 200)) < share) for share in (0.1, 0.002))
-    assert _bits_pay(dense) and not _bits_pay(thin)
 
 
 def test_of_equal_neighbours_the_lower_rows_are_kept():

@@ -52,7 +52,7 @@ OTHERS = {
     ),
     "autoencoder": (
         autoencoder,
-        f"{RATINGS} --hidden 8 --form rated --centre True --refeed 0 --batch-size 14 --epochs 2",
+        f"{RATINGS} --hidden 8 --form rated --centre --refeed 0 --batch-size 14 --epochs 2",
     ),
     "ranking": (
         ranking,
@@ -118,8 +118,7 @@ def by_slurm():
 SEVERAL = """
 import importlib, json, os, signal, sys
 import jax
-from experiments import hardware
-from jrec.train.loop import fit
+import jrec.train.run as driver
 from jrec.train.spread import is_spread
 
 opened = set()
@@ -133,12 +132,12 @@ sys.addaudithook(listen)
 for name, arguments, stopped in json.loads(sys.argv[2]):
     module = importlib.import_module(name)
 
-    def noted(state, data, *rest):
+    def noted(plan, *rest):
         if stopped:
             if jax.process_index() == 1:
                 os.kill(os.getpid(), signal.SIGINT)
-            return fit(state, data, *rest)
-        nodes = jax.tree_util.tree_leaves_with_path(data, is_leaf=is_spread)
+            return driver.run(plan, *rest)
+        nodes = jax.tree_util.tree_leaves_with_path(plan.stream.data, is_leaf=is_spread)
         held = {
             jax.tree_util.keystr(path, simple=True, separator="/"): [
                 len(node), *(shard.data.shape[1] for shard in node.part.addressable_shards)
@@ -147,9 +146,10 @@ for name, arguments, stopped in json.loads(sys.argv[2]):
             if is_spread(node)
         }
         print("held:", json.dumps(held), flush=True)
-        return fit(state, data, *rest)
+        return driver.run(plan, *rest)
 
-    module.fit = noted
+    place = sys.modules.get(name.replace("__main__", "train"), module)
+    place.run = noted
     try:
         module.main([*arguments, *sys.argv[3:]])
         assert not stopped
@@ -157,7 +157,7 @@ for name, arguments, stopped in json.loads(sys.argv[2]):
         assert stopped and stop.code == 130
         left = os.listdir(arguments[arguments.index("--run-dir") + 1])
         assert jax.process_index() or not any(name.startswith(".") for name in left), left
-    hardware.join_processes = lambda *_: None  # they have met
+    driver.join_processes = lambda *_: None  # they have met
 
 print("opened:", json.dumps(sorted(opened)), flush=True)
 """
@@ -352,22 +352,25 @@ def test_what_the_first_process_says_arrives_in_every_byte(first):
 
 
 @pytest.mark.slow
-def test_a_run_directory_that_is_a_file_is_refused_before_anything_is_shared(first, tmp_path):
+def test_a_run_directory_that_is_a_file_is_refused_before_anything_is_shared(
+    first, tmp_path, monkeypatch
+):
     path = tmp_path / "run"
     path.write_text("")
+    monkeypatch.setattr(processes, "_run_dir", path)
     with pytest.raises(InputError, match="is a file; give --run-dir a folder"):
-        read_once(lambda: 1, path)
+        read_once(lambda: 1)
     assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_a_process_reads_is_a_sentence(first, monkeypatch, capsys):
+def test_ctrl_c_while_a_process_reads_is_a_sentence(first, monkeypatch, capsys, tmp_path):
     def leave(status):
         raise SystemExit(status)
 
     monkeypatch.setattr(processes.os, "_exit", leave)
     monkeypatch.setattr(processes, "_leaving", threading.Lock())
-    with pytest.raises(SystemExit) as stop, processes.stop_together():
+    with pytest.raises(SystemExit) as stop, processes.stop_together(tmp_path):
         raise KeyboardInterrupt
     assert stop.value.code == 1 and capsys.readouterr().err == "error: Stopped, as asked.\n"
 

@@ -174,7 +174,7 @@ BAD = [
     (["--epochs", "0"], "--epochs must be 1"),
     (["--dropout", "1"], "--dropout must be 0 or more"),
     (["--learning-rate", "-1"], "--learning-rate must be above 0"),
-    (["--longest-watch", "0"], "--longest-watch must be above 0"),
+    (["--longest-watch", "-1"], "--longest-watch must be 0 or more"),
     (["--click-weight", "-1"], "--click-weight must be 0"),
     (["--tower", "0"], "--tower must be widths"),
     (["--patience", "1", "--valid-days", "0"], "--patience needs"),

@@ -37,7 +37,7 @@ def test_the_table_is_trained_once(tmp_path, monkeypatch, capsys):
         for k in (0, 1)
     ]
     assert f"{np.mean(values):.4f} ± " in table and results["seed"] == 1
-    monkeypatch.setattr(ranking_table, "train_on", None)  # a call would fail
+    monkeypatch.setattr(ranking_table, "train", None)  # a call would fail
     ranking_table.main(flags)
     assert (tmp_path / "runs" / "table.md").read_text() == table
     with pytest.raises(InputError, match="holds a run with dropout"):
@@ -121,7 +121,7 @@ def test_bad_settings_give_one_sentence(flags, sentence, capsys, tmp_path, monke
 
 
 def test_a_run_on_other_data_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(ranking_table, "train_on", None)  # a call would fail
+    monkeypatch.setattr(ranking_table, "train", None)  # a call would fail
     made = ranking_table.Table(run_dir=tmp_path, users=60)
     ran = plain(dataclasses.asdict(ranking_table.settings_of(made, {}, 0, None)))
     (tmp_path / "256-0").mkdir()

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 from scipy import sparse
 
-from jrec.evaluate.next_item import make_next_item_evaluator, make_recommender
-from jrec.evaluate.ranking_metrics import NOT_LISTED, ranking_metrics
+from jrec.evaluate.next_item import make_next_item_ranker, make_recommender
+from jrec.evaluate.ranking_metrics import NOT_LISTED, mean_metrics, ranking_metrics
 from jrec.evaluate.ranks import pair_scores, ranks_of_scores, target_ranks
 from jrec.evaluate.top_k import top_items
 
@@ -318,10 +318,11 @@ def test_the_evaluator_gives_means_over_users_with_a_target():
         rank[u] = order.index(data["target"][u]) + 1
     device = jax.tree.map(jnp.asarray, data)
     for batch_size in (4, 64):
-        evaluate = make_next_item_evaluator(
-            user_vectors, item_vectors, gather, (1, 10), batch_size, item_block=128
+        ranker = make_next_item_ranker(
+            user_vectors, item_vectors, gather, batch_size, item_block=128
         )
-        means, per_user = evaluate(params, device)
+        per_user = ranking_metrics(*ranker(params, device), (1, 10))
+        means = mean_metrics(per_user)
         has = data["has_target"]
         assert np.array_equal(np.isnan(per_user["ndcg@10"]), ~has)
         ndcg = np.where(rank <= 10, 1 / np.log2(rank + 1), 0)
@@ -337,7 +338,7 @@ def test_lists_and_ranks_agree():
     recommend = make_recommender(user_vectors, item_vectors, gather, K=10, batch_size=5)
     ids, _, mask = recommend(params, device)
     assert ids.shape == (23, 10) and (ids[mask] >= 2).all()
-    evaluate = make_next_item_evaluator(user_vectors, item_vectors, gather, batch_size=5)
+    ranker = make_next_item_ranker(user_vectors, item_vectors, gather, batch_size=5)
     # A target that was seen is ranked, but stands in no list.
     clicks = np.split(data["click"], data["offset"][1:-1])
     fresh = [target not in mine for target, mine in zip(data["target"], clicks, strict=True)]
@@ -345,7 +346,7 @@ def test_lists_and_ranks_agree():
     found = mask & (ids == data["target"][:, None])
     rank = np.where(found.any(1), found.argmax(1) + 1, NOT_LISTED)
     by_list = ranking_metrics(rank[:, None], asked[:, None])
-    by_rank = evaluate(params, device)[1]
+    by_rank = ranking_metrics(*ranker(params, device))
     for name in ("hr@10", "ndcg@10", "map@10"):
         assert np.allclose(by_list[name][asked], by_rank[name][asked])
 
@@ -353,9 +354,9 @@ def test_lists_and_ranks_agree():
 def test_an_evaluator_without_users_gives_nan():
     params, data = small_world()
     data = data | {"user": data["user"][:0]}
-    evaluate = make_next_item_evaluator(user_vectors, item_vectors, gather)
-    means, per_user = evaluate(params, jax.tree.map(jnp.asarray, data))
-    assert np.isnan(means["ndcg@10"]) and per_user["ndcg@10"].shape == (0,)
+    ranker = make_next_item_ranker(user_vectors, item_vectors, gather)
+    per_user = ranking_metrics(*ranker(params, jax.tree.map(jnp.asarray, data)))
+    assert np.isnan(mean_metrics(per_user)["ndcg@10"]) and per_user["ndcg@10"].shape == (0,)
 
 
 def test_nothing_seen_and_nan_comes_last():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import mmap
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from jrec.data.ratings import Items, build
 from jrec.data.splits import NETFLIX_WINDOWS, DateWindow, Split, split_ratings, window_parts
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.errors import InputError
+from tests.stores import array_file
 
 SOURCE = Source("synthetic", "a test", "")
 
@@ -232,7 +234,7 @@ def test_what_is_saved_is_loaded_memory_mapped(saved):
         assert rows_of(again, part) == rows_of(parts, part)
         for field in dataclasses.fields(RatingRows):
             array = getattr(getattr(again, part), field.name)
-            assert isinstance(array, np.memmap) and not array.flags.writeable
+            assert isinstance(array.base, np.memmap | mmap.mmap) and not array.flags.writeable
             assert array.dtype == getattr(getattr(parts, part), field.name).dtype
 
 
@@ -259,17 +261,27 @@ def edit(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def forge(path, **changes):
+    described = json.loads(path.read_text()) | changes
+    del described["sum"]
+    path.write_text(json.dumps(described))
+
+
+def file_of(folder, name):
+    return folder / name if "." in name else array_file(folder, "parts.json", *name.split())
+
+
 DAMAGE = {
-    "cut": ("train_item.npy", cut, "bytes but was written with"),
-    "flipped": ("train_rating.npy", flip, "has changed since it was written"),
-    "missing": ("test_offsets.npy", lambda path: path.unlink(), "is missing"),
+    "cut": ("train item", cut, "bytes but was written with"),
+    "flipped": ("train rating", flip, "has changed since it was written"),
+    "missing": ("test offsets", lambda path: path.unlink(), "is missing"),
     "no-description": ("parts.json", lambda path: path.unlink(), "lacks parts.json"),
     "cut-description": ("parts.json", cut, "is not JSON"),
     "foreign": ("parts.json", lambda path: path.write_text("[1]"), "does not say"),
-    "other-format": ("parts.json", lambda path: edit(path, format="x 2"), "does not say"),
-    "no-files": ("parts.json", lambda path: edit(path, files={}), "wrong form"),
-    "no-source": ("parts.json", lambda path: edit(path, source=None), "wrong form"),
-    "odd-files": ("parts.json", lambda path: edit(path, files=[]), "wrong form"),
+    "other-format": ("parts.json", lambda path: edit(path, form="x 2"), "does not say"),
+    "no-files": ("parts.json", lambda path: edit(path, files={}), "has changed"),
+    "odd-files": ("parts.json", lambda path: forge(path, files=[]), "is damaged"),
+    "odd-value": ("parts.json", lambda path: forge(path, value=[1]), "is damaged"),
 }
 
 
@@ -280,7 +292,7 @@ def test_a_damaged_folder_is_refused(case, saved):
     if name == "parts.json" and case == "cut-description":
         (folder / name).write_bytes((folder / name).read_bytes()[:-10])
     else:
-        damage(folder / name)
+        damage(file_of(folder, name))
     with pytest.raises(InputError, match=said) as fault:
         load_rating_parts(folder)
     assert str(folder) in str(fault.value) and "\n" not in str(fault.value)
@@ -288,11 +300,11 @@ def test_a_damaged_folder_is_refused(case, saved):
 
 def test_a_process_that_need_not_compare_the_sums_reads_no_file_for_them(saved):
     folder, parts = saved
-    flip(folder / "train_rating.npy")
+    flip(file_of(folder, "train rating"))
     found = load_rating_parts(folder, check=False)
     assert (found.train.rating[:-1] == parts.train.rating[:-1]).all()
     assert found.train.rating[-1] != parts.train.rating[-1]
-    cut(folder / "train_item.npy")
+    cut(file_of(folder, "train item"))
     with pytest.raises(InputError, match="bytes but was written with"):
         load_rating_parts(folder, check=False)
 

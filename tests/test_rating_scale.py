@@ -3,6 +3,7 @@
 import csv
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from experiments.embedding_mlp import __main__ as embedding_mlp
 from experiments.fusion import __main__ as fusion
 from experiments.rating_system import (
     System,
-    costs_in_user_unit,
     in_standard_unit,
     in_user_unit,
     with_standard_unit,
@@ -26,8 +26,11 @@ from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.errors import InputError
 from jrec.serving.profiles import load_profile_model, rank_items
 from jrec.serving.ratings import load_rating_model, predict_stars
-from jrec.train.loop import ChunkReport, EpochReport, Stopped
-from tests.conftest import slow_but
+from jrec.train.checkpoints import Checkpoints
+from jrec.train.flags import RunFlags
+from jrec.train.loop import Plan, fit
+from jrec.train.step import TrainState
+from tests.conftest import FakeStream, slow_but
 
 OWN = Source("file", "mine.csv", "")
 
@@ -64,14 +67,23 @@ def test_predictions_and_costs_are_in_the_users_unit():
     def predict(arrays, user, item):
         return jnp.array([0.0, 3.0, 5.0])
 
-    system = System(None, None, None, None, 3, 1, None, predict)
+    system = System(None, None, None, None, predict)
     assert in_user_unit(system, STARS, (1, 5)) is system
     scale = RatingScale(10, 2)
     assert in_user_unit(system, scale, None).predict(None, None, None).tolist() == [10, 16, 20]
     assert in_user_unit(system, scale, (11, 19)).predict(None, None, None).tolist() == [11, 16, 19]
-    reports = [ChunkReport(1, 1, 1, 0.5, 3, 1.0), EpochReport(1, 1, 3.0, {"rmse": 7}, True)]
-    chunk, epoch, stopped = costs_in_user_unit([*reports, Stopped(1)], scale)
-    assert (chunk.loss, epoch.loss, epoch.metrics, stopped.step) == (2, 12, {"rmse": 7}, 1)
+
+
+def test_losses_are_reported_in_the_users_unit(tmp_path):
+    def chunk(state, data, order, first, steps):
+        sums = {"loss_sum": jnp.float32(3), "count": jnp.float32(2)}
+        return state._replace(step=state.step + steps), sums, jnp.int32(-1)
+
+    last, best = (Checkpoints(tmp_path / name, keep=1) for name in ("last", "best"))
+    state = TrainState(jnp.int32(0), jax.random.key(0), {"w": jnp.ones(2)}, ())
+    plan = Plan(state, None, FakeStream(1, chunk), lambda s: {"rmse": 7.0}, cost_scale=4.0)
+    reports = list(fit(plan, RunFlags(epochs=1), last, best, state))
+    assert [report.loss for report in reports] == [6, 6] and reports[1].metrics == {"rmse": 7}
 
 
 # name -> rating out of a number from 0 to 1
@@ -204,6 +216,6 @@ def test_ratings_that_the_last_activation_cannot_give_are_refused(tmp_path):
     (tmp_path / "ratings.csv").write_text("\n".join(["user,item,rating", *lines]) + "\n")
     flags = ["--dataset", "csv", "--data-dir", str(tmp_path / "ratings.csv"), "--epochs", "1"]
     flags += ["--split", "random", "--test-fraction", "0.01", "--run-dir", str(tmp_path / "run")]
-    with pytest.raises(InputError, match=r"Ratings below .* out of reach of selu .* --centre True"):
+    with pytest.raises(InputError, match=r"Ratings below .* out of reach of selu .* --centre"):
         autoencoder.main(["train", *flags])
     assert not (tmp_path / "run").exists()

@@ -24,7 +24,7 @@ from experiments.__main__ import commands as known_commands
 from experiments.autoencoder import ablations as autoencoder_ablations
 from experiments.benchmarks import __main__ as benchmarks
 from experiments.ranking import table as ranking_table
-from jrec.data import sources
+from jrec.data import grouplens
 from jrec.data.click_truth import ClickSize
 from jrec.data.kuairand import LOG
 from jrec.data.kuairand_tables import USERS, VIDEOS
@@ -51,7 +51,7 @@ SHORT = {
     "experiments.ranking train": "--epochs 1 --tower 8",
     "experiments.ranking train --run-dir": "--synthetic.users 30 --synthetic.items 20",
     # The earlier sequences need pyarrow; the rest makes it the table's network, which is compiled once.
-    "experiments.ranking train --dataset": "--no-earlier --batch-size 128 --completion-weight 10",
+    "experiments.ranking train --preset": "--no-earlier --batch-size 128 --completion-weight 10",
     "experiments.ranking.table": "--epochs 1 --seeds 0 --no-ablations --no-trees --no-earlier",
     "experiments.two_stages train": "--epochs 1 --tower 8 --first-epochs 1 --first-encoder mean "
     "--first-width 8 --sizes.network 10 --sizes.hottest 5 --sizes.similar 2 --sizes.events 20",
@@ -226,7 +226,7 @@ def test_all_of_it_runs_in_its_order(tmp_path, ml_100k, monkeypatch, capsys):
     write_data(tmp_path, ml_100k)
     archive = tmp_path / "cache" / "ml-100k.zip"
     md5 = hashlib.md5(archive.read_bytes()).hexdigest()
-    monkeypatch.setitem(sources.PUBLISHED_MD5, "ml-100k", md5)
+    monkeypatch.setitem(grouplens.PUBLISHED_MD5, "ml-100k", md5)
     monkeypatch.setenv("JREC_CACHE", str(archive.parent))
     # Programs that train many networks: one of them, and the one benchmark that is asked for, small.
     monkeypatch.setattr(ranking_table, "TOWERS", {"8": (8,)})
@@ -247,15 +247,15 @@ def test_all_of_it_runs_in_its_order(tmp_path, ml_100k, monkeypatch, capsys):
         except BaseException as error:
             error.add_note(f"in the README: {step if kind == '>>>' else ' '.join(step)}")
             raise
-    items, items, ranked = results
-    assert len(items["items"]) > 7 and items["notes"] == []  # 12 of 20 are rated
-    assert len(items["found"].items) == 10 and items["found"].notes == []
+    rated, nominated, ranked = results
+    assert len(rated["items"]) > 7 and rated["notes"] == []  # 12 of 20 are rated
+    assert len(nominated["found"].items) == 10 and nominated["found"].notes == []
     assert len(ranked["lines"]) > 5 and ranked["notes"] == []
 
 
 def test_the_readme_has_its_commands():
     found = [" ".join(step) for kind, step in steps() if kind == "$"]
-    assert len(found) == 42 and len([kind for kind, _ in steps() if kind == ">>>"]) == 3
+    assert len(found) == 41 and len([kind for kind, _ in steps() if kind == ">>>"]) == 3
     assert found[0] == "experiments.fusion train --dataset ml-100k --preset improved"  # make run
     assert {command.split()[0] for command in found} - {
         "experiments",

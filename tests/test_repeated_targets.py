@@ -71,10 +71,9 @@ def test_a_target_that_is_never_found_adds_nothing():
     assert {name: value[0] for name, value in found.items()} == dict.fromkeys(found, 0)
 
 
-@pytest.mark.parametrize("running", [True, False])
-def test_repeated_targets_are_those_among_the_users_earlier_clicks(running):
+def test_repeated_targets_are_those_among_the_users_earlier_clicks():
     clicks = repeating_clicks()
-    examples = held_out_examples(clicks, time_cut(clicks, 3, 4), "test", running=running)
+    examples = held_out_examples(clicks, time_cut(clicks, 3, 4), "test")
     by_hand = [
         clicks.item[target] in clicks.item[clicks.offsets[user] : end]
         for user, end, target in zip(examples.user, examples.end, examples.target, strict=True)
@@ -126,12 +125,12 @@ def test_baselines_of_the_next_item_miss_repeats():
 
 
 def test_the_number_is_told_with_what_it_counts_as():
-    assert repeated_note("miss", 0, 80, "--remove-seen False") == ""
-    said = repeated_note("miss", 76, 80, "--remove-seen False")
+    assert repeated_note("miss", 0, 80, "--no-remove-seen") == ""
+    said = repeated_note("miss", 76, 80, "--no-remove-seen")
     assert "76 of 80 targets (95.0%)" in said and "count as misses" in said
-    assert said.endswith("--remove-seen False ranks them.")
-    assert "--remove-seen" not in repeated_note("exclude", 8, 80, "--remove-seen False")
-    said = repeated_note("miss", 76, 80, "--remove-seen False", removed=False)
+    assert said.endswith("--no-remove-seen ranks them.")
+    assert "--remove-seen" not in repeated_note("exclude", 8, 80, "--no-remove-seen")
+    said = repeated_note("miss", 76, 80, "--no-remove-seen", removed=False)
     assert "76 of 80 targets (95.0%)" in said and said.endswith(
         "seen items are kept, so lists can hold them."
     )

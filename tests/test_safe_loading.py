@@ -28,6 +28,7 @@ from jrec.retrieval.vector_files import load_vectors, save_vectors
 from jrec.serving.export import load_arrays, load_export, save_export
 from jrec.train.checkpoints import Checkpoints
 from jrec.train.step import TrainState
+from tests.stores import array_file
 
 ROOT = Path(__file__).parents[1]
 
@@ -81,20 +82,22 @@ def test_stores_are_not_unpickled(trap, tmp_path):
     prepare_click_log(tmp_path / "log", tmp_path / "prepared", 0)
     manifest = next(path for path in (tmp_path / "prepared").glob("*.json"))
     described = json.loads(manifest.read_text())
-    del described["sums"], described["sum"]  # as a forger would
+    del described["sum"]  # as a forger would
+    described["files"] = {}
+    np.save(array_file(tmp_path / "prepared", manifest.name, "item"), array)
     manifest.write_text(json.dumps(described))
-    np.save(tmp_path / "prepared" / "item.npy", array)
     refused(lambda: load_clicks(tmp_path / "prepared"), sprung)
 
     ratings = synthetic_ratings(SyntheticSize(8, 6, 60), 0)
     save_rating_parts(tmp_path / "parts", rating_parts(ratings, split_ratings(ratings)))
-    np.save(tmp_path / "parts" / "users.npy", array)
+    users = array_file(tmp_path / "parts", "parts.json", "users")
+    np.save(users, array)
     described = json.loads((tmp_path / "parts" / "parts.json").read_text())
     del described["sum"]
-    content = (tmp_path / "parts" / "users.npy").read_bytes()
+    content = users.read_bytes()
     import hashlib
 
-    described["files"]["users"] = {
+    described["files"][users.name] = {
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
     }

@@ -14,7 +14,7 @@ from jrec.embeddings.batch_axis import local_part
 from jrec.embeddings.row_step import init_row_state, make_row_step
 from jrec.embeddings.table import Embed
 from jrec.losses.sampled import in_batch_softmax, nce, sampled_softmax
-from jrec.losses.samplers import Mixture, Uniform, frequency
+from jrec.losses.samplers import frequency
 from jrec.train.step import init_state, make_step
 
 B, K, M = 6, 7, 12
@@ -118,7 +118,7 @@ class Scores(nn.Module):
 
 
 def step_loss(params, batch, key, apply=nn.Module.apply, axis_name=None):
-    ids, log_q = Mixture(Uniform(M - 1, first=0), NOISE, 0.5).sample(key, (8, K))
+    ids, log_q = NOISE.sample(key, (8, K))
     if axis_name is not None:
         ids, log_q = local_part(ids, axis_name), local_part(log_q, axis_name)
     target = batch["target"]

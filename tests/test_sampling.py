@@ -1,4 +1,4 @@
-"""Samplers against the probabilities they state, and streaming frequencies against a loop."""
+"""Samplers against the probabilities they state."""
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +10,12 @@ from scipy.stats import chisquare
 
 from jrec.embeddings.batch_axis import local_part
 from jrec.losses.samplers import (
-    Mixture,
     Uniform,
     alias_table,
     frequency,
     log_uniform,
     weighted,
 )
-from jrec.streaming_frequency import Frequencies, _buckets, init_frequencies, log_frequency, observe
 
 pytestmark = pytest.mark.bits
 V, DRAWS = 30, 200_000
@@ -29,8 +27,6 @@ SAMPLERS = {
     "frequency": frequency(COUNTS),
     "frequency, power": frequency(COUNTS, 0.75),
     "log-uniform": log_uniform(COUNTS),
-    "mixture": Mixture(Uniform(V - 1), frequency(COUNTS), 0.3),
-    "nested": Mixture(Mixture(Uniform(9), log_uniform(COUNTS), 0.5), frequency(COUNTS), 0.9),
 }
 draw = jax.jit(lambda sampler, key: sampler.sample(key, (DRAWS,)))
 
@@ -59,7 +55,6 @@ def test_the_probabilities_are_the_formulas():
         (SAMPLERS["frequency, power"], items**0.75),
         (frequency(COUNTS, 0), items > 0),
         (frequency(COUNTS, first=0), COUNTS),
-        (SAMPLERS["mixture"], 0.7 * (np.arange(V) >= 2) / (V - 2) + 0.3 * items / items.sum()),
     ):
         q = np.exp(np.asarray(sampler.log_q(everyone), np.float64))
         np.testing.assert_allclose(q, weights / weights.sum(), rtol=1e-5)
@@ -122,9 +117,6 @@ def test_settings_without_meaning_are_refused():
     with pytest.raises(ValueError, match="no rows from -1 to 3"):
         Uniform(3, first=-1)
     assert Uniform(5, first=5).sample(jax.random.key(0), (2,))[0].tolist() == [5, 5]
-    for share in (0.0, 1.0):
-        with pytest.raises(ValueError, match="share"):
-            Mixture(Uniform(9), Uniform(5), share)
 
 
 def test_devices_share_the_draw_that_one_makes():
@@ -139,84 +131,3 @@ def test_devices_share_the_draw_that_one_makes():
         np.testing.assert_array_equal(many.reshape(16, 5), one)
     with pytest.raises(ValueError, match="15 rows"):
         jax.vmap(lambda _: local_part(jnp.zeros(15), "data"), axis_name="data")(jnp.arange(8))
-
-
-# Streaming frequencies.
-
-
-def looped(batches, rate):
-    """Steps between occurrences of each id, one batch and one id after the other."""
-    last, interval = {}, {}
-    for step, batch in enumerate(batches, 1):
-        for item in set(batch):
-            count = batch.count(item)
-            gap = (step - last.get(item, 0)) / count
-            keep = (1 - rate) ** count if item in interval else 0
-            interval[item] = keep * interval.get(item, 0) + (1 - keep) * gap
-            last[item] = step
-    return interval
-
-
-observe_jit = jax.jit(observe, static_argnames="rate")
-
-
-@given(st.lists(st.lists(st.integers(0, 7), min_size=5, max_size=5), min_size=1, max_size=8))
-def test_streaming_frequencies_are_the_loop(batches):
-    state, rate = init_frequencies(10), 0.3
-    for batch in batches:
-        mask = jnp.asarray(batch) != 0  # item 0 is what the mask leaves out here
-        state = observe_jit(state, jnp.asarray(batch), mask, rate=rate)
-    expected = looped([[i for i in batch if i] for batch in batches], rate)
-    for item in range(1, 8):
-        interval = expected.get(item, len(batches) + 1)
-        log_q = log_frequency(state, jnp.array([[item]]), 5)
-        np.testing.assert_allclose(log_q, [[-np.log(interval * 5)]], rtol=1e-5)
-    assert float(state.interval_HW[0, 0]) == 0 and int(state.last_HW[0, 0]) == 0
-
-
-def streamed(hashes, buckets, batch=64, steps=1000):
-    """Frequencies after many batches of a Zipf law, and the law."""
-    law = frequency(1e6 / np.arange(1, 41), first=0)
-
-    def step(state, key):
-        ids, _ = law.sample(key, (batch,))
-        return observe(state, ids, jnp.ones(batch, bool), 0.01), None
-
-    keys = jax.random.split(jax.random.key(1), steps)
-    state = jax.jit(lambda s: jax.lax.scan(step, s, keys)[0])(init_frequencies(buckets, hashes))
-    items = jnp.arange(40)
-    return np.asarray(log_frequency(state, items, batch)), np.asarray(law.log_q(items)), state
-
-
-def test_streaming_frequencies_converge():
-    """From items that are in every batch (15 a batch) to rare ones (one in three batches)."""
-    log_q, law, state = streamed(1, 40)
-    assert np.abs(log_q - law).max() < 0.25 and abs((log_q - law).mean()) < 0.03
-    assert law.max() - law.min() > 3.5
-    np.testing.assert_allclose(
-        log_frequency(state, jnp.array([3]), 128), log_q[3] - np.log(2), rtol=1e-5
-    )
-
-
-def test_more_hashes_undo_collisions():
-    """40 items in 16 buckets: one hash adds up the items of a bucket, the rarest of several is near."""
-    many, law, state = streamed(6, 16)
-    first = Frequencies(state.step, state.last_HW[:1], state.interval_HW[:1])
-    one = np.asarray(log_frequency(first, jnp.arange(40), 64))
-    assert (one - law).mean() > 0.5
-    assert 0.1 < (many - law).mean() < 0.6 * (one - law).mean()
-    buckets = np.asarray(_buckets(jnp.arange(40), 6, 16))
-    assert len({tuple(row) for row in buckets.T}) == 40, "no two items collide in all tables"
-
-
-def test_buckets_are_id_mod_w_and_then_multiplicative_hashes():
-    """A saved state is of no use to another hash."""
-
-    def bucket(item, table):
-        mixed = (item + table) * 0x9E3779B9 % 2**32
-        mixed = (mixed ^ (mixed >> 16)) * 0x85EBCA6B % 2**32
-        return (mixed ^ (mixed >> 13)) % 97 if table else item % 97
-
-    items = [0, 1, 96, 97, 12_345, 2**31 - 1]
-    expected = [[bucket(item, table) for item in items] for table in range(4)]
-    assert _buckets(jnp.array(items), 4, 97).tolist() == expected

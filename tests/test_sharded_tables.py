@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from jrec.embeddings import optimizers as row_optimizers
+from jrec.embeddings.by_id import gather_rows
 from jrec.embeddings.sharded import (
     init_sharded,
     kept_place,
@@ -15,10 +16,7 @@ from jrec.embeddings.sharded import (
     route,
     update_sharded,
 )
-from jrec.embeddings.table import gather_rows
 from jrec.embeddings.updates import init_table, update_table
-from jrec.retrieval.exact import exact_top_k, item_table
-from jrec.retrieval.sharded import shard_items, sharded_top_k
 
 pytestmark = pytest.mark.bits
 V, D, B = 700, 4, 48
@@ -126,29 +124,3 @@ def test_few_slots_are_enough_or_loud():
 def test_devices_that_do_not_divide_the_stripes_are_refused():
     with pytest.raises(ValueError, match="3 devices"):
         init_sharded(mesh_of(3), V, D, normal, RULE, jax.random.key(0))
-
-
-@pytest.mark.parametrize("count", [3, 8])
-def test_top_k_of_a_sharded_item_table_is_that_of_a_whole_one(count):
-    generator = np.random.default_rng(0)
-    weight, bias = generator.normal(size=(1501, 6)).astype(np.float32), generator.normal(size=1501)
-    weight[1200:] = weight[:301]  # equal items on different devices: the lower row comes first
-    bias[1200:] = bias[:301]
-    allowed = generator.random(1501) < 0.9
-    query = jnp.asarray(generator.normal(size=(9, 6)), jnp.float32)
-    seen = jnp.asarray(generator.integers(0, 1501, (9, 40)), jnp.int32)
-    mask = jnp.asarray(generator.random((9, 40)) < 0.7)
-    expected = exact_top_k(item_table(weight, bias, allowed, 256), query, 25, seen, mask)
-    mesh = mesh_of(count)
-    items = shard_items(mesh, weight, bias, allowed, 256)
-    found = sharded_top_k(mesh, items, query, 25, seen, mask)
-    np.testing.assert_array_equal(found.rows, expected.rows)
-    np.testing.assert_array_equal(found.scores, expected.scores)
-    assert items.table.weights.sharding == NamedSharding(mesh, PartitionSpec("rows"))
-
-
-def test_a_list_longer_than_the_catalogue_is_filled_up():
-    mesh = mesh_of(8)
-    weight = np.eye(5, dtype=np.float32)
-    found = sharded_top_k(mesh, shard_items(mesh, weight), jnp.ones((1, 5)), 7)
-    assert found.rows[0].tolist() == [0, 1, 2, 3, 4, -1, -1] and found.mask.sum() == 5

@@ -115,16 +115,16 @@ def test_new_items_join_under_the_same_largest_norm():
 
 def test_fusion_towers_rank_by_their_cosine():
     generator = np.random.default_rng(2)
-    users, items = generator.standard_normal((5, 8)), generator.standard_normal((9, 8))
-    items[3] = 0
+    users, towers = generator.standard_normal((5, 8)), generator.standard_normal((9, 8))
+    towers[3] = 0
     users[1] *= 1e-6  # clamped
-    queries, items = user_vectors(unit_rows(users)), item_vectors(unit_rows(items))
+    queries, items = user_vectors(unit_rows(users)), item_vectors(unit_rows(towers))
     cosines = queries @ items.T / np.linalg.norm(items, axis=1)[None]
-    wanted = np.asarray(cosine(jnp.asarray(users)[:, None], jnp.asarray(items)[None]))
+    wanted = np.asarray(cosine(jnp.asarray(users)[:, None], jnp.asarray(towers)[None]))
     assert np.array_equal(
         np.argsort(-cosines, 1)[[0, 2, 3, 4]], np.argsort(-wanted, 1)[[0, 2, 3, 4]]
     )
-    assert np.allclose(unit_rows(users) @ unit_rows(items).T, wanted, atol=1e-6)
+    assert np.allclose(unit_rows(users) @ unit_rows(towers).T, wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -116,7 +116,8 @@ def test_devices_that_need_different_numbers_of_turns_take_as_many():
     whole = device_rows(rows)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(jax, "process_count", lambda: 2)
-        data = device_rows(rows, devices)
+        with module.on_devices(devices):
+            data = device_rows(rows)
     assert is_spread(data["item"]) and is_spread(data["rating"])
     same_bits(over_devices(rectangles, devices)(data, users), jax.jit(rectangles)(whole, users))
 
@@ -141,7 +142,8 @@ def second(monkeypatch):
     """The second of two processes, as far as its data goes: four devices, of which it has the last two."""
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(module, "_mine", lambda devices: [2, 3])
-    return first_devices(4)
+    with module.on_devices(first_devices(4)):
+        yield
 
 
 def later_half(count):
@@ -160,7 +162,7 @@ def test_a_process_reads_its_share_of_the_ratings(chosen_by, second):
         *("user", "item", "rating"),
     )
     positions = np.random.default_rng(0).permutation(len(ratings.user))[:70]
-    data = chosen_by(ratings, positions, {} if chosen_by is device_ratings else 3.0, second)
+    data = chosen_by(ratings, positions, {} if chosen_by is device_ratings else 3.0)
     share = np.isin(np.arange(len(ratings.user)), positions[later_half(70)])
     for name in ("user", "item", "rating"):
         np.testing.assert_array_equal(getattr(ratings, name).read, share)
@@ -172,7 +174,7 @@ def test_a_process_reads_its_share_of_impressions(second):
     found = noted(found, "clicked", "completed")
     train = np.arange(0, len(found), 2)
     columns = impression_columns(found, {}, train, found.watch_seconds)[0]
-    data = device_impressions(columns, second)
+    data = device_impressions(columns)
     np.testing.assert_array_equal(found.clicked.read, later_half(len(found)))
     np.testing.assert_array_equal(found.completed.read, later_half(len(found)))
     assert data["rows"].count == len(train) and is_spread(data["numbers"])
@@ -185,9 +187,9 @@ def test_a_process_reads_its_share_of_clicks_and_examples(second):
     names = ("user", "start", "end", "target", "age")
     examples = noted(training_examples(clicks, split, 8), *names)
     clicks = noted(clicks, "item")
-    data = device_clicks(clicks, [], [], second)
-    windows = window_data(data, examples, second)["examples"]
-    runs = segment_data(data, training_segments(clicks, split, 4, True), second)
+    data = device_clicks(clicks, [], [])
+    windows = window_data(data, examples)["examples"]
+    runs = segment_data(data, training_segments(clicks, split, 4, True))
     np.testing.assert_array_equal(clicks.item.read, later_half(len(clicks)))
     for name in names:
         np.testing.assert_array_equal(getattr(examples, name).read, later_half(len(examples)))
@@ -198,9 +200,9 @@ def test_a_process_reads_its_share_of_clicks_and_examples(second):
 def test_a_process_reads_its_share_of_what_is_held_out(second):
     clicks = make_clicks(ClickSize(users=15, items=20, clicks=6, categories=4, groups=3), 0)[0]
     held = held_out_examples(clicks, leave_one_out(clicks), "test")
-    data = device_clicks(clicks, [], [], second)
+    data = device_clicks(clicks, [], [])
     clicks, held = noted(clicks, "item"), noted(held, "start", "target", "age")
-    ready = evaluation_data(data, clicks, held, True, second)
+    ready = evaluation_data(data, clicks, held, True)
     later = later_half(len(held))
     places = [np.arange(clicks.offsets[u], end) for u, end in zip(held.user, held.end, strict=True)]
     seen = np.isin(np.arange(len(clicks)), np.concatenate(list(compress(places, later))))
@@ -217,7 +219,7 @@ def test_of_a_memory_mapped_file_only_the_share_comes_into_memory(second, tmp_pa
     np.save(tmp_path / "item.npy", np.zeros(count, np.uint16))
     np.save(tmp_path / "rating.npy", np.ones(count, np.uint8))
     item, rating = (np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("item", "rating"))
-    data = device_rows(RatingRows(np.array([0, count]), item, rating), second)
+    data = device_rows(RatingRows(np.array([0, count]), item, rating))
     resident = 1024 * sum(map(int, resident_parts(tmp_path)))
     assert data["item"].part.nbytes + data["rating"].part.nbytes == 3 * (count // 2 + 2)
     assert 3 * count // 2 - 1e6 < resident < 3 * count // 2 + 1e6
@@ -233,7 +235,7 @@ def test_of_mapped_data_only_the_share_comes_into_memory(second, tmp_path):
     )
     write_mapped((ratings, np.arange(count)), tmp_path / "ratings")
     ratings, train = read_mapped(tmp_path / "ratings")
-    data = device_ratings(ratings, train, {}, second)
+    data = device_ratings(ratings, train, {})
     resident = 1024 * sum(map(int, resident_parts(tmp_path)))
     # The places and three columns of four; the times are not asked for.
     assert sum(data[name].part.nbytes for name in ("user", "item", "rating")) == 12 * count // 2

@@ -155,7 +155,7 @@ def test_the_recommend_command_prints_scores_and_sources(run, monkeypatch, capsy
 
 def test_a_finished_stage_is_not_trained_again(run, monkeypatch):
     before = (run / "run" / "results.json").read_text()
-    monkeypatch.setattr(two_stages, "train_on", None)  # a call would fail
+    monkeypatch.setattr(two_stages, "train_first", None)  # a call would fail
     two_stages.main([*TRAIN, "--run-dir", str(run / "run"), "--resume"])
     assert (
         json.loads((run / "run" / "results.json").read_text())["orders"]

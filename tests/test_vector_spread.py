@@ -13,8 +13,10 @@ from jrec.data.click_truth import ClickSize
 from jrec.evaluate.vector_spread import VectorSpread, vector_spread, vector_warning
 from jrec.models.candidates import CandidateNetwork
 from jrec.train.checkpoints import Checkpoints
-from jrec.train.loop import ChunkReport, Schedule, fit
+from jrec.train.flags import RunFlags
+from jrec.train.loop import ChunkReport, Plan, fit
 from jrec.train.step import TrainState
+from tests.conftest import FakeStream
 
 
 def test_the_spread_of_some_vectors():
@@ -77,10 +79,8 @@ def test_a_check_is_made_once_before_the_next_chunk_and_read_with_its_report(tmp
 
     last, best = (Checkpoints(tmp_path / name, keep=1) for name in ("last", "best"))
     state = TrainState(jnp.int32(0), jax.random.key(0), {"w": jnp.ones(2)}, ())
-    schedule = Schedule(epochs=2, steps_per_epoch=2, chunk_steps=1)
-    reports = fit(
-        state, None, chunk, lambda e: None, lambda s: {}, schedule, last, best, check=check
-    )
+    plan = Plan(state, None, FakeStream(2, chunk), lambda s: {}, check=check)
+    reports = fit(plan, RunFlags(epochs=2, chunk_steps=1), last, best, state)
     said = [report.warning for report in reports if isinstance(report, ChunkReport)]
     assert done == ["chunk 0", "check 1", "chunk 1", "chunk 0", "chunk 1"]
     assert said == ["read after 3", "", "", ""]

@@ -86,12 +86,12 @@ class Train:
 
 
 def ml_1m() -> Train:
-    """What the original program was measured with on MovieLens-1M: SCORE_SOURCE."""
+    """The original program's settings: RMSE .9352 to .9384 on MovieLens-1M; some 83 s on 2 shared cores."""
     return Train()
 
 
 def improved() -> Train:
-    """Inputs dropped too, ratings centred: SCORE_IMPROVED."""
+    """Inputs dropped too, ratings centred: RMSE .8930 to .8941 on MovieLens-1M; some 157 s on 2 shared cores."""
     return Train(
         preset="improved",
         dropout=0.5,

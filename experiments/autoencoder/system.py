@@ -13,6 +13,7 @@ from jrec.data.rating_scale import STARS, RatingScale
 from jrec.embeddings.batch_axis import summed
 from jrec.losses.ratings import squared_error
 from jrec.models.autoencoder import Autoencoder
+from jrec.models.autoencoder_rated import at_parts, last_hidden_of_parts
 from jrec.train.refeeding import (
     Gradient,
     RefeedTarget,
@@ -80,7 +81,7 @@ def loss_of_parts(
     Returns (sum, count, outputs [B, M] without gradient).
 
     Args:
-        often: as for `Autoencoder.last_hidden_of_parts`.
+        often: as for `jrec.models.autoencoder_rated.last_hidden_of_parts`.
     """
     ratings_BU, cell_P, rating_P, seldom = batch["parts"]
     last_BH = model.apply(
@@ -91,11 +92,11 @@ def loss_of_parts(
         seldom.row,
         seldom.rating,
         True,
-        method="last_hidden_of_parts",
+        method=last_hidden_of_parts,
         rngs=_streams(key),
     )
     score_P, score_T = model.apply(
-        params, last_BH, often, cell_P, seldom.item, seldom.row, method="at_parts"
+        params, last_BH, often, cell_P, seldom.item, seldom.row, method=at_parts
     )
     outputs_BM = model.apply(params, last_BH, method="everything")
     sum_often, often_count = squared_error(score_P, rating_P, cell_P < ratings_BU.size)

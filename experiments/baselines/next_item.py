@@ -9,13 +9,9 @@ import numpy as np
 from jrec.baselines.content import content_vectors, score_content
 from jrec.baselines.ease import fit_ease, score_ease
 from jrec.baselines.implicit_als import fit_implicit_als, score_implicit_als
-from jrec.baselines.neighbours import (
-    fit_item_neighbours,
-    fit_user_neighbours,
-    score_item_neighbours,
-    score_user_neighbours,
-)
+from jrec.baselines.neighbours import fit_item_neighbours, score_item_neighbours
 from jrec.baselines.popularity import fit_popularity, score_popularity
+from jrec.baselines.user_neighbours import fit_user_neighbours, score_user_neighbours
 from jrec.data.click_pairs import read_pairs
 from jrec.data.clicks import Clicks
 from jrec.data.clicks_csv import read_clicks_csv

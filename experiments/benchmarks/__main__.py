@@ -8,7 +8,6 @@ them, the machine's own rates and every library's version. Peers that are not in
 benchmarks, which say so. The numbers in BUILD_NOTES.md come from the same programs at their full sizes.
 """
 
-import importlib.metadata
 import os
 import platform
 import shlex
@@ -22,20 +21,20 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
+from experiments.benchmarks.turns import fastest, installed, matrix_gflops
 from jrec.command_line import parse_command
 from jrec.console import plain_console
 from jrec.errors import InputError, run_command
 from jrec.files import replacing
 from jrec.report import markdown_table
 
-_SELF = ("--keras-python", sys.executable, "--torch-python", sys.executable)
 COMMANDS: dict[str, tuple[str, ...]] = {
     "embeddings": (
         *("embeddings", "--table-rows", "10000", "1000000", "--batch-sizes", "1024"),
-        *("--repeats", "5", "--tensorflow-python", sys.executable),
+        *("--repeats", "5"),
     ),
     "embedding-mlp": (
-        *("embedding_mlp", *_SELF, "--ratings", "4000000", "--steps", "300", "--repeats", "5"),
+        *("embedding_mlp", "--ratings", "4000000", "--steps", "300", "--repeats", "5"),
     ),
     "autoencoder": ("autoencoder", "--cases", "ml-1m", "--steps", "10", "--repeats", "5"),
     "candidates": (
@@ -50,7 +49,6 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         *("retrieval", "approximate", "--items", "100000", "--queries", "512", "--repeats", "5"),
         *("--figure", "{out}/recall.png"),
     ),
-    "serving": ("serving", "--requests", "10000"),
     "mining": ("mining", "--users", "100000", "--first", "16384", "--repeats", "5"),
     "loading": ("loading", "--rows", "2000000", "--repeats", "5"),
     "netflix": ("netflix", "--ratings", "1000000", "--repeats", "5"),
@@ -79,40 +77,18 @@ def machine() -> list[tuple[str, str]]:
             f"{os.cpu_count()} cores, {platform.machine()}, {jax.devices()[0].device_kind}",
         ),
         ("load before", " ".join(f"{load:.1f}" for load in os.getloadavg())),
-        ("product of 2048 x 2048 matrices", f"{product_gflops():.0f} GFLOP/s"),
+        ("product of 2048 x 2048 matrices", f"{matrix_gflops():.0f} GFLOP/s"),
         ("sum of two arrays of 256 MB", f"{memory_gb_per_s():.1f} GB/s"),
         ("Python", platform.python_version()),
         *((name, version) for name in _VERSIONS if (version := installed(name))),
     ]
 
 
-def installed(name: str) -> str | None:
-    """A library's version; None without it."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def product_gflops() -> float:
-    """The best of seven products of large matrices."""
-    matrix = jnp.ones((2048, 2048), jnp.float32)
-    return 2 * 2048**3 / _fastest(jax.jit(jnp.matmul), matrix, matrix) / 1e9
-
-
 def memory_gb_per_s() -> float:
     """The best of seven additions of arrays that no cache holds; bytes read and written."""
     array = jnp.ones(1 << 26, jnp.float32)
-    return 3 * array.nbytes / _fastest(jax.jit(jnp.add), array, array) / 1e9
-
-
-def _fastest(function, *arguments) -> float:
-    seconds = []
-    for _ in range(8):
-        start = time.perf_counter()
-        jax.block_until_ready(function(*arguments))
-        seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
+    add = jax.jit(jnp.add)
+    return 3 * array.nbytes / fastest(lambda: add(array, array)) / 1e9
 
 
 def command_of(name: str, settings: Bench) -> list[str]:
@@ -128,23 +104,23 @@ def run_one(name: str, settings: Bench, console: Console) -> str:
     """A benchmark's section of the table file. Raises InputError where it fails."""
     command = command_of(name, settings)
     console.print(f"{name}: {shlex.join(command)}", soft_wrap=True)
-    log = settings.out / f"{name}.txt"
+    log, faults = settings.out / f"{name}.txt", settings.out / f"{name}.err.txt"
     start = time.perf_counter()
-    with log.open("w", encoding="utf-8") as file:
+    with log.open("w", encoding="utf-8") as file, faults.open("w", encoding="utf-8") as errors:
         code = subprocess.run(
             [sys.executable, *command[1:]],
             stdout=file,
-            stderr=subprocess.STDOUT,
+            stderr=errors,
             env=os.environ | {"COLUMNS": "200", "TERM": "dumb", "PYTHONWARNINGS": "ignore"},
         ).returncode
     said = log.read_text("utf-8", "replace").strip()
     if code:
-        last = said.splitlines()[-1] if said else "it said nothing"
-        raise InputError(f"{shlex.join(command)} failed: {last} (its output is in {log}).")
+        lines = (said + "\n" + faults.read_text("utf-8", "replace").strip()).strip().splitlines()
+        last = lines[-1] if lines else "it said nothing"
+        raise InputError(f"{shlex.join(command)} failed: {last} (its output is in {settings.out}).")
     shown = "\n".join(line for line in said.splitlines() if "\r" not in line)
     seconds = time.perf_counter() - start
-    typed = shlex.join(command).replace(sys.executable, "python")
-    return f"## {name}\n\n`{typed}` ({seconds:.0f} s)\n\n{shown}\n"
+    return f"## {name}\n\n`{shlex.join(command)}` ({seconds:.0f} s)\n\n{shown}\n"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,9 +9,6 @@ medians are printed, with the rate of the step's matrix products beside that of 
 """
 
 import dataclasses
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -29,16 +26,12 @@ from experiments.autoencoder.batches import (
     room_for_batches,
 )
 from experiments.autoencoder.system import build_step
+from experiments.benchmarks.turns import Side, alternate, has_peer, matrix_gflops, medians, setting
 from jrec.data.rating_parts import RatingRows
 from jrec.errors import run_command
 from jrec.models.autoencoder import Autoencoder
 from jrec.report import markdown_table
 from jrec.train.step import init_state
-
-try:
-    import torch
-except ImportError:
-    torch = None
 
 CaseName = Literal["ml-1m", "netflix-3m", "netflix-full"]
 
@@ -101,10 +94,8 @@ def made_rows(case: Case, users: int = 4096, seed: int = 0) -> RatingRows:
     return RatingRows(offsets, np.concatenate(rated).astype(np.uint16), rating)
 
 
-def jrec_program(
-    case: Case, rows: RatingRows, order: np.ndarray, refeed: int, form: str
-) -> Callable[[], float]:
-    """Seconds of one run over `order`, int32 [T, B]."""
+def jrec_program(case: Case, rows: RatingRows, order: np.ndarray, refeed: int, form: str) -> Side:
+    """Returns a run over `order`, int32 [T, B]."""
     model = Autoencoder(case.items, case.hidden, dropout=case.dropout)
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, case.items), jnp.float32))
     optimizer = optax.sgd(0.005, momentum=0.9)
@@ -116,20 +107,22 @@ def jrec_program(
     def chunk(state: Any, data: Any) -> Any:
         return jax.lax.scan(lambda s, u: step(s, gather_users(data, u, mask)), state, order_TB)
 
-    def run() -> float:
-        state = init_state(jax.tree.map(jnp.copy, params), optimizer, jax.random.key(1))
-        jax.block_until_ready(state)
-        start = time.perf_counter()
-        jax.block_until_ready(chunk(state, data))
-        return time.perf_counter() - start
+    state = init_state(params, optimizer, jax.random.key(1))
+
+    def run(_: int) -> Any:
+        nonlocal state
+        state, sums = chunk(state, data)
+        return sums
 
     return run
 
 
 def torch_program(
     case: Case, rows: RatingRows, order: np.ndarray, refeed: int, compiled: bool
-) -> Callable[[], float]:
+) -> Side:
     """The same in PyTorch, on the GPU where there is one."""
+    import torch
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     widths = [case.items, *case.hidden]
     layers: list[Any] = []
@@ -165,8 +158,7 @@ def torch_program(
         row = torch.from_numpy(np.repeat(np.arange(len(users)), counts)).to(device)
         batches.append((row, torch.from_numpy(places).to(device)))
 
-    def run() -> float:
-        start = time.perf_counter()
+    def run(_: int) -> None:
         for row, places in batches:
             inputs = torch.zeros(order.shape[1], case.items, device=device)
             inputs[row, item[places]] = rating[places]
@@ -174,7 +166,6 @@ def torch_program(
                 inputs = descend(inputs)
         if device == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - start
 
     return run
 
@@ -188,64 +179,32 @@ def operations(case: Case, batch_size: int, refeed: int) -> float:
     return (1 + refeed) * (forward_and_weights + inputs)
 
 
-def matrix_rate() -> float:
-    """Operations a second of a large float32 product, the best of some."""
-    size = 4096 if jax.default_backend() == "gpu" else 2048
-    x = jax.random.normal(jax.random.key(0), (size, size), jnp.float32)
-    product = jax.jit(jnp.matmul)
-    product(x, x).block_until_ready()
-    best = float("inf")
-    for _ in range(5):
-        start = time.perf_counter()
-        product(x, x).block_until_ready()
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
-
-
 def main(settings: Benchmark) -> None:
+    """Prints the table."""
     generator, lines = np.random.default_rng(1), []
+    with_torch = has_peer("torch")
     for name in settings.cases:
         case = CASES[name]
         rows = made_rows(case)
-        users = len(rows.offsets) - 1
-        order = generator.permutation(users)[: settings.steps * settings.batch_size]
-        order = order.reshape(settings.steps, settings.batch_size).astype(np.int32)
+        order = generator.permutation(len(rows.offsets) - 1)
+        order = order[: settings.steps * settings.batch_size].astype(np.int32)
+        order = order.reshape(settings.steps, settings.batch_size)
         for refeed in settings.refeed:
-            programs = {
-                f"jrec, {form}": jrec_program(case, rows, order, refeed, form)
-                for form in ("rated", "dense")
-            }
-            if torch is not None:
-                programs["torch eager"] = torch_program(case, rows, order, refeed, False)
-                if settings.compile:
-                    programs["torch compiled"] = torch_program(case, rows, order, refeed, True)
-            for run in programs.values():
-                run()  # compiles
-            times: dict[str, list[float]] = {program: [] for program in programs}
-            for _ in range(settings.repeats):
-                for program, run in programs.items():
-                    times[program].append(run())
-            medians = {key: statistics.median(values) for key, values in times.items()}
-            rate = operations(case, settings.batch_size, refeed) * settings.steps
-            for program, seconds in medians.items():
-                peer = medians.get("torch eager")
-                lines.append(
-                    [
-                        name,
-                        refeed,
-                        program,
-                        f"{seconds / settings.steps * 1e3:.2f}",
-                        f"{order.size / seconds:,.0f}",
-                        f"{peer / seconds:.2f}" if peer else "",
-                        f"{rate / seconds / 1e9:,.0f}",
-                    ]
-                )
-    versions = f"jax {jax.__version__}" + (f", torch {torch.__version__}" if torch else "")
-    where = jax.devices()[0].device_kind
-    print(f"\n{where}, {versions}; batch {settings.batch_size}, {settings.steps} steps, medians of")
-    print(
-        f"{settings.repeats}; a large float32 product alone: {matrix_rate() / 1e9:,.0f} GFLOP/s\n"
-    )
+            given = case, rows, order, refeed
+            programs = {f"jrec, {form}": jrec_program(*given, form) for form in ("rated", "dense")}
+            if with_torch:
+                programs["torch eager"] = torch_program(*given, False)
+            if with_torch and settings.compile:
+                programs["torch compiled"] = torch_program(*given, True)
+            seconds = medians(alternate(programs, settings.repeats))
+            work = operations(case, settings.batch_size, refeed) * settings.steps
+            for program, each in seconds.items():
+                cells = [name, refeed, program, f"{each / settings.steps * 1e3:.2f}"]
+                cells += [f"{order.size / each:,.0f}"]
+                cells += [f"{seconds['torch eager'] / each:.2f}" if with_torch else ""]
+                lines.append([*cells, f"{work / each / 1e9:,.0f}"])
+    print(f"\n{setting('torch')}; batch {settings.batch_size}, {settings.steps} steps, medians of")
+    print(f"{settings.repeats}; a large float32 matmul alone: {matrix_gflops():,.0f} GFLOP/s\n")
     header = ["shape", "re-fed", "program", "ms a step", "users/s", "times torch eager"]
     print(markdown_table([*header, "GFLOP/s, counted as dense"], lines))
     for name in settings.cases:

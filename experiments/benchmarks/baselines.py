@@ -11,24 +11,20 @@ and EASE as its paper prints it, in NumPy. Peers that are not installed are left
 its load, stand in BUILD_NOTES.md.
 """
 
-import importlib.util
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import numpy as np
-import scipy
 import tyro
 from scipy import sparse
 
-from experiments.baselines.__main__ import ranked
 from experiments.baselines.held_out import Score, held_out_ranks
 from experiments.baselines.next_item import load_sequences
+from experiments.benchmarks.turns import alternate, has_peer, setting
 from jrec.baselines.ease import fit_ease, score_ease
 from jrec.baselines.implicit_als import fit_implicit_als, initial_vectors, score_implicit_als
 from jrec.baselines.interactions import interaction_matrix
@@ -37,6 +33,7 @@ from jrec.data.click_examples import Examples, held_out_examples, leave_one_out
 from jrec.data.clicks import Clicks
 from jrec.data.synthetic import SyntheticSize
 from jrec.errors import run_command
+from jrec.evaluate.ranking_metrics import ranking_metrics
 from jrec.report import markdown_table
 
 Fit = Callable[[], Score]
@@ -93,7 +90,7 @@ def peer_als(
 
     matrix = sparse.csr_matrix(interaction_matrix(*data))
     # Our scores are 1 / (1 + 1) of its: each side of the product carries the root.
-    start = [np.sqrt(2) * np.asarray(table) for table in initial_vectors(*data, width, 0)]
+    start = [np.float32(2**0.5) * np.asarray(table) for table in initial_vectors(*data, width, 0)]
 
     def fit() -> Score:
         with threadpool_limits(1, "blas"):  # as its documentation asks; its own threads remain
@@ -167,7 +164,7 @@ def peer_neighbours(data: Data, neighbours: int) -> Fit:
 
 def contestants(settings: Benchmark, data: Data) -> dict[tuple[str, str], Fit]:
     """By method and maker."""
-    with_implicit = importlib.util.find_spec("implicit") is not None
+    with_implicit = has_peer("implicit")
     made: dict[tuple[str, str], Fit] = {}
     for width in settings.widths:
         name, shared = f"implicit ALS, {width} wide", (data, width, settings.sweeps)
@@ -190,30 +187,20 @@ def measure(
     fits: dict[tuple[str, str], Fit], clicks: Clicks, examples: Examples, repeats: int
 ) -> list[list]:
     """A line of the table for each."""
-    first: dict[tuple[str, str], float] = {}
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in fits}
-    quality = {}
-    for round_number in range(repeats + 1):
-        for key, fit in fits.items():
-            start = time.perf_counter()
-            score = fit()
-            seconds = time.perf_counter() - start
-            if round_number:
-                times[key].append(seconds)
-            else:
-                first[key] = seconds
-                found = ranked(held_out_ranks(score, clicks, examples))
-                quality[key] = {name: float(value.mean()) for name, value in found.items()}
+    first, quality = {}, {}
+    for key, fit in fits.items():
+        start = time.perf_counter()
+        score = fit()
+        first[key] = time.perf_counter() - start
+        rank = held_out_ranks(score, clicks, examples)[:, None]
+        found = ranking_metrics(rank, np.ones(rank.shape, bool))
+        quality[key] = [float(found[name].mean()) for name in ("hr@10", "ndcg@10")]
+    turns = {key: lambda _, fit=fit: fit() and None for key, fit in fits.items()}
+    times = alternate(turns, repeats, warm_up=False)
     return [
-        [
-            *key,
-            f"{statistics.median(times[key]):.2f}",
-            f"{min(times[key]):.2f}",
-            f"{first[key]:.2f}",
-            quality[key]["hr@10"],
-            quality[key]["ndcg@10"],
-        ]
-        for key in fits
+        [*key, *(f"{s:.2f}" for s in (statistics.median(taken), min(taken), first[key]))]
+        + quality[key]
+        for key, taken in times.items()
     ]
 
 
@@ -223,20 +210,10 @@ def main(settings: Benchmark) -> None:
     split = leave_one_out(clicks)
     user, item = clicks.user_of_event[split.train], clicks.item[split.train]
     data = (user, item, clicks.users, clicks.vocabularies["item"].rows)
-    versions = f"python {platform.python_version()}, jax {jax.__version__}"
-    versions += f", numpy {np.__version__}, scipy {scipy.__version__}"
-    if importlib.util.find_spec("implicit") is None:
-        print("implicit is not installed: its lines are left out.")
-    else:
-        import implicit
-
-        versions += f", implicit {implicit.__version__}"
-    before = " ".join(f"{load:.1f}" for load in os.getloadavg())
+    shown = setting("numpy", "scipy", "implicit")
     examples = held_out_examples(clicks, split, "test")
     rows = measure(contestants(settings, data), clicks, examples, settings.repeats)
-    after = " ".join(f"{load:.1f}" for load in os.getloadavg())
-    print(f"{versions}; {jax.devices()[0].device_kind}, {os.cpu_count()} cores")
-    print(f"load before {before}, after {after}; {len(user):,} events of {clicks.name}")
+    print(f"{shown} before, {os.getloadavg()[0]:.1f} after; {len(user):,} events of {clicks.name}")
     header = ["method", "by", "seconds, median", "fastest", "first", "HR@10", "NDCG@10"]
     print(markdown_table(header, rows))
 

@@ -14,14 +14,8 @@ in turns, every other round the other way round, in one process; given are media
 their ratios too. PyTorch is left out where it is not installed.
 """
 
-import importlib.util
-import os
-import platform
 import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import product
 from typing import Any, Literal
 
@@ -30,16 +24,17 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from experiments.benchmarks.turns import Side, alternate, has_peer, setting
 from experiments.candidates.batches import make_segment_gather, make_window_gather
-from experiments.candidates.presets import TABLE_WIDTHS
-from experiments.candidates.system import FormName, build_optimizers, build_step, loss
+from experiments.candidates.losses import FormName, Options, loss_of
+from experiments.candidates.settings import TABLE_WIDTHS
+from experiments.candidates.system import build_optimizers, build_step
 from jrec.errors import run_command
 from jrec.losses.samplers import alias_table, frequency
 from jrec.models.candidates import CandidateNetwork, FeatureColumn
+from jrec.report import markdown_table
 from jrec.train.stream import epoch_order, make_chunk
 
-Run = Callable[[int], None]
-"""Takes so many steps."""
 LossName = Literal["nce", "sampled-softmax"]
 WINDOW, TAGS, RATE = 20, 3, 0.1
 ROWS = {"user": 100_000, "category": 200, "tags": 20_000, "province": 36, "city": 400, "phone": 300}
@@ -64,8 +59,6 @@ class Benchmark:
     """Rounds, after one that warms up."""
     examples: int = 5_000
     """Examples of one contestant in a round, filled up to whole steps."""
-    torch: bool = True
-    """Run PyTorch too; without it jrec runs alone."""
 
 
 def draw(items: int, batch_size: int, batches: int) -> dict[str, Any]:
@@ -110,7 +103,7 @@ def ours(
     items: int,
     batch_size: int,
     form: FormName,
-) -> Run:
+) -> Side:
     """jrec's own experiment: its network, loss, row step and chunk."""
     model = network(items)
     sampler = frequency(world["count"])
@@ -140,7 +133,7 @@ def ours(
     data = jax.tree.map(jnp.asarray, data) | {"sampler": sampler}
     window = make_window_gather(WINDOW)
     inner = window if form == "window" else make_segment_gather(WINDOW)
-    count = len(world["user"])
+    count, size = len(world["user"]), batch_size
     if form == "prefix":
         count, batch_size = len(data["segments"]["user"]), -(-batch_size // WINDOW)
 
@@ -150,16 +143,16 @@ def ours(
     batch = window(data, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
     params = jax.jit(model.init)(jax.random.key(0), batch)
     negatives = settings.noise if name == "nce" else settings.shared
-    each = partial(loss, model, name, form, negatives, name != "nce", 0.0)
+    each = loss_of(name, model, Options(form, negatives, name != "nce", 0.0))
     optimizers = build_optimizers("adagrad", RATE, 0.0, 0)
     state, step = build_step(each, model, params, optimizers, True, False, jax.random.key(1))
     chunk = make_chunk(step, gather, count, batch_size)
     order = epoch_order(jax.random.key(2), 0, count, batch_size)
-    whole_steps = count // batch_size  # a last, unfilled batch would be a cheaper step
+    steps = -(-settings.examples // size)
+    assert steps <= count // batch_size  # a last, unfilled batch would be a cheaper step
 
-    def run(steps: int) -> None:
+    def run(_: int) -> None:
         nonlocal state
-        assert steps <= whole_steps
         state, sums, bad = chunk(state, data, order, jnp.int32(0), jnp.int32(steps))
         assert int(bad) < 0 and np.isfinite(float(sums["loss_sum"]))
 
@@ -168,7 +161,7 @@ def ours(
 
 def torch_run(
     world: dict[str, Any], settings: Benchmark, name: LossName, items: int, batch_size: int
-) -> Run:
+) -> Side:
     """The same as a PyTorch program."""
     import torch
     from torch import nn
@@ -251,8 +244,8 @@ def torch_run(
 
     objective = nce if name == "nce" else sampled_softmax
 
-    def run(steps: int) -> None:
-        for number in range(steps):
+    def run(_: int) -> None:
+        for number in range(-(-settings.examples // batch_size)):
             batch = gather(number * batch_size)
             optimizer.zero_grad()
             cost = objective(network(batch), batch["target"])
@@ -265,30 +258,20 @@ def torch_run(
 
 def main(settings: Benchmark) -> None:
     """Prints one line a loss and catalogue."""
-    with_torch = settings.torch and importlib.util.find_spec("torch") is not None
-    versions = f"python {platform.python_version()}, jax {jax.__version__}"
-    if with_torch:
-        import torch
-
-        versions += f", torch {torch.__version__} ({torch.get_num_threads()} threads)"
-    load = f"load {os.getloadavg()[0]:.1f}"
-    print(f"{versions}; {jax.devices()[0].device_kind}, {os.cpu_count()} cores, {load}")
-    print(
-        "| examples a step | loss | items | jrec, examples/s | PyTorch | ratio | prefix form | ratio |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    with_torch, lines = has_peer("torch"), []
+    print(setting("torch"), flush=True)
     for batch_size, name, items in product(settings.batch_sizes, settings.losses, settings.items):
         pace, ratio = measure(settings, with_torch, batch_size, name, items)
-        cells = [f"{batch_size}", name, f"{items:,}"]
-        cells += [pace["window"], pace.get("torch", ""), ratio.get("window", "")]
-        cells += [pace["prefix"], ratio.get("prefix", "")]
-        print("| " + " | ".join(cells) + " |", flush=True)
+        cells = [batch_size, name, f"{items:,}", pace["window"], pace.get("torch", "")]
+        lines.append([*cells, ratio["window"], pace["prefix"], ratio["prefix"]])
+    header = ["examples a step", "loss", "items", "jrec, examples/s", "PyTorch", "ratio"]
+    print(markdown_table([*header, "prefix form", "ratio"], lines))
 
 
 def measure(
     settings: Benchmark, with_torch: bool, batch_size: int, name: LossName, items: int
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Examples a second of each contestant, medians over the rounds, and the median round's ratio to PyTorch."""
+    """Returns examples a second of each contestant, medians over the rounds, and the median ratio to PyTorch."""
     steps = -(-settings.examples // batch_size)
     world = draw(items, batch_size, steps)
     everyone = {
@@ -297,22 +280,14 @@ def measure(
     if with_torch:
         everyone["torch"] = torch_run(world, settings, name, items, batch_size)
     size = dict.fromkeys(everyone, batch_size) | {"prefix": -(-batch_size // WINDOW) * WINDOW}
-    paces: dict[str, list[float]] = {each: [] for each in everyone}
-    for round_number in range(settings.repeats + 1):
-        turns = list(everyone.items())
-        for each, run in turns if round_number % 2 else reversed(turns):
-            start = time.perf_counter()
-            run(steps)
-            if round_number:
-                paces[each].append(size[each] * steps / (time.perf_counter() - start))
-    median = {each: f"{statistics.median(found):,.0f}" for each, found in paces.items()}
-    peer = paces.pop("torch", None)
-    if peer is None:
-        return median, {}
+    times = alternate(everyone, settings.repeats)
+    paces = {each: np.divide(size[each] * steps, found) for each, found in times.items()}
     # The machine's pace changes from round to round, for both sides.
-    return median, {
-        form: f"{statistics.median(np.divide(found, peer)):.2f}" for form, found in paces.items()
+    ratio = {
+        each: f"{statistics.median(pace / paces['torch']):.2f}" if with_torch else ""
+        for each, pace in paces.items()
     }
+    return {each: f"{statistics.median(pace):,.0f}" for each, pace in paces.items()}, ratio
 
 
 if __name__ == "__main__":

@@ -1,53 +1,45 @@
 """Training of the embedding MLP at MovieLens-20M's size, beside Keras and PyTorch.
 
-    python -m experiments.benchmarks.embedding_mlp [--keras-python PATH] [--torch-python PATH]
+    python -m experiments.benchmarks.embedding_mlp [--steps 1000] [--repeats 5]
 
 138,493 users, 26,744 items, 16 million made-up ratings, items by Zipf's law; the notebook's network,
-optimizer and batch. Keras runs `fit` and PyTorch its usual eager loop, each in a process of its own
-(another Python where one is given, else this one if it has them, else not at all) and on a GPU if it
-finds one, as jrec does. All take turns, one at a time; given are medians. Results, with the machine,
-stand in BUILD_NOTES.md.
+optimizer and batch. Keras runs `fit` and PyTorch its usual eager loop, on a GPU if they find one, as jrec
+does; what is not installed is left out. All take turns in one process; given are medians. Results, with the
+machine, stand in BUILD_NOTES.md.
 """
 
-import json
 import os
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 # The peers need room on the same GPU.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.benchmarks.peers import has_peer
+from experiments.benchmarks.turns import alternate, has_peer, matrix_gflops, medians, setting
 from experiments.embedding_mlp.source import Source, gather_pairs, train_state, train_step
 from jrec.data.synthetic import SyntheticSize, synthetic_columns
 from jrec.errors import InputError, run_command
 from jrec.models.embedding_mlp import EmbeddingMlp
+from jrec.report import markdown_table
 from jrec.train.stream import make_chunk, mixed_order
 
-_BATCH, _RATE = 1024, 0.08
-Run = Callable[[int], tuple[float, float]]
-"""The number of a repeat -> seconds that its steps took, and their mean loss."""
+_BATCH, _RATE, _MOMENTUM, _WIDTH, _HIDDEN = 1024, 0.08, 0.9, 10, 1024
+Run = Callable[[int], float]
+"""Takes the steps of a turn on the next part of the ratings; returns their mean loss."""
 
 
 @dataclass
 class Benchmark:
     """Print step times, ratings a second, and how near to the machine's arithmetic they are."""
 
-    keras_python: Path | None = None
-    """A Python with tensorflow and keras."""
-    torch_python: Path | None = None
-    """A Python with torch."""
     users: int = 138_493
     """Of the made-up data."""
     items: int = 26_744
@@ -84,61 +76,81 @@ def jrec_run(columns: dict[str, np.ndarray], settings: Benchmark, tables: str) -
     data = {ours: jnp.asarray(columns[name]) for ours, name in names.items()}
     order = mixed_order(jax.random.key(2), 0, settings.ratings, _BATCH)
 
-    def run(number: int) -> tuple[float, float]:
+    def run(number: int) -> float:
         nonlocal state
-        start = time.perf_counter()
         state, sums, _ = chunk(state, data, order, number * settings.steps, settings.steps)
-        jax.block_until_ready(state)
-        seconds = time.perf_counter() - start
-        return seconds, float(sums["loss_sum"] / sums["count"])
+        return float(sums["loss_sum"] / sums["count"])
 
     return run
 
 
-def peer_run(python: Path, kind: str, data: Path, settings: Benchmark) -> tuple[str, Run]:
-    """A peer's version and its training, in a process that waits between its turns."""
-    script = Path(__file__).with_name("embedding_mlp_peer.py")
-    command = [str(part) for part in (python, script, kind, data, settings.steps)]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+def keras_run(columns: dict[str, np.ndarray], settings: Benchmark) -> Run:
+    """`fit`, as in the notebook."""
+    import keras
+
+    u, m = keras.Input((1,)), keras.Input((1,))
+    u_vector = keras.layers.Flatten()(keras.layers.Embedding(settings.users, _WIDTH)(u))
+    m_vector = keras.layers.Flatten()(keras.layers.Embedding(settings.items, _WIDTH)(m))
+    x = keras.layers.Concatenate()([u_vector, m_vector])
+    x = keras.layers.Dense(_HIDDEN, activation="relu")(x)
+    model = keras.Model([u, m], keras.layers.Dense(1)(x))
+    model.compile(loss="mse", optimizer=keras.optimizers.SGD(_RATE, momentum=_MOMENTUM))
+
+    def run(number: int) -> float:
+        size = settings.steps * _BATCH
+        user, item, rating = (
+            columns[name][number * size : (number + 1) * size]
+            for name in ("user", "item", "rating")
+        )
+        history = model.fit([user, item], rating, batch_size=_BATCH, epochs=1, verbose=0)
+        return history.history["loss"][0]
+
+    return run
+
+
+def torch_run(columns: dict[str, np.ndarray], settings: Benchmark) -> Run:
+    """The usual eager loop, on tensors that are on the device already."""
+    import torch
+    from torch import nn
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.user = nn.Embedding(settings.users, _WIDTH)
+            self.item = nn.Embedding(settings.items, _WIDTH)
+            for table in (self.user, self.item):
+                nn.init.uniform_(table.weight, -0.05, 0.05)
+            self.hidden, self.output = nn.Linear(2 * _WIDTH, _HIDDEN), nn.Linear(_HIDDEN, 1)
+            for layer in (self.hidden, self.output):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+        def forward(self, u: Any, m: Any) -> Any:
+            x = torch.cat([self.user(u), self.item(m)], 1)
+            return self.output(torch.relu(self.hidden(x)))[:, 0]
+
+    kinds = {"user": np.int64, "item": np.int64, "rating": np.float32}
+    user, item, rating = (
+        torch.from_numpy(columns[name].astype(kind)).to(device) for name, kind in kinds.items()
     )
+    order = torch.randperm(len(user), device=device)
+    net, mse = Net().to(device), nn.MSELoss()
+    optimizer = torch.optim.SGD(net.parameters(), lr=_RATE, momentum=_MOMENTUM)
 
-    def answer() -> object:
-        for line in process.stdout:
-            if line.startswith("peer:"):
-                return json.loads(line.removeprefix("peer:"))
-        raise InputError(f"{python} ended without an answer; does it have what {kind} needs?")
+    def run(number: int) -> float:
+        total = torch.zeros((), device=device)
+        for step in range(number * settings.steps, (number + 1) * settings.steps):
+            batch = order[step * _BATCH : (step + 1) * _BATCH]
+            optimizer.zero_grad()
+            loss = mse(net(user[batch], item[batch]), rating[batch])
+            loss.backward()
+            optimizer.step()
+            total += loss.detach()
+        return total.item() / settings.steps  # waits for the device
 
-    def run(number: int) -> tuple[float, float]:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-        return tuple(answer())
-
-    return answer(), run
-
-
-def product_rate() -> float:
-    """Floating-point operations a second of a large float32 matrix product."""
-    size = 8192 if jax.devices()[0].platform == "gpu" else 2048
-    square = jnp.ones((size, size), jnp.float32)
-    multiply = jax.jit(lambda a: a @ a)
-    multiply(square).block_until_ready()
-    times = []
-    for _ in range(7):
-        start = time.perf_counter()
-        multiply(square).block_until_ready()
-        times.append(time.perf_counter() - start)
-    return 2 * size**3 / min(times)
-
-
-def order_seconds(settings: Benchmark) -> float:
-    """What an epoch's order takes to draw."""
-    times = []
-    for epoch in range(4):
-        start = time.perf_counter()
-        mixed_order(jax.random.key(2), epoch, settings.ratings, _BATCH).block_until_ready()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])  # the first compiles
+    return run
 
 
 def main(settings: Benchmark) -> None:
@@ -146,54 +158,36 @@ def main(settings: Benchmark) -> None:
     if (settings.repeats + 1) * settings.steps * _BATCH > settings.ratings:
         raise InputError("--ratings are too few for so many --steps and --repeats.")
     columns = made_up_ratings(settings)
-    pythons = {"keras": settings.keras_python, "torch": settings.torch_python}
-    needs = {"keras": "tensorflow", "torch": "torch"}
     runs: dict[str, Run] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "data.npz"
-        np.savez(path, **columns, users=settings.users, items=settings.items)
-        for kind, python in pythons.items():
-            if has_peer(needs[kind], python):
-                version, run = peer_run(python or Path(sys.executable), kind, path, settings)
-                runs[version] = run
-    device = jax.devices()[0]
+    if has_peer("torch"):  # first: imported after TensorFlow, PyTorch's Triton ends the process
+        runs["PyTorch eager"] = torch_run(columns, settings)
+    if has_peer("tensorflow"):
+        runs["Keras"] = keras_run(columns, settings)
     for tables in ("dense", "rows"):
-        name = f"jrec, --tables {tables}, jax {jax.__version__}, {device.platform}"
-        runs[name] = jrec_run(columns, settings, tables)
+        runs[f"jrec, --tables {tables}"] = jrec_run(columns, settings, tables)
+    losses: dict[str, float] = {}
 
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    losses = {}
-    rates = [product_rate()]
-    for repeat in range(settings.repeats + 1):
-        for name, run in runs.items():
-            time.sleep(0.5)  # a peer's threads may still spin
-            seconds, losses[name] = run(repeat)
-            if repeat:  # the first compiles
-                times[name].append(seconds / settings.steps)
-        rates.append(product_rate())
-    rate, draw = max(rates), order_seconds(settings)
+    def turn(name: str) -> Callable[[int], None]:
+        return lambda number: losses.update({name: runs[name](number)})
 
-    load = " ".join(f"{number:.1f}" for number in os.getloadavg())
-    print(f"\n{device.device_kind}, {os.cpu_count()} cores, load {load}; {settings.users:,} users,")
-    print(
-        f"{settings.items:,} items, batch {_BATCH}, median of {settings.repeats} x {settings.steps}"
-    )
-    print(f"steps; a large float32 matrix product: {rate / 1e9:,.0f} GFLOP/s\n")
-    print(
-        "| program | ms a step | lowest | ratings/s | s an epoch | GFLOP/s of the layer | times jrec's rows | loss |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    work = 3 * 2 * _BATCH * 20 * 1024
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    ours = list(medians.values())[-1]
-    for name, seconds in medians.items():
+    times = alternate({name: turn(name) for name in runs}, settings.repeats, pause=0.5)
+    times = {name: [each / settings.steps for each in values] for name, values in times.items()}
+    rate = matrix_gflops() * 1e9
+    epochs = {"": lambda k: mixed_order(jax.random.key(2), k, settings.ratings, _BATCH)}
+    draw = medians(alternate(epochs, 3))[""]
+    print(f"\n{setting('torch', 'tensorflow', 'keras')}; {settings.users:,} users,")
+    print(f"{settings.items:,} items, batch {_BATCH}, median of {settings.repeats} turns of")
+    print(f"{settings.steps} steps; a large float32 matmul: {rate / 1e9:,.0f} GFLOP/s\n")
+    work, lines = 3 * 2 * _BATCH * 2 * _WIDTH * _HIDDEN, []
+    ours = medians(times)["jrec, --tables rows"]
+    for name, seconds in medians(times).items():
         drawn = draw if name.startswith("jrec") else 0.0
-        epoch = settings.ratings / _BATCH * seconds + drawn
         cells = [name, f"{1000 * seconds:.2f}", f"{1000 * min(times[name]):.2f}"]
-        cells += [f"{_BATCH / seconds:,.0f}", f"{epoch:.1f}"]
+        cells += [f"{_BATCH / seconds:,.0f}", f"{settings.ratings / _BATCH * seconds + drawn:.1f}"]
         cells += [f"{work / seconds / 1e9:,.0f} ({work / seconds / rate:.0%})"]
-        cells += [f"{seconds / ours:.1f}", f"{losses[name]:.4f}"]
-        print("| " + " | ".join(cells) + " |")
+        lines.append([*cells, f"{seconds / ours:.1f}", losses[name]])
+    header = ["program", "ms a step", "lowest", "ratings/s", "s an epoch", "GFLOP/s of the layer"]
+    print(markdown_table([*header, "times jrec's rows", "loss"], lines))
     print(f"\nAn epoch's order ({draw:.2f} s) is in jrec's epochs and left out of the others'.")
 
 

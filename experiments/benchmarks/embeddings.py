@@ -5,20 +5,14 @@
 A step looks rows up, takes the gradient of the sum of their squares (over two), and updates. JAX's steps
 run as its users run them, a compiled scan over a round's batches (ours and Optax's alike); PyTorch's and
 TensorFlow's are called one by one. All that are compared at one size run in turns, round after round,
-in one process: what disturbs one disturbs all. (TensorFlow has a process of its own, right after.) Given
-are medians over rounds of a round's mean step. PyTorch and TensorFlow are left out where they are not
+in one process: what disturbs one disturbs all. Given are medians over rounds of a round's mean step. PyTorch and TensorFlow are left out where they are not
 installed. Results, with the machine and its load, stand in BUILD_NOTES.md.
 """
 
 import os
-import platform
-import statistics
-import subprocess
-import tempfile
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import flax.linen as nn
@@ -28,11 +22,12 @@ import numpy as np
 import optax
 import tyro
 
-from experiments.benchmarks.peers import has_peer
+from experiments.benchmarks.turns import Side, alternate, has_peer, medians, setting
 from jrec.embeddings import optimizers as row_optimizers
 from jrec.embeddings.row_step import init_row_state, make_row_step
 from jrec.embeddings.table import Embed
-from jrec.errors import InputError, run_command
+from jrec.errors import run_command
+from jrec.report import markdown_table
 from jrec.train.step import init_state, make_step
 
 RATE = 0.01
@@ -43,8 +38,6 @@ ROWS = {
     "adam": row_optimizers.adam(RATE),
 }
 DENSE = {"sgd": optax.sgd(RATE), "adagrad": optax.adagrad(RATE), "adam": optax.adam(RATE)}
-Run = Callable[[int], None]
-"""Takes the steps of the round of this number."""
 
 
 @dataclass
@@ -59,10 +52,8 @@ class Benchmark:
     """Of a row."""
     dense_up_to: int = 1_000_000
     """Tables of more rows are not updated as a whole."""
-    torch_up_to: int = 1_000_000
-    """Nor with PyTorch above this: three copies of 10 million rows are 8 GB."""
-    tensorflow_python: Path | None = None
-    """A Python with tensorflow."""
+    peers_up_to: int = 1_000_000
+    """Nor with PyTorch and TensorFlow above this: three copies of 10 million rows are 8 GB."""
     repeats: int = 7
     """Rounds."""
     steps: int = 20
@@ -81,7 +72,7 @@ def draw(kind: str, rows: int, batch_size: int, count: int) -> np.ndarray:
 
 def jax_run(
     rows: int, width: int, ids: np.ndarray, rule: Any, table: np.ndarray, by_rows: bool
-) -> Run:
+) -> Side:
     """A compiled scan over [steps, batch_size] ids, its state donated: the table is written in place."""
     model = Embed(rows, width)
 
@@ -109,7 +100,7 @@ def jax_run(
     return run
 
 
-def torch_run(rows: int, width: int, ids: np.ndarray, name: str, table: np.ndarray) -> Run:
+def torch_run(rows: int, width: int, ids: np.ndarray, name: str, table: np.ndarray) -> Side:
     """PyTorch's step with `sparse=True`."""
     import torch
 
@@ -129,95 +120,77 @@ def torch_run(rows: int, width: int, ids: np.ndarray, name: str, table: np.ndarr
     return run
 
 
+def tensorflow_run(ids: np.ndarray, name: str, table: np.ndarray, steps: int) -> Side:
+    """TensorFlow's step, whose gradients are IndexedSlices."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    import tensorflow as tf
+
+    rules = tf.compat.v1.train
+    made = {"sgd": rules.GradientDescentOptimizer, "adagrad": rules.AdagradOptimizer}
+    optimizer = (made | {"adam": rules.AdamOptimizer})[name](RATE)
+    variable = tf.Variable(table)
+    rounds = [[tf.constant(batch) for batch in batches[:steps]] for batches in ids]
+
+    @tf.function
+    def step(batch: Any) -> None:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.nn.embedding_lookup(variable, batch) ** 2) / 2
+        gradient = tape.gradient(loss, variable)
+        assert isinstance(gradient, tf.IndexedSlices)
+        optimizer.apply_gradients([(gradient, variable)])
+
+    def run(number: int) -> None:
+        for batch in rounds[number % len(rounds)]:
+            step(batch)
+        variable[0].numpy()  # waits
+
+    return run
+
+
 def contestants(
-    settings: Benchmark, rows: int, ids: np.ndarray, name: str, with_torch: bool
-) -> Iterator[tuple[str, Run, int]]:
-    """(kind, run, steps a round) of all that train with one rule; ids are [rounds, steps, batch_size]."""
+    settings: Benchmark, rows: int, ids: np.ndarray, name: str, peers: set[str]
+) -> Iterator[tuple[str, Side, int]]:
+    """Yields (kind, run, steps a round) of all that train with one rule; ids are [rounds, steps, batch_size]."""
     table = np.random.default_rng(0).standard_normal((rows, settings.width), np.float32)
+    few = settings.steps if rows <= 100_000 else max(settings.steps // 10, 1)
     yield "rows", jax_run(rows, settings.width, ids, ROWS[name], table, True), settings.steps
     if name in DENSE and rows <= settings.dense_up_to:
-        steps = settings.steps if rows <= 100_000 else max(settings.steps // 10, 1)
-        yield (
-            "dense",
-            jax_run(rows, settings.width, ids[:, :steps], DENSE[name], table, False),
-            steps,
-        )
-    if with_torch and name in DENSE and rows <= settings.torch_up_to:
+        yield "dense", jax_run(rows, settings.width, ids[:, :few], DENSE[name], table, False), few
+    if name not in DENSE or rows > settings.peers_up_to:
+        return
+    if "torch" in peers:  # first: imported after TensorFlow, PyTorch's Triton ends the process
         yield "torch", torch_run(rows, settings.width, ids, name, table), settings.steps
+    if "tensorflow" in peers:
+        steps = few if name == "adam" else settings.steps  # its Adam updates the whole table
+        yield "tensorflow", tensorflow_run(ids, name, table, steps), steps
 
 
-def measure(settings: Benchmark, rows: int, ids: np.ndarray, name: str, with_torch: bool) -> dict:
-    """Milliseconds a step of each kind of contestant."""
-    everyone = list(contestants(settings, rows, ids, name, with_torch))
-    times: dict[str, list[float]] = {kind: [] for kind, _, _ in everyone}
-    for round_number in range(settings.repeats + 1):
-        for kind, run, steps in everyone:
-            start = time.perf_counter()
-            run(round_number)
-            if round_number:  # the first warms up
-                times[kind].append(1000 * (time.perf_counter() - start) / steps)
-    medians = {kind: statistics.median(each) for kind, each in times.items()}
-    if settings.tensorflow_python and name in DENSE and rows <= settings.torch_up_to:
-        del everyone
-        medians["tensorflow"] = tensorflow_step(settings, rows, ids, name)
-    return medians
-
-
-def tensorflow_step(settings: Benchmark, rows: int, ids: np.ndarray, name: str) -> float:
-    """Milliseconds a step of TensorFlow, in a process of its own."""
-    script = Path(__file__).with_name("embeddings_tensorflow.py")
-    steps = settings.steps if rows <= 100_000 or name != "adam" else max(settings.steps // 10, 1)
-    with tempfile.TemporaryDirectory() as folder:
-        table = np.random.default_rng(0).standard_normal((rows, settings.width), np.float32)
-        np.save(Path(folder) / "table.npy", table)
-        np.save(Path(folder) / "ids.npy", ids[0])
-        arguments = [str(part) for part in (script, folder, name, steps, settings.repeats)]
-        said = subprocess.run(
-            [str(settings.tensorflow_python), *arguments],
-            capture_output=True,
-            text=True,
-            errors="replace",
-        )
-    if said.returncode:
-        last = said.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        raise InputError(f"TensorFlow's steps failed in {settings.tensorflow_python}: {last[0]}.")
-    return float(said.stdout.split()[-1])
-
-
-def busy() -> str:
-    """The load of the machine, as `uptime` gives it."""
-    return " ".join(f"{load:.1f}" for load in os.getloadavg())
+def measure(
+    settings: Benchmark, rows: int, ids: np.ndarray, name: str, peers: set[str]
+) -> dict[str, float]:
+    """Returns milliseconds a step of each kind of contestant."""
+    everyone = list(contestants(settings, rows, ids, name, peers))
+    seconds = medians(alternate({kind: run for kind, run, _ in everyone}, settings.repeats))
+    return {kind: 1000 * seconds[kind] / steps for kind, _, steps in everyone}
 
 
 def main(settings: Benchmark) -> None:
     """Prints one line for each size, kind of ids and rule."""
-    with_torch = has_peer("torch")
-    if settings.tensorflow_python and not has_peer("tensorflow", settings.tensorflow_python):
-        settings = replace(settings, tensorflow_python=None)
-    versions = f"python {platform.python_version()}, jax {jax.__version__}"
-    versions += f", optax {optax.__version__}"
-    if with_torch:
-        import torch
-
-        versions += f", torch {torch.__version__} ({torch.get_num_threads()} threads)"
-    print(f"{versions}; {jax.devices()[0].device_kind}, {os.cpu_count()} cores, load {busy()}")
-    print(
-        "| batch | ids | rule | rows | by rows, ms | whole (Optax) | PyTorch sparse | TensorFlow sparse | load |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
-    for batch_size in settings.batch_sizes:
-        for kind in ("uniform", "zipf"):
-            for name in ROWS:
-                for rows in settings.table_rows:
-                    ids = draw(kind, rows, batch_size, 4 * settings.steps)
-                    ids = ids.reshape(4, settings.steps, batch_size)
-                    found = measure(settings, rows, ids, name, with_torch)
-                    cells = [
-                        f"{found[k]:.3f}" if k in found else ""
-                        for k in ("rows", "dense", "torch", "tensorflow")
-                    ]
-                    line = [batch_size, kind, name, f"{rows:,}", *cells, busy()]
-                    print("| " + " | ".join(map(str, line)) + " |", flush=True)
+    peers = {library for library in ("torch", "tensorflow") if has_peer(library)}
+    print(setting("optax", "torch", "tensorflow"), flush=True)
+    kinds, lines = ("rows", "dense", "torch", "tensorflow"), []
+    for batch_size, kind, name, rows in product(
+        settings.batch_sizes, ("uniform", "zipf"), ROWS, settings.table_rows
+    ):
+        ids = draw(kind, rows, batch_size, 4 * settings.steps)
+        ids = ids.reshape(4, settings.steps, batch_size)
+        found = measure(settings, rows, ids, name, peers)
+        cells = [f"{found[each]:.3f}" if each in found else "" for each in kinds]
+        load = f"{os.getloadavg()[0]:.1f}"
+        lines.append([batch_size, kind, name, f"{rows:,}", *cells, load])
+    header = ["batch", "ids", "rule", "rows", "by rows, ms", "whole (Optax)", "PyTorch sparse"]
+    print(markdown_table([*header, "TensorFlow sparse", "load"], lines))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@ The peer is paddlepaddle 1.8.5 (CPU), which needs a Python 3.7 of its own
 take the same parameters, order and batches; the sides alternate, and medians are printed.
 """
 
-import statistics
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,11 +21,13 @@ import numpy as np
 import optax
 import tyro
 
+from experiments.benchmarks.turns import alternate, medians, setting
 from experiments.fusion.source import Source, build_model, loss, train_state, train_step
 from jrec.data.ratings import Ratings
 from jrec.data.sources import load_ratings
 from jrec.data.splits import Split, split_ratings
 from jrec.errors import run_command
+from jrec.report import markdown_table
 from jrec.train.rating_batches import device_ratings, feature_tables, gather_ratings
 from jrec.train.step import make_step
 from jrec.train.stream import make_chunk
@@ -122,42 +122,42 @@ def main(settings: Fusion) -> None:
         for name, (source, step) in programs.items()
     }
 
-    def seconds(name: str) -> float:
-        source, chunk = chunks[name]
-        params = jax.tree.map(jnp.copy, fresh)
-        state = train_state(source, _RATE, params, jax.random.key(0))
-        start = time.perf_counter()
-        jax.block_until_ready(chunk(state, data, padded, 0, settings.steps))
-        return time.perf_counter() - start
+    def side(source: Source, chunk: Callable) -> Callable[[int], Any]:
+        state = train_state(source, _RATE, jax.tree.map(jnp.copy, fresh), jax.random.key(0))
 
-    for name in chunks:
-        seconds(name)  # compiles
-    times: dict[str, list[float]] = {name: [] for name in chunks}
+        def run(_: int) -> Any:
+            nonlocal state
+            state, sums, _ = chunk(state, data, padded, 0, settings.steps)
+            return sums
+
+        return run
+
+    sides = {name: side(*each) for name, each in chunks.items()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "data.npz"
         write_peer_data(path, ratings, split, order)
-        for _ in range(settings.repeats):
-            for name in chunks:
-                times[name].append(seconds(name))
-            if settings.paddle_python:
-                for feeder, name in ((0, "paddlepaddle 1.8.5, fed columns"), (1, _ORIGINAL)):
-                    peer = run_peer(settings.paddle_python, path, settings.steps, 0, feeder)
-                    times.setdefault(name, []).append(float(peer["seconds"][0]))
+        peer = partial(run_peer, settings.paddle_python, path, settings.steps)
+        runs: dict[str, list] = {}
+        if settings.paddle_python:
+            for feeder, name in enumerate(("paddlepaddle 1.8.5, fed columns", _ORIGINAL)):
+                own = runs.setdefault(name, [])
+                sides[name] = lambda _, own=own, feeder=feeder: own.append(peer(feeder=feeder))
+        times = alternate(sides, settings.repeats)
+        # Of the original only its own seconds count, not the start of its process; the first turn warms up.
+        times |= {name: [float(run["seconds"][0]) for run in own[1:]] for name, own in runs.items()}
         if settings.paddle_python:
             for name in ("jrec, --tables rows", "jrec, --tables dense"):
-                gap = cost_gap(peer, *chunks[name], data, padded, settings.steps)
+                costs = runs[_ORIGINAL][-1]
+                gap = cost_gap(costs, *chunks[name], data, padded, settings.steps)
                 print(f"{name}: largest relative gap of {settings.steps} costs to paddle {gap:.1e}")
             if settings.paddle_epochs:
-                run_peer(settings.paddle_python, path, settings.steps, settings.paddle_epochs)
-
-    examples = settings.steps * _BATCH
-    print(f"\nMovieLens-1M, batch {_BATCH}, {settings.steps} steps, median of {settings.repeats};")
-    print(f"jax {jax.__version__}, {jax.devices()[0].platform}, compilation excluded\n")
-    print("| program | examples/s | ratio to the last row |\n| --- | --- | --- |")
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    last = list(medians.values())[-1]
-    for name, value in medians.items():
-        print(f"| {name} | {examples / value:,.0f} | {last / value:.1f} |")
+                peer(settings.paddle_epochs)
+    print(f"\n{setting()}; MovieLens-1M, batch {_BATCH},")
+    print(f"{settings.steps} steps, median of {settings.repeats}, compilation excluded\n")
+    seconds, examples = medians(times), settings.steps * _BATCH
+    last = list(seconds.values())[-1]
+    lines = [[name, f"{examples / s:,.0f}", f"{last / s:.1f}"] for name, s in seconds.items()]
+    print(markdown_table(["program", "examples/s", "ratio to the last row"], lines))
 
 
 def cost_gap(

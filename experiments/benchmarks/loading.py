@@ -6,11 +6,7 @@ Makes seeded ratings in the official 20M layout under a temporary folder, then l
 process. There is no peer: the target is 15 s and 3 GB on 2 cores.
 """
 
-import json
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -19,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from experiments.benchmarks.turns import in_fresh_process, peak_gib
 from jrec.data.sources import load_ratings
 from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize, synthetic_columns
 from jrec.errors import run_command
+from jrec.report import markdown_table
 
 
 @dataclass
@@ -60,29 +58,23 @@ def write_csv(folder: Path, settings: Loading) -> None:
         )
 
 
-def load_once(folder: str) -> None:
-    """What a run does before training, timed; prints JSON. Peak memory is the process's own."""
+def load_once(folder: str) -> list[float]:
+    """Returns seconds to load, seconds to split, this process's peak memory and the number of ratings."""
     start = time.perf_counter()
     ratings = load_ratings("ml-20m", Path(folder))
     loaded = time.perf_counter()
-    split = split_ratings(ratings)
-    done = time.perf_counter()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    print(json.dumps([loaded - start, done - loaded, peak, len(ratings), len(split.train)]))
+    split_ratings(ratings)
+    return [loaded - start, time.perf_counter() - loaded, peak_gib(), len(ratings)]
 
 
 def main(settings: Loading) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_csv(Path(folder), settings)
         size = (Path(folder) / "ratings.csv").stat().st_size / 1e6
-        code = f"from experiments.benchmarks.loading import load_once; load_once({folder!r})"
-        runs = [
-            json.loads(subprocess.run([sys.executable, "-c", code], check=True, stdout=-1).stdout)
-            for _ in range(settings.repeats)
-        ]
-    load, split, peak, kept, _ = (statistics.median(column) for column in zip(*runs, strict=True))
-    print("| rows | file MB | load s | split s | peak GiB |\n| --- | --- | --- | --- | --- |")
-    print(f"| {kept:,.0f} | {size:,.0f} | {load:.1f} | {split:.1f} | {peak:.2f} |")
+        runs = [in_fresh_process(load_once, folder) for _ in range(settings.repeats)]
+    load, split, peak, kept = (statistics.median(column) for column in zip(*runs, strict=True))
+    cells = [f"{kept:,.0f}", f"{size:,.0f}", f"{load:.1f}", f"{split:.1f}", f"{peak:.2f}"]
+    print(markdown_table(["rows", "file MB", "load s", "split s", "peak GiB"], [cells]))
 
 
 if __name__ == "__main__":

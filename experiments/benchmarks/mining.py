@@ -11,16 +11,14 @@ nothing left out and nothing written. They take turns in one process; medians. N
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from experiments.benchmarks.peers import has_peer
-from experiments.benchmarks.retrieval import alternate, make_vectors, peak_gib
+from experiments.benchmarks.retrieval import make_vectors
+from experiments.benchmarks.turns import Side, alternate, has_peer, medians, peak_gib, setting
 from jrec.command_line import parse_command
 from jrec.data.ragged import Ragged
 from jrec.errors import run_command
@@ -92,8 +90,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
 
-        def writing(source: ListSource) -> Callable[[], None]:
-            def run() -> None:
+        def writing(source: ListSource) -> Side:
+            def run(_: int) -> None:
                 folder = Path(temporary) / "lists"
                 folder.mkdir()
                 path, names = folder / f"lists{default_suffix()}", np.arange(items)
@@ -104,10 +102,9 @@ def main(arguments: list[str] | None = None) -> None:
             return run
 
         start = time.perf_counter()
-        writing(ours)()
+        writing(ours)(0)
         peak, once = peak_gib(), time.perf_counter() - start
         sides, sizes = {"jrec, seen left out and written": writing(ours)}, [len(listed)]
-        versions = f"jax {jax.__version__}"
         if faiss is not None:
             flat = faiss.IndexFlatIP(vectors.shape[1] + 2)
             flat.add(item_vectors(weights, biases))
@@ -117,14 +114,15 @@ def main(arguments: list[str] | None = None) -> None:
                 "faiss flat, seen left out and written": writing(
                     faiss_lists(flat, queries, count, histories, items)
                 ),
-                f"faiss flat, search alone ({len(some):,} users)": lambda: flat.search(some, count),
+                f"faiss flat, search alone ({len(some):,} users)": lambda _: flat.search(
+                    some, count
+                ),
             }
             sizes += [len(listed), len(some)]
-            versions += f", faiss {faiss.__version__}"
-        seconds = alternate(sides, settings.repeats)
+        seconds = medians(alternate(sides, settings.repeats))
     rates = [size / each for size, each in zip(sizes, seconds.values(), strict=True)]
     print(
-        f"{versions}; {len(listed):,} of {users:,} users x {items:,} "
+        f"{setting('faiss-cpu')}\n{len(listed):,} of {users:,} users x {items:,} "
         f"items, lists of {count}, {settings.repeats} turns; jrec's first pass {once:.0f} s, with "
         f"compilation, {peak:.2f} GiB at most\n"
     )

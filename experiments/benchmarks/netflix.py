@@ -10,13 +10,8 @@ seconds are all threads' together; load is the machine's own when the last run e
 """
 
 import io
-import json
 import os
-import resource
-import shutil
 import statistics
-import subprocess
-import sys
 import tarfile
 import tempfile
 import time
@@ -28,8 +23,10 @@ from typing import Literal
 import numpy as np
 import tyro
 
+from experiments.benchmarks.turns import in_fresh_process, peak_gib
 from jrec.data.netflix import FULL_MOVIES, FULL_RATINGS, FULL_USERS, Convert, convert
 from jrec.errors import run_command
+from jrec.report import markdown_table
 
 _FIRST_DAY, _LAST_DAY = np.datetime64("1999-11-11"), np.datetime64("2005-12-31")
 
@@ -86,18 +83,13 @@ def made_files(ratings: int, seed: int) -> Iterator[tuple[int, bytes]]:
 def _movie_counts(
     generator: np.random.Generator, movies: int, users: int, ratings: int
 ) -> np.ndarray:
-    """Ratings of each movie: log-normal, at least 3, at most half of the users; their sum is exact."""
+    """Ratings of each movie: log-normal, at least 3, at most half of the users."""
     popularity = generator.lognormal(0, 1.9, movies)
     most = users // 2
     scale = ratings / popularity.sum()
     for _ in range(50):  # what the ceiling cuts off is spread over the rest
         counts = np.clip(np.rint(popularity * scale), 3, most).astype(int)
         scale *= ratings / counts.sum()
-    rest = ratings - int(counts.sum())
-    for movie in generator.permutation(movies):
-        change = int(np.clip(rest, 3 - counts[movie], most - counts[movie]))
-        counts[movie] += change
-        rest -= change
     return counts
 
 
@@ -122,34 +114,28 @@ def _text_table(numbers: np.ndarray) -> np.ndarray:
 def write_netflix(folder: Path, ratings: int, form: str, seed: int) -> Path:
     """Writes made data in one form under `folder`; returns what to give the converter."""
     target = folder / ("nf_prize_dataset.tar.gz" if form == "archive" else form)
+    files = dict(made_files(ratings, seed))
+    titles = "".join(f"{k},{1950 + k % 56},Movie, the {k}th\n" for k in files).encode()
     if form == "combined":
         target.mkdir()
-        movies = 0
-        for movie, content in made_files(ratings, seed):
-            movies = movie
-            part = min(4, 1 + 4 * movie // (int(FULL_MOVIES * (ratings / FULL_RATINGS) ** 0.5) + 1))
-            with (target / f"combined_data_{part}.txt").open("ab") as file:
+        for movie, content in files.items():
+            with (target / f"combined_data_{-(-4 * movie // len(files))}.txt").open("ab") as file:
                 file.write(content)
-        (target / "movie_titles.csv").write_bytes(_titles(movies))
-        return target
-    if form == "folder":
+        (target / "movie_titles.csv").write_bytes(titles)
+    elif form == "folder":
         (target / "training_set").mkdir(parents=True)
-        movies = 0
-        for movie, content in made_files(ratings, seed):
-            movies = movie
+        for movie, content in files.items():
             (target / "training_set" / f"mv_{movie:07d}.txt").write_bytes(content)
-        (target / "movie_titles.txt").write_bytes(_titles(movies))
-        return target
-    inner = folder / "training_set.tar"
-    with tarfile.open(inner, "w") as archive:
-        movies = 0
-        for movie, content in made_files(ratings, seed):
-            movies = movie
-            _add(archive, f"training_set/mv_{movie:07d}.txt", content)
-    with tarfile.open(target, "w:gz", compresslevel=6) as archive:
-        _add(archive, "download/movie_titles.txt", _titles(movies))
-        archive.add(inner, "download/training_set.tar")
-    inner.unlink()
+        (target / "movie_titles.txt").write_bytes(titles)
+    else:
+        inner = folder / "training_set.tar"
+        with tarfile.open(inner, "w") as archive:
+            for movie, content in files.items():
+                _add(archive, f"training_set/mv_{movie:07d}.txt", content)
+        with tarfile.open(target, "w:gz", compresslevel=6) as archive:
+            _add(archive, "download/movie_titles.txt", titles)
+            archive.add(inner, "download/training_set.tar")
+        inner.unlink()
     return target
 
 
@@ -159,42 +145,31 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, io.BytesIO(content))
 
 
-def _titles(movies: int) -> bytes:
-    return "".join(f"{k},{1950 + k % 56},Movie, the {k}th\n" for k in range(1, movies + 1)).encode()
-
-
-def convert_once(raw: str, out: str, text: bool) -> None:
-    """A whole conversion, timed; prints JSON. Peak memory is the process's own."""
-    start = time.perf_counter()
-    convert(Convert(Path(raw), Path(out), text=text))
-    seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    print(json.dumps([seconds, time.process_time(), peak]))
+def convert_once(raw: str, text: bool) -> list[float]:
+    """Returns seconds of a whole conversion, CPU seconds, and this process's peak memory."""
+    with tempfile.TemporaryDirectory(dir=Path(raw).parent) as folder:
+        start = time.perf_counter()
+        convert(Convert(Path(raw), Path(folder) / "out", text=text))
+        return [time.perf_counter() - start, time.process_time(), peak_gib()]
 
 
 def main(settings: Netflix) -> None:
-    print("| ratings | form | MB | seconds | CPU s | peak GiB | load |")
-    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    rows = []
     for ratings in settings.ratings:
         for form in settings.forms:
-            with tempfile.TemporaryDirectory() as name:
-                folder = Path(name)
-                raw = write_netflix(folder, ratings, form, settings.seed)
+            with tempfile.TemporaryDirectory() as folder:
+                raw = write_netflix(Path(folder), ratings, form, settings.seed)
                 files = [raw] if raw.is_file() else raw.rglob("*.*")
                 size = sum(file.stat().st_size for file in files) / 1e6
-                runs = []
-                for _ in range(settings.repeats):
-                    code = (
-                        "from experiments.benchmarks.netflix import convert_once; "
-                        f"convert_once({str(raw)!r}, {str(folder / 'out')!r}, {settings.text})"
-                    )
-                    done = subprocess.run([sys.executable, "-c", code], check=True, stdout=-1)
-                    runs.append(json.loads(done.stdout.splitlines()[-1]))
-                    shutil.rmtree(folder / "out")
-                seconds, cpu, peak = (statistics.median(run) for run in zip(*runs, strict=True))
-                load = os.getloadavg()[0]
-                cells = f"{size:,.0f} | {seconds:.1f} | {cpu:.1f} | {peak:.2f} | {load:.1f}"
-                print(f"| {ratings:,} | {form} | {cells} |", flush=True)
+                runs = [
+                    in_fresh_process(convert_once, str(raw), settings.text)
+                    for _ in range(settings.repeats)
+                ]
+            seconds, cpu, peak = (statistics.median(run) for run in zip(*runs, strict=True))
+            numbers = [f"{size:,.0f}", f"{seconds:.1f}", f"{cpu:.1f}", f"{peak:.2f}"]
+            rows.append([f"{ratings:,}", form, *numbers, f"{os.getloadavg()[0]:.1f}"])
+    header = ["ratings", "form", "MB", "seconds", "CPU s", "peak GiB", "load"]
+    print(markdown_table(header, rows))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,6 @@ is often written: matrix product, seen items to -inf, sort, place of the target.
 with a comparison instead of the sort. PyTorch is left out where it is not installed.
 """
 
-import importlib.util
-import os
-import platform
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,8 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from experiments.benchmarks.turns import alternate, has_peer, medians, setting
 from jrec.errors import InputError, run_command
-from jrec.evaluate.next_item import make_next_item_evaluator
+from jrec.evaluate.next_item import make_next_item_ranker
+from jrec.evaluate.ranking_metrics import ranking_metrics
+from jrec.report import markdown_table
 
 Evaluate = Callable[[], np.ndarray]
 """Gives NDCG@10 [n]."""
@@ -46,8 +44,6 @@ class Benchmark:
     """Items that jrec scores at once."""
     repeats: int = 5
     """Rounds, after one that warms up."""
-    torch: bool = True
-    """Run PyTorch too; without it jrec runs alone."""
 
 
 def draw(users: int, items: int, width: int) -> dict[str, np.ndarray]:
@@ -78,7 +74,7 @@ def ours(world: dict[str, np.ndarray], settings: Benchmark) -> Evaluate:
             "seen_mask": seen_mask,
         }
 
-    evaluate = make_next_item_evaluator(
+    ranker = make_next_item_ranker(
         lambda params, batch: params["user_vectors"][batch["user"]],
         lambda params: (params["item_vectors"], params["bias"]),
         gather,
@@ -90,7 +86,7 @@ def ours(world: dict[str, np.ndarray], settings: Benchmark) -> Evaluate:
     data = {name: jnp.asarray(world[name]) for name in ("target", "seen", "offset")}
     data["user"] = jnp.arange(len(world["target"]), dtype=jnp.int32)
     data["recommendable"] = jnp.ones(len(world["bias"]), bool)
-    return lambda: evaluate(params, data)[1]["ndcg@10"]
+    return lambda: ranking_metrics(*ranker(params, data))["ndcg@10"]
 
 
 def torch_loop(world: dict[str, np.ndarray], settings: Benchmark, sort: bool) -> Evaluate:
@@ -127,44 +123,28 @@ def main(settings: Benchmark) -> None:
     """Prints one line a catalogue."""
     if len(settings.items) != len(settings.users):
         raise InputError("--items and --users need as many numbers each.")
-    with_torch = settings.torch and importlib.util.find_spec("torch") is not None
-    versions = f"python {platform.python_version()}, jax {jax.__version__}"
-    if with_torch:
-        import torch
-
-        versions += f", torch {torch.__version__} ({torch.get_num_threads()} threads)"
-    load = f"load {os.getloadavg()[0]:.1f}"
-    print(f"{versions}; {jax.devices()[0].device_kind}, {os.cpu_count()} cores, {load}")
-    print(
-        "| users x items x width | jrec, s | PyTorch sort, s | ratio | PyTorch count, s | ratio |"
-    )
-    print("| --- | --- | --- | --- | --- | --- |")
+    with_torch, lines = has_peer("torch"), []
+    print(setting("torch"), flush=True)
     for users, items in zip(settings.users, settings.items, strict=True):
         world = draw(users, items, settings.width)
         everyone = {"jrec": ours(world, settings)}
         if with_torch:
             everyone["sort"] = torch_loop(world, settings, sort=True)
             everyone["count"] = torch_loop(world, settings, sort=False)
-        times: dict[str, list[float]] = {name: [] for name in everyone}
-        for round_number in range(settings.repeats + 1):
-            for name, evaluate in everyone.items():
-                start = time.perf_counter()
-                found = evaluate()
-                if round_number:
-                    times[name].append(time.perf_counter() - start)
-                elif name == "jrec":
-                    expected = found
-                else:  # a rank may differ where PyTorch's rounding decides between near scores
-                    differ = int((np.abs(found - expected) > 1e-9).sum())
-                    if differ:
-                        print(f"NDCG@10 of {differ} users differs between jrec and {name}")
-        seconds = {name: statistics.median(each) for name, each in times.items()}
-        cells = [f"{users:,} x {items:,} x {settings.width}", f"{seconds['jrec']:.3f}"]
-        for name in ("sort", "count"):
-            there = name in seconds
-            cells += [f"{seconds[name]:.3f}" if there else ""]
-            cells += [f"{seconds[name] / seconds['jrec']:.1f}" if there else ""]
-        print("| " + " | ".join(cells) + " |", flush=True)
+        found = {name: evaluate() for name, evaluate in everyone.items()}
+        for name, ndcg in found.items():
+            # A rank may differ where PyTorch's rounding decides between near scores.
+            if differ := int((np.abs(ndcg - found["jrec"]) > 1e-9).sum()):
+                print(f"NDCG@10 of {differ} users differs between jrec and {name}")
+        turns = {name: lambda _, run=run: run() for name, run in everyone.items()}
+        seconds = medians(alternate(turns, settings.repeats))
+        ours_s = seconds.pop("jrec")
+        cells = [f"{users:,} x {items:,} x {settings.width}", f"{ours_s:.3f}"]
+        for each in seconds.values():
+            cells += [f"{each:.3f}", f"{each / ours_s:.1f}"]
+        lines.append(cells + [""] * (6 - len(cells)))
+    header = ["users x items x width", "jrec, s", "PyTorch sort, s", "ratio"]
+    print(markdown_table([*header, "PyTorch count, s", "ratio"], lines))
 
 
 if __name__ == "__main__":

@@ -10,12 +10,6 @@ PyTorch, eager, is handed batches that are ready: `sparse` has `sparse=True` tab
 PyTorch is left out where it is not installed.
 """
 
-import importlib.util
-import os
-import platform
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -26,6 +20,7 @@ import numpy as np
 import optax
 import tyro
 
+from experiments.benchmarks.turns import Side, alternate, has_peer, medians, setting
 from experiments.ranking.batches import gather_impressions
 from experiments.ranking.system import loss
 from jrec.embeddings import optimizers as row_optimizers
@@ -33,10 +28,9 @@ from jrec.embeddings.row_step import init_row_state, make_row_step
 from jrec.errors import InputError, run_command
 from jrec.models.matmul import Compute
 from jrec.models.ranking import IdColumn, RankingNetwork
+from jrec.report import markdown_table
 from jrec.train.stream import epoch_order, make_chunk
 
-Run = Callable[[int], float]
-"""Takes so many steps; the loss of the last ones."""
 RATE, WATCHED, TAGS, NUMBERS = 0.001, 10, 3, 13
 _SMALL_USER_ROWS = (10, 4, 4, 10, 11, 9, 10, 4, 9, 52, 1473, 17, 36, 5, 120, 456, 9, 7, 7)
 _SMALL_USER_ROWS += (4,) * 6
@@ -73,8 +67,6 @@ class Benchmark:
     """Steps of one contestant in a round."""
     compute: Compute = "float32"
     """Number format of the layers' factors, PyTorch's under `torch.autocast`."""
-    torch: bool = True
-    """Run PyTorch too; without it jrec runs alone."""
 
 
 def columns_of() -> list[tuple[IdColumn, str]]:
@@ -137,7 +129,7 @@ def draw(settings: Benchmark) -> dict[str, Any]:
     }
 
 
-def ours(world: dict[str, Any], settings: Benchmark, tower: tuple[int, ...]) -> Run:
+def ours(world: dict[str, Any], settings: Benchmark, tower: tuple[int, ...]) -> Side:
     """jrec's own experiment: its network, loss, row step and chunk."""
     columns = tuple(column for column, _ in columns_of())
     model = RankingNetwork(
@@ -158,18 +150,17 @@ def ours(world: dict[str, Any], settings: Benchmark, tower: tuple[int, ...]) -> 
     chunk = make_chunk(step, gather_impressions, count, settings.batch_size)
     order = epoch_order(jax.random.key(2), 0, count, settings.batch_size)
 
-    def run(steps: int) -> float:
+    def run(_: int) -> None:
         nonlocal state
-        state, sums, bad = chunk(state, data, order, jnp.int32(0), jnp.int32(steps))
-        assert int(bad) < 0
-        return float(sums["loss_sum"] / sums["count"])
+        state, sums, bad = chunk(state, data, order, jnp.int32(0), jnp.int32(settings.steps))
+        assert int(bad) < 0 and np.isfinite(float(sums["loss_sum"]))
 
     return run
 
 
 def torch_run(
     world: dict[str, Any], settings: Benchmark, tower: tuple[int, ...], sparse: bool
-) -> Run:
+) -> Side:
     """The same as a PyTorch program."""
     import torch
     from torch import nn
@@ -223,8 +214,8 @@ def torch_run(
             batch[name] = torch.from_numpy(world[name][part]).float()
         batches.append(batch)
 
-    def run(steps: int) -> float:
-        for number in range(steps):
+    def run(_: int) -> None:
+        for number in range(settings.steps):
             batch = batches[number % len(batches)]
             for optimizer in optimizers:
                 optimizer.zero_grad()
@@ -235,52 +226,41 @@ def torch_run(
             cost.backward()
             for optimizer in optimizers:
                 optimizer.step()
-        return cost.item()
+        assert np.isfinite(cost.item())
 
     return run
 
 
+def widths_of(text: str) -> tuple[int, ...]:
+    """Returns a tower's widths from the form of --towers. Raises InputError for any other text."""
+    try:
+        return () if text == "none" else tuple(int(width) for width in text.split("-"))
+    except ValueError:
+        raise InputError(
+            f"--towers are widths as 1024-512-256, or none; {text!r} is neither."
+        ) from None
+
+
 def main(settings: Benchmark) -> None:
     """Prints one line a tower."""
-    with_torch = settings.torch and importlib.util.find_spec("torch") is not None
-    versions = f"python {platform.python_version()}, jax {jax.__version__}"
-    if with_torch:
-        import torch
-
-        versions += f", torch {torch.__version__} ({torch.get_num_threads()} threads)"
-    load = f"load {os.getloadavg()[0]:.1f}"
-    print(f"{versions}; {jax.devices()[0].device_kind}, {os.cpu_count()} cores, {load}")
-    names = ["jrec", "sparse", "dense"] if with_torch else ["jrec"]
-    print("| tower | batch | jrec | PyTorch, sparse | PyTorch, dense | ratio to the faster |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    names, lines = ["sparse", "dense"] if has_peer("torch") else [], []
+    print(setting("torch"), flush=True)
     world = draw(settings)
     for text in settings.towers:
-        try:
-            tower = () if text == "none" else tuple(int(width) for width in text.split("-"))
-        except ValueError:
-            raise InputError(
-                f"--towers are widths as 1024-512-256, or none; {text!r} is neither."
-            ) from None
+        tower = widths_of(text)
         everyone = {"jrec": ours(world, settings, tower)}
-        for name in names[1:]:
-            everyone[name] = torch_run(world, settings, tower, name == "sparse")
-        times: dict[str, list[float]] = {each: [] for each in everyone}
-        for round_number in range(settings.repeats + 1):
-            for each, run in everyone.items():
-                start = time.perf_counter()
-                assert np.isfinite(run(settings.steps))
-                if round_number:
-                    times[each].append(time.perf_counter() - start)
-        pace = {
-            each: settings.batch_size * settings.steps / statistics.median(taken)
-            for each, taken in times.items()
-        }
-        cells = [text, str(settings.batch_size)]
-        cells += [f"{pace[name]:,.0f}" if name in pace else "" for name in ("jrec", *names[1:])]
-        cells += [""] * (5 - len(cells))
-        best = max((pace[name] for name in names[1:]), default=0.0)
-        cells.append(f"{pace['jrec'] / best:.2f}" if best else "")
-        print("| " + " | ".join(cells) + " |", flush=True)
+        everyone |= {name: torch_run(world, settings, tower, name == "sparse") for name in names}
+        examples = settings.batch_size * settings.steps
+        times = medians(alternate(everyone, settings.repeats))
+        pace = {name: examples / seconds for name, seconds in times.items()}
+        cells = [
+            f"{pace[name]:,.0f}" if name in pace else "" for name in ("jrec", "sparse", "dense")
+        ]
+        best = max((pace[name] for name in names), default=0.0)
+        ratio = f"{pace['jrec'] / best:.2f}" if best else ""
+        lines.append([text, settings.batch_size, *cells, ratio])
+    header = ["tower", "batch", "jrec", "PyTorch, sparse", "PyTorch, dense", "ratio to the faster"]
+    print(markdown_table(header, lines))
 
 
 if __name__ == "__main__":

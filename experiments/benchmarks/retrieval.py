@@ -11,21 +11,21 @@ model's (`items.npy` and `users.npy` as `python -m experiments.candidates vector
 from its own. Sides alternate; medians. All sides use all cores, in batches and for one query alone.
 """
 
-import json
-import resource
-import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.peers import has_peer
+from experiments.benchmarks.turns import (
+    alternate,
+    has_peer,
+    in_fresh_process,
+    medians,
+    peak_gib,
+)
 from jrec.command_line import parse_command
 from jrec.errors import run_command
 from jrec.report import markdown_table
@@ -38,7 +38,8 @@ from jrec.retrieval.ann import (
     search_index,
 )
 from jrec.retrieval.ann_files import fingerprint, load_index, save_index
-from jrec.retrieval.exact import approximate_top_k, exact_top_k, item_table
+from jrec.retrieval.exact import approximate_top_k, item_table
+from jrec.retrieval.grouped import exact_top_k
 from jrec.retrieval.recall import draw_recall, mean_recall, measure_alone, measure_search
 from jrec.retrieval.simple_lsh import item_vectors, user_vectors
 from jrec.retrieval.vector_files import load_vectors
@@ -124,18 +125,6 @@ def make_vectors(
     return user_ND[drawn, 1:], made[:, 1:], made[:, 0]
 
 
-def alternate(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each side; they take turns, and a first turn compiles."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(repeats + 1):
-        for name, run in sides.items():
-            start = time.perf_counter()
-            jax.block_until_ready(run())
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times) for name, times in seconds.items()}
-
-
 def exact(settings: Exact) -> None:
     users, weights, biases = make_vectors(settings.like, settings.items, settings.batch)
     table, queries = item_table(weights, biases), jnp.asarray(users)
@@ -143,22 +132,22 @@ def exact(settings: Exact) -> None:
         lambda table, q: jax.lax.top_k(q @ table.weights.T + table.biases[None], settings.count)
     )
     sides = {
-        "jrec exact_top_k": lambda: exact_top_k(table, queries, settings.count),
-        "jrec approximate_top_k, recall 0.95": lambda: approximate_top_k(
+        "jrec exact_top_k": lambda _: exact_top_k(table, queries, settings.count),
+        "jrec approximate_top_k, recall 0.95": lambda _: approximate_top_k(
             table, queries, settings.count
         ),
-        "one product, lax.top_k": lambda: plain(table, queries),
+        "one matmul, lax.top_k": lambda _: plain(table, queries),
     }
-    rows = np.asarray(sides["jrec exact_top_k"]().rows)
+    rows = np.asarray(sides["jrec exact_top_k"](0).rows)
     if has_peer("faiss"):
         flat = import_faiss().IndexFlatIP(_WIDTH + 1)
         flat.add(np.concatenate([biases[:, None], weights], 1))
         with_one = np.concatenate([np.ones((len(users), 1), np.float32), users], 1)
-        sides["faiss flat"] = lambda: flat.search(with_one, settings.count)
-        same = (rows == sides["faiss flat"]()[1]).mean()
+        sides["faiss flat"] = lambda _: flat.search(with_one, settings.count)
+        same = (rows == sides["faiss flat"](0)[1]).mean()
         print(f"places that agree with faiss: {same:.4f}")
-    approximate = np.asarray(sides["jrec approximate_top_k, recall 0.95"]().rows)
-    seconds = alternate(sides, settings.repeats)
+    approximate = np.asarray(sides["jrec approximate_top_k, recall 0.95"](0).rows)
+    seconds = medians(alternate(sides, settings.repeats))
     print(f"{settings.items:,} items, vectors like {settings.like}, batch {settings.batch}")
     print(f"recall of the approximate lists: {mean_recall(approximate, rows):.4f}\n")
     per_query = {name: 1e3 * value / settings.batch for name, value in seconds.items()}
@@ -238,26 +227,18 @@ def approximate(settings: Approximate) -> None:
     draw_recall(settings.figure, points, settings.count)
 
 
-def peak_gib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-
-
-def search_many(items: int, batch: int, count: int) -> dict[str, float]:
+def search_many(items: int, batch: int, count: int) -> list[float]:
+    """Returns milliseconds a query, and this process's peak memory in GiB."""
     users, weights, biases = make_vectors(None, items, batch)
     table = item_table(weights, biases)
-    seconds = alternate({"": lambda: exact_top_k(table, users, count)}, 3)[""]
-    return {"ms_a_query": 1e3 * seconds / batch}
+    seconds = medians(alternate({"": lambda _: exact_top_k(table, users, count)}, 3))[""]
+    return [1e3 * seconds / batch, peak_gib()]
 
 
 def memory(settings: Memory) -> None:
-    code = (
-        f"import json; from experiments.benchmarks import retrieval as r; "
-        f"print(json.dumps(r.search_many(**{asdict(settings)!r}) | {{'peak_gib': r.peak_gib()}}))"
-    )
-    out = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
-    result = json.loads(out.stdout.splitlines()[-1])
+    ms, peak = in_fresh_process(search_many, settings.items, settings.batch, settings.count)
     print(f"{settings.items:,} x 33, top {settings.count}, batch {settings.batch}, fresh process\n")
-    print(markdown_table(list(result), [[round(value, 2) for value in result.values()]]))
+    print(markdown_table(["ms a query", "peak GiB"], [[f"{ms:.2f}", f"{peak:.2f}"]]))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -10,11 +10,11 @@ KuaiRand-Pure). Parameters and logs are drawn at random. `encode`, `candidates` 
 programs of their own, so that parts are differences of medians. Results, with the machine, stand in BUILD_NOTES.md.
 """
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from typing import Any
 
 import jax
@@ -22,11 +22,13 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.candidates.presets import PRESETS
+from experiments.benchmarks.turns import setting
+from experiments.candidates.settings import small
 from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError, run_command
 from jrec.models.candidates import CandidateNetwork
 from jrec.models.ranking import IdColumn, RankingNetwork
+from jrec.report import markdown_table
 from jrec.retrieval.exact import item_table
 from jrec.serving.candidate_features import Events, history_names, number_names
 from jrec.serving.two_stages import (
@@ -68,9 +70,9 @@ def sizes_of(candidates: int) -> StageSizes:
 
 def first_stage(items: int) -> tuple[Encode, Any, int]:
     """The network's program, its arrays with the table, and the clicks that it reads."""
-    preset = PRESETS["small"]
+    preset = small()
     names = ("encoder", "item_width", "tower", "tied", "dropout", "table_scale")
-    given = {name: preset[name] for name in names}
+    given = {name: getattr(preset, name) for name in names}
     model = CandidateNetwork(items + FIRST, {}, {}, **given)
     one = {"item": jnp.ones((1, 2), jnp.int32), "mask": jnp.ones((1, 2), bool)}
     one |= {"user_features": {}, "item_features": {}, "age": jnp.zeros(1, jnp.float32)}
@@ -84,7 +86,7 @@ def first_stage(items: int) -> tuple[Encode, Any, int]:
         }
         return model.apply(arrays, batch, method="last_vectors")
 
-    return encode, params, preset["length"]
+    return encode, params, preset.length
 
 
 def made_up(items: int, sizes: StageSizes) -> tuple[Any, list[IdColumn]]:
@@ -152,19 +154,15 @@ def milliseconds(run: Callable[[Request], Any], requests: list[Request]) -> np.n
 
 def main(settings: Benchmark) -> None:
     """Prints one line for each catalogue and number of candidates."""
-    load = f"load {os.getloadavg()[0]:.1f}"
-    print(
-        f"jax {jax.__version__}; {jax.devices()[0].device_kind}, {os.cpu_count()} cores, {load}; tower "
-        f"{'-'.join(map(str, settings.tower))}, {settings.requests} requests, milliseconds"
-    )
-    print("| items | candidates | p50 | p99 | encode | search and join | features and ranking |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for items in settings.items:
-        for candidates in settings.candidates:
-            if candidates > items:
-                raise InputError(f"{candidates} candidates are more than {items} items.")
-            line = measure(settings, items, candidates)
-            print("| " + " | ".join(line) + " |", flush=True)
+    tower = "-".join(map(str, settings.tower))
+    print(f"{setting()}; tower {tower}, {settings.requests} requests, milliseconds", flush=True)
+    lines = []
+    for items, candidates in product(settings.items, settings.candidates):
+        if candidates > items:
+            raise InputError(f"{candidates} candidates are more than {items} items.")
+        lines.append(measure(settings, items, candidates))
+    header = ["items", "candidates", "p50", "p99", "encode", "search and join"]
+    print(markdown_table([*header, "features and ranking"], lines))
 
 
 def measure(settings: Benchmark, items: int, candidates: int) -> list[str]:

@@ -1,6 +1,6 @@
-"""References for candidates: popularity, item neighbours, and a synthetic log's own optimum.
+"""Popularity and item neighbours on held-out clicks.
 
-The first two are `experiments.baselines rank`'s, by the same functions: on the same clicks both give one number.
+They are `experiments.baselines rank`'s, by the same functions: on the same clicks both give one number.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,6 @@ from experiments.baselines.held_out import ITEM_NEIGHBOURS, ITEM_SHRINKAGE, held
 from jrec.baselines.neighbours import fit_item_neighbours, score_item_neighbours
 from jrec.baselines.popularity import Popularity, score_popularity
 from jrec.data.click_examples import ClickSplit, Examples
-from jrec.data.click_maker import make_clicks
-from jrec.data.click_optimum import planted_optimum
-from jrec.data.click_truth import ClickSize
 from jrec.data.clicks import Clicks
 from jrec.data.vocabulary import FIRST
 from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
@@ -81,37 +78,3 @@ def rank_metrics(
     repeated = np.zeros(len(ranks), bool) if repeated is None else repeated
     rank, counted = settle_repeated(choice, ranks, np.ones(len(ranks), bool), repeated)
     return mean_metrics(ranking_metrics(rank[:, None], counted[:, None], ks))
-
-
-def reference_metrics(
-    clicks: Clicks,
-    split: ClickSplit,
-    counts: np.ndarray,
-    examples: Examples,
-    remove_seen: bool,
-    ks: Sequence[int],
-    planted: tuple[ClickSize, int] | None = None,
-    choice: RepeatedTargets = "rank",
-    repeated: np.ndarray | None = None,
-) -> dict[str, dict[str, float]]:
-    """Metrics by name of what the same held-out clicks allow without a network.
-
-    Args:
-        planted: size and seed of a made-up log, whose best rankings (`planted_optimum`) are then given,
-            too; they are of users' last clicks, seen items removed.
-        choice, repeated: see `rank_metrics`; a synthetic log repeats nothing.
-    """
-    ranks = popularity_ranks(clicks, counts, examples, remove_seen)
-    found = {"popularity": rank_metrics(ranks, ks, choice, repeated)}
-    if clicks.vocabularies["item"].rows <= MOST_ITEMS:
-        ranks = item_neighbour_ranks(clicks, split, examples, remove_seen)
-        found["item neighbours"] = rank_metrics(ranks, ks, choice, repeated)
-    if planted is not None and remove_seen and split.name == "leave-one-out":
-        best = planted_optimum(*make_clicks(*planted), ks)
-        for name, title in (
-            ("from_history", "planted: best from the log alone"),
-            ("knowing_taste", "planted: knowing each user's taste"),
-        ):
-            numbers = best[name]  # one item is held out: its recall is its hit rate
-            found[title] = numbers | {f"recall@{k}": numbers[f"hr@{k}"] for k in ks}
-    return found

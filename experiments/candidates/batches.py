@@ -10,7 +10,6 @@ from jrec.data.click_examples import ClickSplit, Examples, example_ages
 from jrec.data.clicks import Bag, Categorical, Clicks, Column, Continuous
 from jrec.data.ragged import pad
 from jrec.data.vocabulary import PADDING, UNKNOWN
-from jrec.embeddings.computed_once import computed_once
 from jrec.train.devices import placed, replicated
 from jrec.train.spread import rows_at
 from jrec.train.stream import Gather
@@ -120,8 +119,7 @@ def make_window_gather(length: int) -> Gather:
         is_lead_BL = place_BL < examples["start"][:, None]
         item_BL = data["item"][jnp.clip(place_BL, 0, len(data["item"]) - 1)]
         item_BL = jnp.where(is_lead_BL, UNKNOWN, jnp.where(inside_BL, item_BL, PADDING))
-        batch = _features(data, examples["user"], item_BL)
-        batch |= {
+        return _features(data, examples["user"], item_BL) | {
             "item": item_BL,
             "mask": inside_BL,
             "target": data["item"][examples["target"]],
@@ -129,7 +127,6 @@ def make_window_gather(length: int) -> Gather:
             "age": examples["age"],
             "user": examples["user"],
         }
-        return computed_once(batch, positions[0] >= 0)
 
     return gather
 

@@ -17,13 +17,15 @@ from jrec.console import plain_console
 from jrec.data.click_sources import CLICK_DATASETS
 from jrec.errors import run_command
 from jrec.files import read_json, replacing
-from jrec.models.candidates import EncoderName
+from jrec.models.encoders import EncoderName
 from jrec.report import markdown_table
 from jrec.train.flags import RunFlags, same_settings
 
-from .__main__ import train
+from .data import load
 from .losses import LossName
+from .references import references_of
 from .settings import Data, Train
+from .train import train
 
 PROTOCOL: dict[str, Any] = {
     "form": "prefix",
@@ -98,7 +100,7 @@ def run_cell(settings: Table, encoder: EncoderName, loss: LossName) -> dict[str,
     data = Data(dataset=settings.dataset, data_dir=settings.data_dir)
     wanted = Train(data=data, run=run, **chosen)
     if not (folder / "results.json").exists():
-        train(wanted)
+        train(wanted, load, references_of)
     results = read_json(folder / "results.json")
     same_settings(folder, results["run_settings"], wanted)
     return results

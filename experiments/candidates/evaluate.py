@@ -16,9 +16,10 @@ from jrec.train.flags import settings_of
 from jrec.train.step import TrainState
 
 from .batches import device_clicks, make_window_gather, window_data
+from .data import load
 from .evaluation import make_evaluate
 from .network import build_model, feature_names
-from .settings import Train, load
+from .settings import Train
 
 
 @dataclass

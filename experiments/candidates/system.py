@@ -1,5 +1,6 @@
 """Candidate generation as functions of its settings: batches, state and train step."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -103,14 +104,37 @@ def build_training(
         settings.cooldown,
     )
     loss = loss_of(settings.loss, model, options)
-    if settings.tables == "dense":
-        return init_state(params, network, step_key), make_step(loss, network, model.axis_name)
+    rows_alone = settings.tables == "rows"
+    return build_step(
+        loss, model, params, (network, rows), rows_alone, settings.loss == "full-softmax", step_key
+    )
+
+
+def build_step(
+    loss: Callable[..., tuple[jax.Array, jax.Array]],
+    model: CandidateNetwork,
+    params: Any,
+    optimizers: tuple[optax.GradientTransformation, RowOptimizer],
+    rows: bool,
+    whole_output: bool,
+    key: jax.Array,
+) -> tuple[TrainState, Step]:
+    """Returns the state before the first step, and the step.
+
+    Args:
+        loss: (params, batch, key, apply) -> (sum, count).
+        rows: update tables by the rows read. whole_output: but not those that score all items, which
+            a full softmax reads whole.
+    """
+    network, row_optimizer = optimizers
+    if not rows:
+        return init_state(params, network, key), make_step(loss, network, model.axis_name)
     names = embedding_tables(params)
-    if settings.loss == "full-softmax":  # reads the tables that score items whole
+    if whole_output:
         scoring = ("item_table" if model.tied else "output_table", "bias_table")
         names = [name for name in names if name.split(".")[-2] not in scoring]
-    state = init_row_state(params, network, rows, step_key, names)
-    return state, make_row_step(loss, network, rows, model.axis_name, names)
+    state = init_row_state(params, network, row_optimizer, key, names)
+    return state, make_row_step(loss, network, row_optimizer, model.axis_name, names)
 
 
 def build_optimizers(

@@ -8,17 +8,17 @@ Scores, times and sources stand in this folder's README.md.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 
 from experiments.rating_data import load
 from experiments.rating_report import (
+    Predict,
+    Recommend,
     finish_rating_run,
-    show_prediction,
+    predict,
+    recommend,
     show_ratings,
-    show_recommendations,
 )
 from experiments.rating_system import (
     System,
@@ -28,12 +28,11 @@ from experiments.rating_system import (
     with_standard_unit,
 )
 from jrec.command_line import parse_command
-from jrec.console import plain_console
 from jrec.data.rating_scale import RatingScale, scale_of_range, scale_of_ratings
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
 from jrec.errors import run_command
-from jrec.serving.ratings import export_rating_model, load_rating_model
+from jrec.serving.ratings import export_rating_model
 from jrec.train.loop import Plan
 from jrec.train.read_once import read_once
 from jrec.train.run import run, running
@@ -42,32 +41,6 @@ from jrec.train.step import TrainState
 from .improved import improved_system, ratings_by_item
 from .settings import PRESETS, Train, check
 from .source import source_system
-
-
-@dataclass
-class Predict:
-    """Predict the rating that one user gives one item."""
-
-    run_dir: Path
-    """A finished run."""
-    user: str = "1"
-    """The user's id in the data set."""
-    item: str = "783"
-    """The item's id in the data set."""
-
-
-@dataclass
-class Recommend:
-    """Rank all items for one user, best first."""
-
-    run_dir: Path
-    """A finished run."""
-    user: str = "1"
-    """The user's id in the data set."""
-    count: int = 10
-    """How many items to print."""
-    seen: bool = False
-    """Rank the items that the user has rated, too."""
 
 
 def train(settings: Train) -> None:
@@ -131,18 +104,6 @@ def evaluator(
         }
 
     return evaluate
-
-
-def predict(settings: Predict) -> None:
-    """Prints the predicted rating, and the actual one where the data set has it."""
-    model = load_rating_model(settings.run_dir / "export")
-    show_prediction(model, settings.user, settings.item)
-
-
-def recommend(settings: Recommend) -> None:
-    """Prints the ranked items."""
-    model = load_rating_model(settings.run_dir / "export")
-    show_recommendations(model, settings.user, settings.count, settings.seen, plain_console())
 
 
 COMMANDS = {Train: train, Predict: predict, Recommend: recommend}

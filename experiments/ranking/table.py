@@ -21,7 +21,7 @@ from jrec.data.impressions import Impressions, ImpressionSplit
 from jrec.errors import InputError, run_command
 from jrec.files import read_json, replacing, write_json
 from jrec.report import markdown_table
-from jrec.train.flags import RunFlags, same_settings
+from jrec.train.flags import RunFlags, check_flags, same_settings
 
 from .__main__ import train
 from .settings import KUAIRAND_LONGEST, Data, Train, check, load
@@ -163,6 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise InputError("--seeds must name a seed or more.")
     one = settings_of(settings, {}, settings.seeds[0], None)
     check(one)
+    check_flags(one.run)
     held = load(one.data, one.longest_watch)
     compared = baselines(settings, *held)
     rows, losses = [], {}

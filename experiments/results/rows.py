@@ -90,8 +90,7 @@ _FULL_SOFTMAX += (
     "512",
     "--epochs",
     "12",
-    "--user-id",
-    "False",
+    "--no-user-id",
 )
 
 

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.candidates.__main__ import train as train_first
-from experiments.ranking.settings import load
+from experiments.candidates.train import train as train_first
+from experiments.ranking.settings import KUAIRAND_LONGEST, load
 from jrec.command_line import parse_command
 from jrec.data.click_examples import time_cut
 from jrec.data.impressions import Impressions, ImpressionSplit
@@ -110,7 +110,7 @@ def first_stage(
     clicks = first_stage_clicks(settings.data, impressions)
     split = time_cut(clicks, until, test_from)
     if not (folder / "results.json").exists():
-        train_first(first_stage_settings(settings, folder), (clicks, split), compare=False)
+        train_first(first_stage_settings(settings, folder), lambda _: (clicks, split))
     model = load_candidate_model(folder / "export")
     program, flat = load_program(folder / "export")
     # An export's arrays are named by paths, and a path is no name within another export.
@@ -139,7 +139,8 @@ def train(settings: Train) -> None:
     """Runs both stages from data to report; each trains in a folder of its own, `first/` and `second/`."""
     check(settings)
     with running(settings.run, f"two-stages-{settings.data.dataset}") as (folder, console):
-        impressions, split = load(settings.data, 0.0)
+        longest = KUAIRAND_LONGEST if settings.data.dataset == "kuairand-pure" else 0.0
+        impressions, split = load(settings.data, longest)
         moments = moments_of(settings, impressions, split)
         open_run_directory(folder, settings.run.resume, record(settings, impressions))
         log, encode, arrays, block_rows = first_stage(

@@ -16,7 +16,7 @@ from jrec.data.clicks import Clicks, build_clicks
 from jrec.data.impressions import Impressions
 from jrec.data.kuairand import read_kuairand
 from jrec.errors import InputError
-from jrec.models.candidates import EncoderName
+from jrec.models.encoders import EncoderName
 from jrec.models.ranking import HeadName
 from jrec.serving.two_stages import StageSizes
 from jrec.train.flags import RunFlags, check_at_least, check_rate

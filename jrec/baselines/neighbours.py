@@ -1,12 +1,9 @@
-"""Collaborative filtering for lists: cosine neighbours on the binary matrix, by item or by user."""
+"""Collaborative filtering for lists: cosine neighbours of items on the binary matrix."""
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
@@ -16,10 +13,6 @@ from jrec.finite import check_finite
 
 _BLOCK = 128  # rows whose similarities to all others exist at one time, in each thread
 _THREADS = 4
-_USERS_AT_ONCE = 4096  # whose rows exist densely while they are packed to bits
-# Words of bits that are compared in less time than SciPy takes to count a pair once.
-_WORDS_A_PAIR = 16
-_MOST_WORDS = 2**26  # 256 MiB
 
 
 @dataclass(frozen=True)
@@ -30,20 +23,6 @@ class ItemNeighbours:
     """
 
     similarity: sparse.csr_array
-
-
-@dataclass(frozen=True)
-class UserNeighbours:
-    """Similarities are made when asked for, so that users x users never exists.
-
-    Attributes:
-        history: float32 [users, items], the binary interactions.
-        neighbours, shrinkage: see `fit_user_neighbours`.
-    """
-
-    history: sparse.csr_array
-    neighbours: int
-    shrinkage: float
 
 
 def fit_item_neighbours(
@@ -64,18 +43,19 @@ def fit_item_neighbours(
 
     Raises InputError for a shrinkage that is not 0 or more.
     """
-    _check_shrinkage("item", shrinkage)
+    check_shrinkage("item", shrinkage)
     history = interaction_matrix(user, item, users, items)
     count_M = np.bincount(history.indices, minlength=items)
-    common = (_common_of_bits if _bits_pay(history) else _common_of_lists)(history)
+    by_item = history.T.tocsr()
 
     def nearest(first: int) -> sparse.csr_array:
         rows_B = np.arange(first, min(first + _BLOCK, items))
-        similarity_BM = shrunk_cosine(common(rows_B), count_M[rows_B], count_M, shrinkage)
+        common_BM = (by_item[rows_B] @ history).toarray()
+        similarity_BM = shrunk_cosine(common_BM, count_M[rows_B], count_M, shrinkage)
         similarity_BM[np.arange(len(rows_B)), rows_B] = 0
-        return _nearest(similarity_BM, neighbours)
+        return keep_nearest(similarity_BM, neighbours)
 
-    # NumPy, SciPy and XLA leave Python's lock while they work.
+    # NumPy and SciPy release Python's lock while they work.
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         blocks = list(pool.map(nearest, range(0, items, _BLOCK)))
     similarity = sparse.vstack(blocks, format="csr")
@@ -87,41 +67,6 @@ def fit_item_neighbours(
 def score_item_neighbours(model: ItemNeighbours, history_BM: sparse.csr_array) -> np.ndarray:
     """float32 [B, items] for binary histories [B, items]: sum of the similarities to their items."""
     return (history_BM @ model.similarity).toarray()
-
-
-def fit_user_neighbours(
-    user: np.ndarray,
-    item: np.ndarray,
-    users: int,
-    items: int,
-    neighbours: int = 200,
-    shrinkage: float = 10.0,
-) -> UserNeighbours:
-    """Keeps the interactions alone.
-
-    Args:
-        user, item: int rows [n]. users, items: table rows.
-        neighbours: how many users, the nearest by `shrunk_cosine`, vote. shrinkage: in items.
-
-    Raises InputError for a shrinkage that is not 0 or more.
-    """
-    _check_shrinkage("user", shrinkage)
-    return UserNeighbours(interaction_matrix(user, item, users, items), neighbours, shrinkage)
-
-
-def score_user_neighbours(
-    model: UserNeighbours, history_BM: sparse.csr_array, user_B: np.ndarray
-) -> np.ndarray:
-    """float32 [B, items]: sum of the similarities of the neighbours who met it.
-
-    Args:
-        history_BM: binary, [B, items]. user_B: int [B], whose they are: none is its own neighbour.
-    """
-    common_BN = (history_BM @ model.history.T).toarray()
-    counts = (np.diff(matrix.indptr) for matrix in (history_BM, model.history))
-    similarity_BN = shrunk_cosine(common_BN, *counts, model.shrinkage)
-    similarity_BN[np.arange(len(user_B)), user_B] = 0
-    return (_nearest(similarity_BN, model.neighbours) @ model.history).toarray()
 
 
 def shrunk_cosine(
@@ -142,61 +87,15 @@ def shrunk_cosine(
     return similarity_BV
 
 
-def _check_shrinkage(by: str, shrinkage: float) -> None:
+def check_shrinkage(by: str, shrinkage: float) -> None:
+    """Raises InputError for a shrinkage that is not 0 or more; `by` is `item` or `user`."""
     if not 0 <= shrinkage < np.inf:
         flag = f"--{by}-neighbours.shrinkage"
         raise InputError(f"{flag} must be 0 or more, but is {shrinkage}.")
 
 
-Common = Callable[[np.ndarray], np.ndarray]
-"""Item rows [B] -> how many users met each of them and each other item [B, M]."""
-
-
-def _common_of_lists(history: sparse.csr_array) -> Common:
-    by_item = history.T.tocsr()
-    return lambda rows_B: (by_item[rows_B] @ history).toarray()
-
-
-def _bits_pay(history: sparse.csr_array) -> bool:
-    """Whether comparing all users of all pairs of items takes less time than counting the pairs that occur."""
-    users, items = history.shape
-    pairs = (np.diff(history.indptr).astype(np.float64) ** 2).sum()
-    words = -(-users // 32) * items
-    return words * items < _WORDS_A_PAIR * pairs and words < _MOST_WORDS
-
-
-def _common_of_bits(history: sparse.csr_array) -> Common:
-    """A user is one bit of each item's words; the ones in both of two items' words are who met both."""
-    users, items = history.shape
-    parts = []
-    for first in range(0, users, _USERS_AT_ONCE):
-        part = history[first : first + _USERS_AT_ONCE]
-        met_NM = np.zeros((-(-part.shape[0] // 32) * 32, -(-items // _BLOCK) * _BLOCK), bool)
-        met_NM[np.repeat(np.arange(part.shape[0]), np.diff(part.indptr)), part.indices] = True
-        bytes_W4M = np.packbits(met_NM, axis=0).reshape(-1, 4, met_NM.shape[1]).astype(np.uint32)
-        parts.append(np.bitwise_or.reduce([bytes_W4M[:, k] << 8 * k for k in range(4)]))
-    word_WM = jnp.asarray(np.concatenate(parts))
-
-    def common(rows_B: np.ndarray) -> np.ndarray:
-        return np.asarray(_ones_in_both(word_WM, jnp.int32(rows_B[0])))[: len(rows_B), :items]
-
-    return common
-
-
-@jax.jit
-def _ones_in_both(word_WM: jax.Array, first: jax.Array) -> jax.Array:
-    """int32 [_BLOCK, M]: ones that columns from `first` on and all columns have in the same places."""
-    word_WB = jax.lax.dynamic_slice_in_dim(word_WM, first, _BLOCK, 1)
-
-    def add(w: jax.Array, sum_BM: jax.Array) -> jax.Array:
-        both_BM = word_WB[w][:, None] & word_WM[w][None]
-        return sum_BM + jax.lax.population_count(both_BM).astype(jnp.int32)
-
-    return jax.lax.fori_loop(0, len(word_WM), add, jnp.zeros((_BLOCK, word_WM.shape[1]), jnp.int32))
-
-
-def _nearest(similarity_BV: np.ndarray, neighbours: int) -> sparse.csr_array:
-    """The `neighbours` largest of each row that are above 0, of equal ones those of lower rows."""
+def keep_nearest(similarity_BV: np.ndarray, neighbours: int) -> sparse.csr_array:
+    """Returns the `neighbours` largest of each row that are above 0, of equal ones those of lower rows."""
     kept = min(neighbours, similarity_BV.shape[1])
     least_B1 = np.partition(similarity_BV, -kept, axis=1)[:, -kept, None]
     found_BV = (similarity_BV >= least_B1) & (similarity_BV > 0)

@@ -12,10 +12,11 @@ from jrec.command_line import parse_command
 from jrec.console import plain_console
 from jrec.data.own_csv import CsvRatings
 from jrec.data.ratings import Ratings
+from jrec.data.raw_ids import places_of
 from jrec.data.sources import DATASETS, load_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.data.user_labels import user_labels
-from jrec.data.vocabulary import FIRST, places_of
+from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError, run_command
 
 

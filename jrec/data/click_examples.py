@@ -40,11 +40,10 @@ class Examples:
 
     Attributes:
         user: int32 [E], 0 to N - 1.
-        start, end: int64 [E], positions of clicks; `end <= target`.
+        start, end: int64 [E], positions of clicks; `end` is `target`.
         target: int64 [E], positions of clicks.
         starts_with_unknown: bool [E].
         age: float32 [E], see `example_ages`; 0 for held-out examples, as at serving.
-        window: the most clicks a history has; None for no bound.
     """
 
     user: np.ndarray
@@ -53,26 +52,21 @@ class Examples:
     target: np.ndarray
     starts_with_unknown: np.ndarray
     age: np.ndarray
-    window: int | None
 
     def __len__(self) -> int:
         return len(self.target)
 
 
-def leave_one_out(clicks: Clicks, shortest: int = 3) -> ClickSplit:
+def leave_one_out(clicks: Clicks) -> ClickSplit:
     """Each user's last click is test, the one before it validation.
 
-    Users with under `shortest` clicks stay in train. Raises InputError where nobody has as many.
+    Users with under 3 clicks stay in train. Raises InputError where nobody has as many.
     """
-    if shortest < 3:
-        raise InputError(
-            f"Leave-one-out needs users of 3 clicks or more, but was given {shortest}."
-        )
     ends = clicks.offsets[1:]
-    held_out = np.diff(clicks.offsets) >= shortest
+    held_out = np.diff(clicks.offsets) >= 3
     if not held_out.any():
         raise InputError(
-            f"No user of {clicks.source.location} has {shortest} clicks, so none can be held out; "
+            f"No user of {clicks.source.location} has 3 clicks, so none can be held out; "
             f"use more clicks or the cut in time."
         )
     return _split(clicks, "leave-one-out", ends - 2 * held_out, ends - held_out)
@@ -115,7 +109,6 @@ def training_examples(
     window: int | None = 20,
     cap: int | None = None,
     seed: int = 0,
-    first: bool = True,
 ) -> Examples:
     """One example for each training click, in the clicks' order.
 
@@ -124,18 +117,13 @@ def training_examples(
         cap: the most examples a user gives, drawn without repeats (the YouTube paper, 3.3, weighs
             users equally so); None for all.
         seed: of that draw.
-        first: whether a user's first click, whose history is the unknown click alone, counts (as
-            in the source).
     """
     user = np.repeat(np.arange(clicks.users), split.train_end - clicks.offsets[:-1])
     target = split.train
-    if not first:
-        later = target > clicks.offsets[user]
-        user, target = user[later], target[later]
     if cap is not None:
         kept = _capped(user, cap, seed)
         user, target = user[kept], target[kept]
-    return _examples(clicks, user, target, target, example_ages(clicks, split)[target], window)
+    return _examples(clicks, user, target, example_ages(clicks, split)[target], window)
 
 
 def example_ages(clicks: Clicks, split: ClickSplit) -> np.ndarray:
@@ -152,19 +140,9 @@ def example_ages(clicks: Clicks, split: ClickSplit) -> np.ndarray:
 
 
 def held_out_examples(
-    clicks: Clicks,
-    split: ClickSplit,
-    part: Literal["valid", "test"],
-    window: int | None = None,
-    running: bool = True,
+    clicks: Clicks, split: ClickSplit, part: Literal["valid", "test"]
 ) -> Examples:
-    """One example for each held-out click, in the clicks' order; its history is what came before.
-
-    Args:
-        window: the most clicks a history has; None for all (the source's at inference).
-        running: whether earlier held-out clicks of the same part are history, too; else every
-            history ends where the part begins, as of a system that serves the whole part at once.
-    """
+    """One example for each held-out click, in the clicks' order; its history is all that came before."""
     if part not in ("valid", "test"):
         raise InputError(f"There is no held-out part {part!r}; choose valid or test.")
     begins, ends = (
@@ -174,8 +152,7 @@ def held_out_examples(
     )
     user = np.repeat(np.arange(clicks.users), ends - begins)
     target = split.valid if part == "valid" else split.test
-    age = np.zeros(len(target))
-    return _examples(clicks, user, target if running else begins[user], target, age, window)
+    return _examples(clicks, user, target, np.zeros(len(target)), None)
 
 
 def history_of(clicks: Clicks, examples: Examples, k: int) -> np.ndarray:
@@ -207,12 +184,7 @@ def _split(clicks: Clicks, name: str, train_end: np.ndarray, valid_end: np.ndarr
 
 
 def _examples(
-    clicks: Clicks,
-    user: np.ndarray,
-    end: np.ndarray,
-    target: np.ndarray,
-    age: np.ndarray,
-    window: int | None,
+    clicks: Clicks, user: np.ndarray, target: np.ndarray, age: np.ndarray, window: int | None
 ) -> Examples:
     first = clicks.offsets[user]
     longest = len(clicks) + 1 if window is None else window
@@ -220,12 +192,11 @@ def _examples(
         raise InputError(f"A history's window must be 1 click or more, but is {window}.")
     return Examples(
         user=user.astype(np.int32),
-        start=np.maximum(first, end - longest),
-        end=end,
+        start=np.maximum(first, target - longest),
+        end=target,
         target=target,
-        starts_with_unknown=end - first < longest,
+        starts_with_unknown=target - first < longest,
         age=age.astype(np.float32),
-        window=window,
     )
 
 

@@ -38,16 +38,20 @@ class LogLines:
     Attributes:
         profile: `user`, `province`, `city` and `phone` of each line, "NULL" where unknown.
         lengths: int64 [lines], clicks of each line.
-        clicks: int32 [clicks], each click's number in `tokens`.
-        tokens: the distinct (video, category, tags), "NULL" where unknown; a token without clicks
-            may stand among them.
+        clicks: int32 [clicks], each click's token: a distinct (video, category, tags); a token without
+            clicks may be among them.
+        video, category: of each token, "NULL" where unknown.
+        tags: one token's after the other's; token t has the places `tag_offsets[t]` to `tag_offsets[t + 1]`.
         malformed: lines left out.
     """
 
     profile: dict[str, Named]
     lengths: np.ndarray
     clicks: np.ndarray
-    tokens: list[tuple[str, str, list[str]]]
+    video: Named
+    category: Named
+    tags: Named
+    tag_offsets: np.ndarray
     malformed: int
 
 
@@ -104,6 +108,7 @@ def read_log_lines(path: Path, skip_bad_lines: bool = False) -> LogLines:
             f"{path} holds no line that can be read ({malformed} malformed); a line should be "
             f"user, province, city, clicks and phone between tabs."
         )
+    tags = [token[2] for token in tokens.values_]
     return LogLines(
         profile={
             key: Named(np.array(numberings[key].values_, np.str_), np.frombuffer(column, np.int32))
@@ -111,9 +116,18 @@ def read_log_lines(path: Path, skip_bad_lines: bool = False) -> LogLines:
         },
         lengths=np.frombuffer(lengths, np.int64),
         clicks=np.frombuffer(clicks, np.int32) if clicks else np.zeros(0, np.int32),
-        tokens=tokens.values_,
+        video=_named([token[0] for token in tokens.values_]),
+        category=_named([token[1] for token in tokens.values_]),
+        tags=_named([tag for of_token in tags for tag in of_token]),
+        tag_offsets=np.concatenate([[0], np.cumsum([len(x) for x in tags])]).astype(np.int64),
         malformed=malformed,
     )
+
+
+def _named(values: list[str]) -> Named:
+    numbering = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    codes = np.fromiter((numbering[value] for value in values), np.int32, len(values))
+    return Named(np.array(list(numbering), np.str_), codes)
 
 
 class _Fault(Exception):

@@ -5,7 +5,6 @@ unknown value; a user without clicks has nothing there.
 """
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +38,6 @@ def read_click_log(
     feat_appear_limit: int = 20,
     skip_bad_lines: bool = False,
     user_appear_limit: int | None = None,
-    like: Clicks | None = None,
 ) -> Clicks:
     """A click log, plain or compressed with gzip, in memory.
 
@@ -54,7 +52,6 @@ def read_click_log(
         skip_bad_lines: leave malformed lines out and count them, instead of refusing the file.
         user_appear_limit: the limit for users; as `feat_appear_limit` if None. At 0 every user has
             a row, also where each has one line.
-        like: take the vocabularies and item features of this data set (to read a test log).
 
     Raises InputError: no such file, damaged, no clicks left, or the first malformed line.
     """
@@ -63,13 +60,8 @@ def read_click_log(
     if min(feat_appear_limit, user_limit) < 0:
         raise InputError("The limits of appearances must be 0 or more.")
     lines = read_log_lines(path, skip_bad_lines)
-    videos = _videos(lines)
-    if like is None:
-        vocabularies = _vocabularies(lines, videos, feat_appear_limit, user_limit)
-        item_features = _item_features(lines, videos, vocabularies)
-    else:
-        vocabularies, item_features = like.vocabularies, like.item_features
-    item = _rows(videos.item, vocabularies["item"])[lines.clicks]
+    vocabularies = _vocabularies(lines, feat_appear_limit, user_limit)
+    item = _rows(lines.video, vocabularies["item"])[lines.clicks]
     known = item >= FIRST
     if not known.any():
         raise InputError(
@@ -97,7 +89,7 @@ def read_click_log(
         user_row=profile["user"],
         vocabularies=vocabularies,
         user_features={key: Categorical(profile[key], key) for key in PROFILE},
-        item_features=item_features,
+        item_features=_item_features(lines, vocabularies),
         dropped={
             "malformed lines": lines.malformed,
             "clicks on videos outside the dictionary": int((~known).sum()),
@@ -105,65 +97,33 @@ def read_click_log(
     )
 
 
-@dataclass(frozen=True)
-class _Videos:
-    """What the distinct tokens hold: codes by token; `tags` by tag, cut by `tag_offsets`."""
-
-    item: Named
-    category: Named
-    tags: Named
-    tag_offsets: np.ndarray
-
-
-def _videos(lines: LogLines) -> _Videos:
-    import pandas as pd  # slow to import
-
-    def named(values: list[str]) -> Named:
-        codes, names = pd.factorize(np.array(values, object))
-        return Named(np.array(names, np.str_), codes.astype(np.int32))
-
-    tags = [token[2] for token in lines.tokens]
-    offsets = np.zeros(len(tags) + 1, np.int64)
-    np.cumsum([len(of_token) for of_token in tags], out=offsets[1:])
-    return _Videos(
-        item=named([token[0] for token in lines.tokens]),
-        category=named([token[1] for token in lines.tokens]),
-        tags=named([tag for of_token in tags for tag in of_token]),
-        tag_offsets=offsets,
-    )
-
-
-def _vocabularies(
-    lines: LogLines, videos: _Videos, limit: int, user_limit: int
-) -> dict[str, Vocabulary]:
+def _vocabularies(lines: LogLines, limit: int, user_limit: int) -> dict[str, Vocabulary]:
     def counted(named: Named, times: np.ndarray | None, more_than: int) -> Vocabulary:
         counts = np.bincount(named.codes, times, minlength=len(named.names))
         counts[named.names == NULL] = 0
         return Vocabulary.by_count(named.names, counts, more_than)
 
-    clicks = np.bincount(lines.clicks, minlength=len(lines.tokens))
+    clicks = np.bincount(lines.clicks, minlength=len(lines.video.codes))
     return {
         "user": counted(lines.profile["user"], None, user_limit),
-        "item": counted(videos.item, clicks, limit),
+        "item": counted(lines.video, clicks, limit),
         **{key: counted(lines.profile[key], None, limit) for key in PROFILE},
-        "category": counted(videos.category, clicks, limit),
-        "tags": counted(videos.tags, np.repeat(clicks, np.diff(videos.tag_offsets)), limit),
+        "category": counted(lines.category, clicks, limit),
+        "tags": counted(lines.tags, np.repeat(clicks, np.diff(lines.tag_offsets)), limit),
     }
 
 
-def _item_features(
-    lines: LogLines, videos: _Videos, vocabularies: dict[str, Vocabulary]
-) -> dict[str, Column]:
-    last_click = np.full(len(lines.tokens), -1, np.int64)
+def _item_features(lines: LogLines, vocabularies: dict[str, Vocabulary]) -> dict[str, Column]:
+    last_click = np.full(len(lines.video.codes), -1, np.int64)
     last_click[lines.clicks] = np.arange(len(lines.clicks))
     # A video's tokens by their last click: the latest is written last and stays.
     order = np.argsort(last_click, kind="stable")
-    item = _rows(videos.item, vocabularies["item"])
+    item = _rows(lines.video, vocabularies["item"])
     token_of_item = np.zeros(vocabularies["item"].rows, np.int64)
     token_of_item[item[order]] = order
     token_of_item = token_of_item[FIRST:]
-    category = _rows(videos.category, vocabularies["category"])[token_of_item]
-    tags = Ragged(_rows(videos.tags, vocabularies["tags"]), videos.tag_offsets)
+    category = _rows(lines.category, vocabularies["category"])[token_of_item]
+    tags = Ragged(_rows(lines.tags, vocabularies["tags"]), lines.tag_offsets)
     return {
         "category": with_stand_ins(Categorical(category, "category")),
         "tags": with_stand_ins(take(Bag(tags, "tags"), token_of_item)),

@@ -183,59 +183,55 @@ def take(column: Column, rows: np.ndarray) -> Column:
 def check_clicks(clicks: Clicks) -> None:
     """Raises InputError where lengths, offsets, vocabularies or rows do not fit together."""
     known = clicks.vocabularies
-    if not {"user", "item"} <= known.keys():
-        raise _misfit(clicks, "the user or item vocabulary is missing")
-    sized = (
+
+    def need(fits: bool, fault: str) -> None:
+        if not fits:
+            raise InputError(
+                f"The clicks of {clicks.source.location} do not fit together: {fault}."
+            )
+
+    def need_offsets(what: str, offsets: np.ndarray, total: int) -> None:
+        rises = offsets[0] == 0 and offsets[-1] == total and not (np.diff(offsets) < 0).any()
+        need(rises, f"the {what} offsets do not rise from 0 to {total}")
+
+    def need_rows(what: str, rows: np.ndarray, low: int, vocabulary: str) -> None:
+        high = known[vocabulary].rows
+        inside = len(rows) == 0 or (low <= rows.min() and rows.max() < high)
+        need(inside, f"a row of {what} lies outside {low} to {high - 1}")
+
+    def need_column(what: str, column: Column, length: int) -> None:
+        fault = f"{what} has {len(column)} rows where there should be {length}"
+        need(len(column) == length, fault)
+        if isinstance(column, Continuous):
+            whole = len(column.known) == length and np.isfinite(column.values).all()
+            need(whole, f"{what} is not finite or lacks its mask")
+            return
+        fault = f"{what} names the vocabulary {column.vocabulary!r}, which is missing"
+        need(column.vocabulary in known, fault)
+        rows = column.rows
+        if isinstance(rows, Ragged):
+            need_offsets(what, rows.offsets, len(rows.values))
+            rows = rows.values
+        need_rows(what, rows, 0, column.vocabulary)
+
+    need({"user", "item"} <= known.keys(), "the user or item vocabulary is missing")
+    for what, values, length in (
         ("offset", clicks.offsets, clicks.users + 1),
         ("timestamp", clicks.timestamp, len(clicks)),
         ("item count", clicks.item_counts, known["item"].rows),
-    )
-    for what, values, length in sized:
-        if len(values) != length:
-            raise _misfit(clicks, f"{len(values)} {what}s stand where there should be {length}")
-    _check_offsets(clicks, "user", clicks.offsets, len(clicks))
-    _check_rows(clicks, "item", clicks.item, FIRST, "item")
-    _check_rows(clicks, "user", clicks.user_row, UNKNOWN, "user")
+    ):
+        fault = f"{len(values)} {what}s stand where there should be {length}"
+        need(len(values) == length, fault)
+    need_offsets("user", clicks.offsets, len(clicks))
+    need_rows("item", clicks.item, FIRST, "item")
+    need_rows("user", clicks.user_row, UNKNOWN, "user")
     for what, columns, length in (
         ("user", clicks.user_features, clicks.users),
         ("item", clicks.item_features, known["item"].rows),
         ("event", clicks.event_features, len(clicks)),
     ):
         for name, column in columns.items():
-            _check_column(clicks, f"{what} feature {name!r}", column, length)
-
-
-def _check_column(clicks: Clicks, what: str, column: Column, length: int) -> None:
-    if len(column) != length:
-        raise _misfit(clicks, f"{what} has {len(column)} rows where there should be {length}")
-    if isinstance(column, Continuous):
-        if len(column.known) != length or not np.isfinite(column.values).all():
-            raise _misfit(clicks, f"{what} is not finite or lacks its mask")
-        return
-    if column.vocabulary not in clicks.vocabularies:
-        raise _misfit(
-            clicks, f"{what} names the vocabulary {column.vocabulary!r}, which is missing"
-        )
-    rows = column.rows
-    if isinstance(rows, Ragged):
-        _check_offsets(clicks, what, rows.offsets, len(rows.values))
-        rows = rows.values
-    _check_rows(clicks, what, rows, 0, column.vocabulary)
-
-
-def _check_offsets(clicks: Clicks, what: str, offsets: np.ndarray, total: int) -> None:
-    if offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) < 0).any():
-        raise _misfit(clicks, f"the {what} offsets do not rise from 0 to {total}")
-
-
-def _check_rows(clicks: Clicks, what: str, rows: np.ndarray, low: int, vocabulary: str) -> None:
-    high = clicks.vocabularies[vocabulary].rows
-    if len(rows) and not (low <= rows.min() and rows.max() < high):
-        raise _misfit(clicks, f"a row of {what} lies outside {low} to {high - 1}")
-
-
-def _misfit(clicks: Clicks, fault: str) -> InputError:
-    return InputError(f"The clicks of {clicks.source.location} do not fit together: {fault}.")
+            need_column(f"{what} feature {name!r}", column, length)
 
 
 def with_stand_ins(column: Column) -> Column:

@@ -3,9 +3,8 @@
 import datetime
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -64,10 +63,11 @@ def read_kuairand(path: Path, watched: Watched = "long_view", earlier: bool = Tr
         raise InputError(f"There is no kind {watched!r}; choose from {', '.join(_SEQUENCE_OF)}.")
     files = Files.at(Path(path))
     log = _read_log(files)
-    before = _read_earlier(files, _SEQUENCE_OF[watched]) if earlier else _Earlier.none()
+    before = _read_earlier(files, _SEQUENCE_OF[watched]) if earlier else _NOTHING_EARLIER
     rows = np.flatnonzero(log[watched] == 1) if watched != "shown" else np.arange(len(log["tab"]))
     # The log's first row of a user may be the sequence's last.
-    twice = before.holds_time(log["user_id"][rows], log["time_ms"][rows])
+    last = np.array([before.last.get(user, -1) for user in log["user_id"][rows].tolist()], np.int64)
+    twice = log["time_ms"][rows] <= last
     events = {key: values[rows[~twice]] for key, values in log.items()}
     user = np.concatenate([before.user, events["user_id"]])
     item = np.concatenate([before.item, events["video_id"]])
@@ -131,8 +131,7 @@ def _read_log(files: Files) -> dict[str, np.ndarray]:
     return log
 
 
-@dataclass(frozen=True)
-class _Earlier:
+class _Earlier(NamedTuple):
     """Clicks before the log, each user's in time order: int64 [n] columns, raw ids.
 
     Attributes:
@@ -144,15 +143,8 @@ class _Earlier:
     time_ms: np.ndarray
     last: dict[int, int]
 
-    @classmethod
-    def none(cls) -> "_Earlier":
-        empty = np.zeros(0, np.int64)
-        return cls(empty, empty, empty, {})
 
-    def holds_time(self, user: np.ndarray, time_ms: np.ndarray) -> np.ndarray:
-        """bool, whether an event is not after the last row of its user."""
-        last = np.fromiter((self.last.get(u, -1) for u in user.tolist()), np.int64, len(user))
-        return time_ms <= last
+_NOTHING_EARLIER = _Earlier(*(np.zeros(0, np.int64) for _ in range(3)), {})
 
 
 def _read_earlier(files: Files, column: str) -> _Earlier:
@@ -176,15 +168,9 @@ def _read_earlier(files: Files, column: str) -> _Earlier:
             )
         table = file.read(columns=wanted).combine_chunks()
         lists = table[column].combine_chunks()
-        user, last, item, lengths = (
-            _whole(values)
-            for values in (
-                table["user_id"],
-                table["last_time_ms"],
-                lists.flatten(),
-                pyarrow.compute.fill_null(lists.value_lengths(), 0),
-            )
-        )
+        lengths = pyarrow.compute.fill_null(lists.value_lengths(), 0)
+        columns = (table["user_id"], table["last_time_ms"], lists.flatten(), lengths)
+        user, last, item, lengths = map(_whole, columns)
     except (pyarrow.ArrowException, OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(
             f"{files.place(EARLIER)} is damaged or of another form; fetch it again."

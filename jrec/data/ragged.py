@@ -5,7 +5,6 @@ This is what stands in the place of the LoD tensors of the Paddle sources.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -59,7 +58,6 @@ def pad(
     ragged: Ragged,
     rows: np.ndarray | None = None,
     lengths: Sequence[int] | None = None,
-    keep: Literal["first", "last"] = "first",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows of a ragged array as a rectangle and a mask.
 
@@ -67,9 +65,7 @@ def pad(
         ragged: the sequences.
         rows: int [B], which rows to take; all by default.
         lengths: the few lengths L that a batch may have; by default the longest row's own (at
-            least 1). Rows longer than the largest are cut.
-        keep: which end of a row survives a cut: the `first` values (titles) or the `last`
-            (histories).
+            least 1). Of rows longer than the largest the first values are kept.
 
     Returns:
         ids int32 [B, L], 0 where there is no value; mask bool [B, L], true where there is one.
@@ -79,8 +75,6 @@ def pad(
     longest = int((ends - starts).max(initial=0))
     length = fixed_length(longest, lengths if lengths is not None else [max(longest, 1)])
     counts = np.minimum(ends - starts, length)
-    if keep == "last":
-        starts = ends - counts
     positions = np.arange(length)
     mask = positions < counts[:, None]
     ids = np.zeros(mask.shape, np.int32)

@@ -1,22 +1,20 @@
 """Ratings by user for train, valid and test: in memory, or memory-mapped from a folder."""
 
-import dataclasses
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from jrec.data.origin import Source
 from jrec.data.ratings import Ratings
 from jrec.data.splits import Split
+from jrec.data.store import read_store, write_store
 from jrec.data.vocabulary import FIRST
 from jrec.errors import InputError
-from jrec.files import check_seal, new_folder, read_json, sealed, write_json
+from jrec.files import new_folder
 
 PARTS = ("train", "valid", "test")
-_FORMAT = "jrec rating parts 1"
+_DESCRIPTION, _FORM = "parts.json", "jrec rating parts 2"
 _SECONDS_A_DAY = 86_400
 
 
@@ -161,33 +159,12 @@ def keep_trained(
 
 
 def save_rating_parts(folder: Path, parts: RatingParts) -> None:
-    """Writes `.npy` files and `parts.json`, all or nothing.
+    """Writes a folder (see `jrec.data.store`) with the description `parts.json`, all or nothing.
 
     Raises InputError where the folder exists and holds anything.
     """
-    arrays = {"users": parts.users, "items": parts.items}
-    for part in PARTS:
-        rows = getattr(parts, part)
-        for field in dataclasses.fields(rows):
-            arrays[f"{part}_{field.name}"] = getattr(rows, field.name)
     with new_folder(folder) as temporary:
-        files = {}
-        for name, array in arrays.items():
-            with (temporary / f"{name}.npy").open("wb") as file:
-                writer = _Hashed(file)
-                np.save(writer, array, allow_pickle=False)
-                files[name] = {"bytes": file.tell(), "sha256": writer.digest.hexdigest()}
-        described = {
-            "format": _FORMAT,
-            "name": parts.name,
-            "source": dataclasses.asdict(parts.source),
-            "rating_range": parts.rating_range,
-            "dropped": parts.dropped,
-            "time_ranges": parts.time_ranges,
-            "files": files,
-            "titles": parts.titles,
-        }
-        write_json(temporary / "parts.json", sealed(described))
+        write_store(parts, temporary, _DESCRIPTION, _FORM)
 
 
 def load_rating_parts(folder: Path, check: bool = True) -> RatingParts:
@@ -198,74 +175,13 @@ def load_rating_parts(folder: Path, check: bool = True) -> RatingParts:
 
     Raises InputError where the folder is missing, of another kind, cut short or changed.
     """
-    described = _read_description(folder)
-    arrays = {}
-    try:
-        for name, written in described["files"].items():
-            arrays[name] = _load_array(folder / f"{name}.npy", written, check)
-        rows = {
-            part: RatingRows(
-                *(arrays[f"{part}_{field.name}"] for field in dataclasses.fields(RatingRows))
-            )
-            for part in PARTS
-        }
-        parts = RatingParts(
-            name=described["name"],
-            source=Source(**described["source"]),
-            users=arrays["users"],
-            items=arrays["items"],
-            titles=described["titles"],
-            rating_range=tuple(described["rating_range"]),
-            dropped=described["dropped"],
-            time_ranges={key: tuple(days) for key, days in described["time_ranges"].items()},
-            **rows,
-        )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    if not (folder / _DESCRIPTION).is_file():
         raise InputError(
-            f"{folder / 'parts.json'} lacks {error} or has it in a wrong form; write the folder anew."
-        ) from error
-    check_seal(folder / "parts.json", described)
-    return parts
-
-
-class _Hashed:
-    """Writes to a file and hashes what it writes; `np.save` then keeps the system's own error."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.digest = file, hashlib.sha256()
-
-    def write(self, block: bytes) -> int:
-        self.digest.update(block)
-        return self.file.write(block)
-
-
-def _read_description(folder: Path) -> dict:
-    path = folder / "parts.json"
-    if not path.is_file():
-        raise InputError(
-            f"{folder} holds no ratings by part (it lacks parts.json); give a folder that "
+            f"{folder} holds no ratings by part (it lacks {_DESCRIPTION}); give a folder that "
             f"python -m jrec.data.netflix wrote, such as OUT/3m."
         )
-    described = read_json(path)
-    if not isinstance(described, dict) or described.get("format") != _FORMAT:
-        raise InputError(f"{path} does not say {_FORMAT!r}; write the folder anew.")
-    return described
-
-
-def _load_array(path: Path, written: dict, check: bool) -> np.ndarray:
-    if not path.is_file():
-        raise InputError(f"{path} is missing; write the folder anew.")
-    size = path.stat().st_size
-    if size != written["bytes"]:
-        raise InputError(
-            f"{path} has {size} bytes but was written with {written['bytes']}; write the folder anew."
-        )
-    if check:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != written["sha256"]:
-            raise InputError(f"{path} has changed since it was written; write the folder anew.")
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    remedy = "write the folder anew"
+    return read_store(folder, _DESCRIPTION, _FORM, RatingParts, remedy, mapped=True, check=check)
 
 
 def _offsets(counts: np.ndarray) -> np.ndarray:

@@ -9,18 +9,6 @@ import numpy as np
 from jrec.data.ratings import Ratings
 from jrec.errors import InputError
 
-SplitName = Literal[
-    "random",
-    "user-time",
-    "global-time",
-    "leave-one-out",
-    "user-70-30",
-    "netflix-3m",
-    "netflix-6m",
-    "netflix-1y",
-    "netflix-full",
-]
-
 
 @dataclass(frozen=True)
 class DateWindow:
@@ -56,49 +44,6 @@ class Split:
     train: np.ndarray
     valid: np.ndarray
     test: np.ndarray
-
-
-def split_ratings(
-    ratings: Ratings,
-    name: SplitName = "random",
-    seed: int = 0,
-    test_fraction: float = 0.1,
-    valid_fraction: float = 0.05,
-) -> Split:
-    """Splits ratings.
-
-    Args:
-        name: `random`: one uniform draw a rating in file order, test where it is below
-            `test_fraction` (the rule of the Paddle book, drawn once; NumPy's legacy generator).
-            `user-time`: each user's last ratings. `global-time`: everything from a moment on; equal
-            times never fall on both sides. `leave-one-out`: each user's last rating is test, the
-            one before it validation (users with under three ratings stay in train). Ties in a
-            user's time keep file order. `user-70-30`: each user's first 70% (rounded down) are
-            train, and one coin decides whether all the rest of the user is valid or test; users
-            with one rating are in no part (the MovieLens rule of DeepRecommender). `netflix-…`: the
-            windows of `NETFLIX_WINDOWS`; ratings outside them are in no part. These last two
-            kinds have no use for the fractions.
-        seed: of the random draws; the other rules have none.
-        test_fraction: of all ratings (`user-time`: of each user's).
-        valid_fraction: of what is not test; drawn, or cut off by time, as the test part is. May be 0.
-
-    Raises InputError for fractions outside [0, 1) and where train or test would be empty.
-    """
-    if not (0 < test_fraction < 1 and 0 <= valid_fraction < 1):
-        raise InputError(
-            f"Split fractions must lie between 0 and 1, but were test {test_fraction:g} and "
-            f"validation {valid_fraction:g}."
-        )
-    if name not in _RULES:
-        raise InputError(f"There is no split {name!r}; choose from {SplitName.__args__}.")
-    part = _RULES[name](ratings, seed, test_fraction, valid_fraction)
-    train, valid, test = (np.flatnonzero(part == k) for k in (0, 1, 2))
-    if len(train) == 0 or len(test) == 0:
-        raise InputError(
-            f"The {name} split of {len(part)} ratings leaves train {len(train)}, test {len(test)};"
-            f" use more ratings or another split."
-        )
-    return Split(train, valid, test)
 
 
 def goes_to_test(count: int, seed: int) -> np.ndarray:
@@ -192,3 +137,47 @@ _RULES: dict[str, Callable[..., np.ndarray]] = {
     "user-70-30": _user_70_30,
     **{name: _by_dates(window) for name, window in NETFLIX_WINDOWS.items()},
 }
+SplitName = Literal[tuple(_RULES)]  # type: ignore[valid-type]
+
+
+def split_ratings(
+    ratings: Ratings,
+    name: SplitName = "random",
+    seed: int = 0,
+    test_fraction: float = 0.1,
+    valid_fraction: float = 0.05,
+) -> Split:
+    """Splits ratings.
+
+    Args:
+        name: `random`: one uniform draw a rating in file order, test where it is below
+            `test_fraction` (the rule of the Paddle book, drawn once; NumPy's legacy generator).
+            `user-time`: each user's last ratings. `global-time`: everything from a moment on; equal
+            times never fall on both sides. `leave-one-out`: each user's last rating is test, the
+            one before it validation (users with under three ratings stay in train). Ties in a
+            user's time keep file order. `user-70-30`: each user's first 70% (rounded down) are
+            train, and one coin decides whether all the rest of the user is valid or test; users
+            with one rating are in no part (the MovieLens rule of DeepRecommender). `netflix-…`: the
+            windows of `NETFLIX_WINDOWS`; ratings outside them are in no part. These last two
+            kinds have no use for the fractions.
+        seed: of the random draws; the other rules have none.
+        test_fraction: of all ratings (`user-time`: of each user's).
+        valid_fraction: of what is not test; drawn, or cut off by time, as the test part is. May be 0.
+
+    Raises InputError for fractions outside [0, 1) and where train or test would be empty.
+    """
+    if not (0 < test_fraction < 1 and 0 <= valid_fraction < 1):
+        raise InputError(
+            f"Split fractions must lie between 0 and 1, but were test {test_fraction:g} and "
+            f"validation {valid_fraction:g}."
+        )
+    if name not in _RULES:
+        raise InputError(f"There is no split {name!r}; choose from {tuple(_RULES)}.")
+    part = _RULES[name](ratings, seed, test_fraction, valid_fraction)
+    train, valid, test = (np.flatnonzero(part == k) for k in (0, 1, 2))
+    if len(train) == 0 or len(test) == 0:
+        raise InputError(
+            f"The {name} split of {len(part)} ratings leaves train {len(train)}, test {len(test)};"
+            f" use more ratings or another split."
+        )
+    return Split(train, valid, test)

@@ -99,13 +99,13 @@ def make_row_step(
             found = _joined(name, read, mean(row_gradient))
             if found is None:
                 continue
-            ids, rows_ND, gradient_ND = found
-            ids, gradient_ND = gathered((ids, gradient_ND), axis_name)
+            ids_N, rows_ND, gradient_ND = found
+            ids_N, gradient_ND = gathered((ids_N, gradient_ND), axis_name)
             new_tables[name], table_state[name] = update_table(
                 row_optimizer,
                 table,
                 table_state[name],
-                ids,
+                ids_N,
                 gradient_ND,
                 state.step,
                 # Of several devices each reads its own copy again: less than to send rows.
@@ -120,13 +120,10 @@ def make_row_step(
 
 def _joined(
     name: str,
-    read: list[dict[Lookup, tuple[jax.Array, jax.Array | None]]],
+    read: list[dict[Lookup, tuple[jax.Array, jax.Array]]],
     gradient: list[dict[Lookup, jax.Array]],
-) -> tuple[jax.Array, jax.Array | None, jax.Array] | None:
-    """Ids [N], rows (or None) and row gradients [N, D] of all lookups of one table, one after the other.
-
-    Where all are of bags of one size, ids are [N, F]: all rows of a bag have its one gradient.
-    """
+) -> tuple[jax.Array, jax.Array, jax.Array] | None:
+    """Ids [N], rows and row gradients [N, D] of all lookups of one table, one after the other; None of none."""
     lookups = [(n, key) for n, call in enumerate(gradient) for key in call if key[0] == name]
     if not lookups:
         return None
@@ -134,14 +131,9 @@ def _joined(
     def joined(found: list[jax.Array]) -> jax.Array:
         return jnp.concatenate([values.reshape(-1, values.shape[-1]) for values in found])
 
-    found = [(*read[n][key], gradient[n][key]) for n, key in lookups]
-    rows = [rows for _, rows, _ in found if rows is not None]
-    sizes = {ids.shape[-1] for ids, _, _ in found}
-    if not rows and len(sizes) == 1 and sizes != {0}:
-        return joined([ids for ids, _, _ in found]), None, joined([g for _, _, g in found])
-    ids_N = jnp.concatenate([ids.reshape(-1) for ids, _, _ in found])
-    moves = [jnp.broadcast_to(g, (*ids.shape, g.shape[-1])) for ids, _, g in found]
-    return ids_N, joined(rows) if len(rows) == len(found) else None, joined(moves)
+    ids_N = jnp.concatenate([read[n][key][0].reshape(-1) for n, key in lookups])
+    rows_ND = joined([read[n][key][1] for n, key in lookups])
+    return ids_N, rows_ND, joined([gradient[n][key] for n, key in lookups])
 
 
 @jax.custom_vjp

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from jrec.embeddings.by_id import add_rows, gather_rows
 from jrec.embeddings.optimizers import RowOptimizer
-from jrec.embeddings.table import add_rows, gather_rows
 from jrec.embeddings.updates import TableState, init_table, update_table
 
 STRIPES = 512

@@ -1,7 +1,6 @@
 """Embedding tables whose gradient is taken with respect to the rows read, never the table."""
 
 from collections.abc import Callable, Mapping
-from functools import reduce
 from typing import Any
 
 import flax.linen as nn
@@ -9,13 +8,12 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jrec.embeddings.by_id import gather_rows
+
 # Two Linen collections, written and read in this file alone: the ids and rows that each lookup read, and
 # zeros that are added to these rows, so that the gradient of the zeros is the rows' gradient.
 READ = "read"
 ROW_SHIFTS = "row_shifts"
-
-TERMS = 64
-"""Ids of a bag up to which a CPU takes them term by term: else XLA writes all their rows down first."""
 
 Lookup = tuple[str, ...]
 """(table's name, module path..., `lookup_K`): one call of one `Embed`."""
@@ -64,18 +62,17 @@ class Embed(nn.Module):
         table_VD = self.param(
             "embedding", self.embedding_init, (self.rows, self.width), jnp.float32
         )
-        values = self._look_up(table_VD, ids, mask, pooling is not None)
-        if pooling != "mean":
+        values = self._look_up(table_VD, ids, mask)
+        if pooling is None:
             return values
+        if pooling == "sum":
+            return values.sum(-2)
         count = ids.shape[-1] if mask is None else mask.sum(-1)[..., None]
-        return values / jnp.maximum(count, 1)
+        return values.sum(-2) / jnp.maximum(count, 1)
 
-    def _look_up(
-        self, table_VD: jax.Array, ids: jax.Array, mask: jax.Array | None, pooled: bool
-    ) -> jax.Array:
-        find = _sums if pooled else _rows
+    def _look_up(self, table_VD: jax.Array, ids: jax.Array, mask: jax.Array | None) -> jax.Array:
         if self.is_initializing():  # else `init` would return the two collections, too
-            return find(table_VD, ids, mask)
+            return _rows(table_VD, ids, mask)
         # Calls are numbered by what they have written: a Linen module keeps no count of its own.
         number = 0
         while self.has_variable(READ, f"lookup_{number}"):
@@ -85,87 +82,18 @@ class Embed(nn.Module):
         counted = counted if mask is None else counted & mask
         # One number says both which row it is and whether it counts: there is no row V.
         counted_ids = jnp.where(counted, ids, self.rows).astype(jnp.int32)
-        values = find(jax.lax.stop_gradient(table_VD), ids, mask)
-        read = counted_ids, (None if pooled else values)
-        self.sow(READ, lookup, read, reduce_fn=lambda _, new: new, init_fn=tuple)
+        values = _rows(jax.lax.stop_gradient(table_VD), ids, mask)
+        self.sow(READ, lookup, (counted_ids, values), reduce_fn=lambda _, new: new, init_fn=tuple)
         if not (self.has_variable(ROW_SHIFTS, lookup) or self.is_mutable_collection(ROW_SHIFTS)):
-            return find(table_VD, ids, mask)
-        if pooled:  # one shift of all rows of a bag, which have one gradient
-            return self.perturb(lookup, values[..., None, :], ROW_SHIFTS)[..., 0, :]
+            return _rows(table_VD, ids, mask)
         # A shift of a row that the mask leaves out has a gradient; its id counts nowhere.
         return self.perturb(lookup, values, ROW_SHIFTS)
 
 
 def _rows(table_VD: jax.Array, ids: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Rows float32 [..., D]: NaN where an id is no row's, 0 where the mask leaves it out."""
-    if mask is None:
-        return gather_rows(table_VD, ids)
-    # One choice a row: a look-up with NaN for other ids, and zeros put over it, takes a CPU longer.
-    counted = mask & (ids >= 0) & (ids < len(table_VD))
-    parts = in_eights(table_VD).at[jnp.where(counted, ids, 0)].get(mode="promise_in_bounds")
-    after = tuple(range(ids.ndim, parts.ndim))
-    instead = jnp.expand_dims(jnp.where(mask, jnp.asarray(jnp.nan, table_VD.dtype), 0), after)
-    rows = jnp.where(jnp.expand_dims(counted, after), parts, instead)
-    return rows.reshape(*ids.shape, table_VD.shape[1])
-
-
-def _sums(table_VD: jax.Array, ids: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Sums float32 [..., D] of `_rows` over the ids' last axis."""
-    size = ids.shape[-1]
-    if not by_terms(size):
-        return _rows(table_VD, ids, mask).sum(-2)
-    return reduce(
-        jnp.add,
-        (_rows(table_VD, ids[..., k], None if mask is None else mask[..., k]) for k in range(size)),
-    )
-
-
-def gather_rows(table: jax.Array, ids: jax.Array, fill_value: float | None = None) -> jax.Array:
-    """Rows [..., D] of a table [V, D] by integer ids [...]; `fill_value`, or NaN, where an id is no row's.
-
-    (Of an integer table: its type's smallest number.)
-    """
-    parts = in_eights(table).at[ids]
-    rows = parts.get(mode="fill", fill_value=fill_value, wrap_negative_indices=False)
-    return rows.reshape(*ids.shape, *table.shape[1:])
-
-
-def add_rows(table: jax.Array, ids: jax.Array, rows_ND: jax.Array) -> jax.Array:
-    """The table [V, D] with rows added to its own by ids [N], or by bags of ids [N, F], each by all of a bag.
-
-    An id that is no row's adds nothing.
-    """
-    if ids.ndim == 2:
-        if by_terms(ids.shape[1]):
-            return reduce(lambda sums, ids_N: add_rows(sums, ids_N, rows_ND), ids.T, table)
-        return add_rows(table, *one_by_one(ids, rows_ND))
-    parts = in_eights(table).at[ids]
-    sums = parts.add(in_eights(rows_ND), mode="drop", wrap_negative_indices=False)
-    return sums.reshape(table.shape)
-
-
-def one_by_one(ids: jax.Array, rows_ND: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Ids [N] and rows as they are; bags [N, F] as ids [N F] and as many rows."""
-    if ids.ndim == 1:
-        return ids, rows_ND
-    rows_NFD = jnp.broadcast_to(rows_ND[:, None], (*ids.shape, rows_ND.shape[1]))
-    return ids.reshape(-1), rows_NFD.reshape(-1, rows_ND.shape[1])
-
-
-def by_terms(size: int) -> bool:
-    """Whether rows of bags of a size are read, or added to, one of each bag after the other."""
-    return jax.default_backend() == "cpu" and 0 < size <= TERMS
-
-
-def in_eights(values: jax.Array) -> jax.Array:
-    """[N, D] as [N, D / 8, 8], the same numbers in memory, on a CPU and where 8 divides D.
-
-    There XLA goes over rows that it finds by id faster if its innermost loop has a short known length (step
-    times stand in BUILD_NOTES.md, row-updated tables). A TPU would copy the table to another layout.
-    """
-    if values.ndim != 2 or values.shape[1] % 8 or jax.default_backend() != "cpu":
-        return values
-    return values.reshape(values.shape[0], values.shape[1] // 8, 8)
+    rows = gather_rows(table_VD, ids)
+    return rows if mask is None else jnp.where(mask[..., None], rows, 0)
 
 
 class RowReads:
@@ -177,10 +105,9 @@ class RowReads:
     its `variable_axes`).
 
     Attributes:
-        read: for each call of `apply`, {lookup: (int32 ids, V where nothing counts; the rows [..., D] at them,
-            or None where they were pooled)}.
-        shifts: for each call, {lookup: zeros of the shape of the rows read, or [..., 1, D] where they were
-            pooled}, where none were given.
+        read: for each call of `apply`, {lookup: (int32 ids, V where nothing counts; the rows [..., D] at
+            them)}.
+        shifts: for each call, {lookup: zeros of the shape of the rows read}, where none were given.
     """
 
     def __init__(
@@ -191,7 +118,7 @@ class RowReads:
         """Takes the tables by name, the very arrays that the loss is given, and shifts once known."""
         self._names = {id(table): name for name, table in tables.items()}
         self._given = shifts
-        self.read: list[dict[Lookup, tuple[jax.Array, jax.Array | None]]] = []
+        self.read: list[dict[Lookup, tuple[jax.Array, jax.Array]]] = []
         self.shifts: list[dict[Lookup, jax.Array]] = []
 
     def apply(

@@ -3,18 +3,14 @@
 import jax
 import jax.numpy as jnp
 
-from jrec.embeddings.computed_once import computed_once
+from jrec.embeddings.by_id import add_rows, gather_rows, put_rows
 from jrec.embeddings.optimizers import RowOptimizer
-from jrec.embeddings.table import add_rows, gather_rows, in_eights, one_by_one
 
 TableState = dict[str, dict[str, jax.Array] | jax.Array]
 
 
 WHOLE_TABLE_ROWS = 2
 """Rows for each id read, times the arrays kept of its size, up to which a table is updated as a whole."""
-
-FEW_IDS = 4096
-"""Ids up to which touched rows of a table that is updated as a whole are first looked for by their ids."""
 
 
 def updated_whole(rows: int, ids: int, state: TableState) -> bool:
@@ -45,7 +41,7 @@ def update_table(
     optimizer: RowOptimizer,
     table_VD: jax.Array,
     state: TableState,
-    ids: jax.Array,
+    ids_N: jax.Array,
     gradient_ND: jax.Array,
     step: jax.Array,
     rows_ND: jax.Array | None = None,
@@ -59,8 +55,8 @@ def update_table(
 
     Args:
         table_VD: float32 [V, D]. state: from `init_table`.
-        ids: int32 [N], with duplicates; V where nothing counts. Or bags [N, F].
-        gradient_ND: float32 [N, D], of the row read at each position, or of each of a bag's rows.
+        ids_N: int32, with duplicates; V where nothing counts.
+        gradient_ND: float32, of the row read at each position.
         step: int32 scalar, steps taken before.
         rows_ND: float32, the table's rows at the ids that count, where the caller has them: so a large
             table is not read a second time.
@@ -70,24 +66,19 @@ def update_table(
     """
     if optimizer.linear is not None:
         move_ND = -optimizer.linear(step) * gradient_ND
-        return add_rows(table_VD, ids, move_ND), state
-    if updated_whole(len(table_VD), ids.size, state):
-        return _update_whole(optimizer, table_VD, state, ids, gradient_ND, step)
-    ids_N, gradient_ND = one_by_one(ids, gradient_ND)
+        return add_rows(table_VD, ids_N, move_ND), state
+    if updated_whole(len(table_VD), len(ids_N), state):
+        return _update_whole(optimizer, table_VD, state, ids_N, gradient_ND, step)
     owner_V, ids_U, gradient_UD = sum_duplicates(state["owner"], ids_N, gradient_ND)
     # Slots without a row read some row, and are dropped when written.
-    ids_U, inside_U = computed_once((ids_U, jnp.minimum(ids_U, len(table_VD) - 1)), step >= 0)
+    inside_U = jnp.minimum(ids_U, len(table_VD) - 1)
     rule_U = jax.tree.map(lambda leaf: gather_rows(leaf, inside_U), state["rule"])
     rows_UD = gather_rows(table_VD, inside_U) if rows_ND is None else rows_ND
     rule_U = optimizer.accumulate(rows_UD, rule_U, gradient_UD, step)
     rows_UD = optimizer.move(rows_UD, rule_U, gradient_UD, step)
 
-    def write(whole: jax.Array, part: jax.Array) -> jax.Array:
-        new = in_eights(whole).at[ids_U].set(in_eights(part), mode="drop", unique_indices=True)
-        return new.reshape(whole.shape)
-
-    rule = jax.tree.map(write, state["rule"], rule_U)
-    return write(table_VD, rows_UD), {"rule": rule, "owner": owner_V}
+    rule = jax.tree.map(lambda whole, rows: put_rows(whole, ids_U, rows), state["rule"], rule_U)
+    return put_rows(table_VD, ids_U, rows_UD), {"rule": rule, "owner": owner_V}
 
 
 def sum_duplicates(
@@ -114,67 +105,31 @@ def sum_duplicates(
     # Only those that own nothing are added to another: most rows are read once.
     sum_ND = jnp.where(owns_N[:, None], gradient_ND, 0)
     sum_ND = add_rows(sum_ND, jnp.where(owns_N, len(ids_N), owner_N), gradient_ND)
-    owns_N = owns_N & (ids_N < rows) & _nonzero_rows(sum_ND)
+    owns_N = owns_N & (ids_N < rows) & (sum_ND != 0).any(1)
     return owner_V, jnp.where(owns_N, ids_N, rows + position_N), sum_ND
-
-
-def _nonzero_rows(values_ND: jax.Array) -> jax.Array:
-    """bool [N]: `(values_ND != 0).any(1)` of float32 [N, D].
-
-    By the bits without the sign, the halves of a row first, for an even D: XLA's reduction of 64 columns
-    goes over them twice on a CPU, which cost lazy Adam a tenth of its time on a small table.
-    """
-    half = values_ND.shape[1] // 2
-    if values_ND.shape[1] != 2 * half:
-        return (values_ND != 0).any(1)
-    bits_ND = jax.lax.bitcast_convert_type(values_ND, jnp.int32) << 1
-    folded_NH = bits_ND[:, :half] | bits_ND[:, half:]
-    return jax.lax.reduce(folded_NH, jnp.int32(0), jax.lax.bitwise_or, (1,)) != 0
-
-
-def _touched_rows(sum_VD: jax.Array, ids_N: jax.Array) -> jax.Array:
-    """bool [V]: which rows' summed gradient is not all zero; no other than those of `ids_N` can be.
-
-    Where few ids were read, a first number that is not zero in all their rows tells without a look at the
-    others; with many ids it pays no more (BUILD_NOTES.md has the step times).
-    """
-    if len(ids_N) > min(FEW_IDS, len(sum_VD)):
-        return _nonzero_rows(sum_VD)
-    read_V = jnp.zeros(len(sum_VD), bool).at[ids_N].set(True, mode="drop")
-    first_V = sum_VD[:, 0] != 0
-    return jax.lax.cond(
-        (read_V == first_V).all(),
-        lambda sum_VD, first_V: first_V,
-        lambda sum_VD, first_V: _nonzero_rows(sum_VD),
-        sum_VD,
-        first_V,
-    )
 
 
 def _update_whole(
     optimizer: RowOptimizer,
     table_VD: jax.Array,
     state: TableState,
-    ids: jax.Array,
+    ids_N: jax.Array,
     gradient_ND: jax.Array,
     step: jax.Array,
 ) -> tuple[jax.Array, TableState]:
-    sum_VD = add_rows(jnp.zeros_like(table_VD), ids, gradient_ND)
+    sum_VD = add_rows(jnp.zeros_like(table_VD), ids_N, gradient_ND)
     if optimizer.idle:  # what was not touched stays by itself
 
         def choose(new: jax.Array, old: jax.Array) -> jax.Array:
             return new
 
     else:
-        # Kept apart, or XLA puts the search for touched rows into the loop of each array that it chooses.
-        sum_VD = jax.lax.optimization_barrier(sum_VD)
-        touched_V = jax.lax.optimization_barrier(_touched_rows(sum_VD, ids.reshape(-1)))
+        touched_V = (sum_VD != 0).any(1)
 
         def choose(new: jax.Array, old: jax.Array) -> jax.Array:
             return jnp.where(touched_V[:, None] if new.ndim == 2 else touched_V, new, old)
 
     rule = optimizer.accumulate(table_VD, state["rule"], sum_VD, step)
-    # The barrier: or XLA finds the new state again where rows are moved, out of a copy of the old one.
-    rule = jax.lax.optimization_barrier(jax.tree.map(choose, rule, state["rule"]))
+    rule = jax.tree.map(choose, rule, state["rule"])
     new_VD = choose(optimizer.move(table_VD, rule, sum_VD, step), table_VD)
     return new_VD, state | {"rule": rule}

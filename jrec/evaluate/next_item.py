@@ -1,13 +1,12 @@
 """Whole-catalogue evaluation of a model whose score is u . w + b, made once from its functions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
 from jrec.evaluate.ranks import target_ranks
 from jrec.evaluate.top_k import top_items
 from jrec.train.devices import Devices, over_devices
@@ -17,36 +16,6 @@ UserVectors = Callable[[Any, Any], jax.Array]
 """(params, batch) -> float32 [B, D]."""
 ItemVectors = Callable[[Any], tuple[jax.Array, jax.Array]]
 """params -> (float32 [M, D], biases float32 [M])."""
-
-
-def make_next_item_evaluator(
-    user_vectors: UserVectors,
-    item_vectors: ItemVectors,
-    gather: Gather,
-    ks: Sequence[int] = (10,),
-    batch_size: int = 256,
-    item_block: int = 4096,
-    devices: Devices | None = None,
-) -> Callable[[Any, Any], tuple[dict[str, float], dict[str, np.ndarray]]]:
-    """Returns an evaluator by `make_next_item_ranker`.
-
-    Args:
-        ks: cut-offs. The others: see `make_next_item_ranker`.
-
-    Returns:
-        A function (params, data) -> (means, per_user) over the users `data["user"]` [n], positions 0 to
-        n - 1: per_user has float64 [n] by the names of `ranking_metrics`, NaN for users without a
-        target; means is over the others.
-    """
-    ranker = make_next_item_ranker(
-        user_vectors, item_vectors, gather, batch_size, item_block, devices
-    )
-
-    def evaluate(params: Any, data: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        per_user = ranking_metrics(*ranker(params, data), ks)
-        return mean_metrics(per_user), per_user
-
-    return evaluate
 
 
 def make_next_item_ranker(

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jrec.embeddings.table import gather_rows
+from jrec.embeddings.by_id import gather_rows
 
 
 def full_softmax(

@@ -88,9 +88,8 @@ def in_batch_softmax(
 ) -> tuple[jax.Array, jax.Array]:
     """`sampled_softmax` with the other examples' targets as each example's negatives.
 
-    K is the number of other examples that count, and q the targets' distribution: `log_frequency` of
-    `jrec.streaming_frequency` (Yi et al. 2019, who correct the target as well), or `log_q` of
-    `jrec.losses.samplers.frequency` at power 1. Other columns with an example's own target have
+    K is the number of other examples that count, and q the targets' distribution: `log_q` of
+    `jrec.losses.samplers.frequency` at power 1 (Yi et al. 2019 correct the target as well). Other columns with an example's own target have
     probability 0, exactly.
 
     Args:

@@ -93,36 +93,6 @@ class Weighted:
         )
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Mixture:
-    """q(i) = (1 - share) q_one(i) + share q_two(i): each draw is of `two` with chance `share`.
-
-    Raises ValueError for a share that is not between 0 and 1.
-    """
-
-    one: Sampler
-    two: Sampler
-    share: float = field(metadata={"static": True})
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise ValueError(f"A mixture's share lies between 0 and 1, but is {self.share}.")
-
-    def sample(self, key: jax.Array, shape: tuple[int, ...]) -> Draw:
-        choice, key_one, key_two = jax.random.split(key, 3)
-        ids = jnp.where(
-            jax.random.bernoulli(choice, self.share, shape),
-            self.two.sample(key_two, shape)[0],
-            self.one.sample(key_one, shape)[0],
-        )
-        return ids, self.log_q(ids)
-
-    def log_q(self, ids: jax.Array) -> jax.Array:
-        one = self.one.log_q(ids) + math.log1p(-self.share)
-        return jnp.logaddexp(one, self.two.log_q(ids) + math.log(self.share))
-
-
 def weighted(weight_V: np.ndarray) -> Weighted:
     """q(v) = weight_V[v] / sum of weight_V; what weighs 0 is never drawn, anything else may be.
 

@@ -1,37 +1,22 @@
 """The deep autoencoder of DeepRecommender: a user's ratings in, predictions for all items out."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jrec.embeddings.table import add_rows, gather_rows
 from jrec.models.layers import Dropout
 from jrec.models.matmul import Compute, product
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _elu(x: jax.Array, alpha: float) -> jax.Array:
-    """exp(x) - 1 below 0: half as dear on a CPU as `expm1`, and 6e-8 from it at most."""
-    return jnp.where(x > 0, x, alpha * (jnp.exp(jnp.minimum(x, 0)) - 1))
-
-
-@_elu.defjvp
-def _elu_slope(alpha: float, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    y = _elu(primals[0], alpha)
-    return y, jnp.where(primals[0] > 0, 1, y + alpha) * tangents[0]  # no second exponential
-
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "sigmoid": jax.nn.sigmoid,
     "tanh": jnp.tanh,
     "relu": jax.nn.relu,
     "relu6": jax.nn.relu6,
-    "elu": lambda x: _elu(x, 1.0),
-    "selu": lambda x: 1.0507009873554805 * _elu(x, 1.6732632423543772),
+    "elu": jax.nn.elu,
+    "selu": jax.nn.selu,
     "lrelu": jax.nn.leaky_relu,
     "swish": jax.nn.swish,
     "none": lambda x: x,
@@ -41,9 +26,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 class Autoencoder(nn.Module):
     """n, h1, ..., hk, dropout, h(k-1), ..., h1, n: Kuchaiev and Ginsburg 2017, section 2.
 
-    Ratings may be given in two parts, a rectangle over the items that are rated often and a list of the
-    others, and predictions asked for where there are ratings alone: the rest of the catalogue then costs
-    little, and its gradient is zero all the same.
+    `jrec.models.autoencoder_rated` computes the same of the items that a batch rates alone.
 
     Attributes:
         items: M, inputs and outputs.
@@ -95,36 +78,8 @@ class Autoencoder(nn.Module):
         In training the streams `dropout` and `noise` are drawn from (each if its share is above 0).
         """
         kernel_MH, bias_1H = self.encoder[0]()
-        inputs_BM = self._noisy(ratings_BM, train)
-        return self._middle(product(inputs_BM, kernel_MH, self.compute) + bias_1H, train)
-
-    def last_hidden_of_parts(
-        self,
-        often: tuple[jax.Array, jax.Array],
-        ratings_BU: jax.Array,
-        item_T: jax.Array,
-        row_T: jax.Array,
-        rating_T: jax.Array,
-        train: bool = False,
-    ) -> jax.Array:
-        """As `last_hidden`, from the ratings of some items as a rectangle and of the others as a list.
-
-        Args:
-            often: the items of the rectangle int32 [U], and int32 [M] each item's place among them (U or
-                more: none). ratings_BU: float [B, U], 0 where there is no rating.
-            item_T: int32 [T]. row_T: int32 [T], whose rating it is. rating_T: float [T]. A slot without a
-                rating has the item M, the row B and the rating 0.
-        """
-        kernel_MH, bias_1H = self.encoder[0]()
-        kernel_UH, kernel_TH = _rows_of_parts(kernel_MH, *often, item_T)
-        if train and self.input_noise > 0:
-            # Of the whole catalogue, so that both forms draw the same.
-            kept_BM = self._noisy(jnp.ones((len(ratings_BU), self.items), jnp.float32), train)
-            ratings_BU = ratings_BU * kept_BM[:, often[0]]
-            rating_T = rating_T * kept_BM[row_T, item_T]
-        sum_BH = product(ratings_BU, kernel_UH, self.compute)
-        sum_BH = add_rows(sum_BH, row_T, rating_T[:, None] * kernel_TH)
-        return self._middle(sum_BH + bias_1H, train)
+        inputs_BM = self.noisy(ratings_BM, train)
+        return self.middle(product(inputs_BM, kernel_MH, self.compute) + bias_1H, train)
 
     def last_hidden_of_list(
         self,
@@ -142,46 +97,22 @@ class Autoencoder(nn.Module):
             rating_P: float [P]. mask_P: bool [P], which of them count. batch_size: B.
         """
         kernel_MH, bias_1H = self.encoder[0]()
-        rating_P = self._noisy(jnp.where(mask_P, rating_P, 0), train)
+        rating_P = self.noisy(jnp.where(mask_P, rating_P, 0), train)
         parts_PH = rating_P[:, None] * kernel_MH[item_P]
         sum_BH = jax.ops.segment_sum(parts_PH, row_P, batch_size, indices_are_sorted=True)
-        return self._middle(sum_BH + bias_1H, train)
+        return self.middle(sum_BH + bias_1H, train)
 
     def everything(self, last_BH: jax.Array) -> jax.Array:
         """The layer before the last [B, h1] -> predictions of all items [B, M]."""
-        kernel_MH, bias_1M = self._decoder(0)
-        return self._last(product(last_BH, kernel_MH.T, self.compute) + bias_1M)
-
-    def at_parts(
-        self,
-        last_BH: jax.Array,
-        often: tuple[jax.Array, jax.Array],
-        cell_P: jax.Array,
-        item_T: jax.Array,
-        row_T: jax.Array,
-    ) -> tuple[jax.Array, jax.Array]:
-        """The layer before the last [B, h1] -> predictions at ratings in two parts, [P] and [T].
-
-        Activations and their gradients are computed at the ratings alone.
-
-        Args:
-            cell_P: int32 [P], b * U + u in the rectangle; B * U or more: none.
-            often, item_T, row_T: as for `last_hidden_of_parts`.
-        """
-        kernel_MH, bias_1M = self._decoder(0)
-        kernel_UH, kernel_TH = _rows_of_parts(kernel_MH, *often, item_T)
-        bias_U, bias_T = _rows_of_parts(bias_1M[0], *often, item_T)
-        score_BU = product(last_BH, kernel_UH.T, self.compute) + bias_U[None]
-        score_P = score_BU.reshape(-1).at[cell_P].get(mode="fill", fill_value=0)
-        score_T = (gather_rows(last_BH, row_T, 0) * kernel_TH).sum(-1) + bias_T
-        return self._last(score_P), self._last(score_T)
+        kernel_MH, bias_1M = self.decoder_layer(0)
+        return self.last(product(last_BH, kernel_MH.T, self.compute) + bias_1M)
 
     def at(self, last_BH: jax.Array, row_P: jax.Array, item_P: jax.Array) -> jax.Array:
         """The layer before the last [B, h1] -> predictions at pairs of int32 [P] and [P] alone."""
-        kernel_MH, bias_1M = self._decoder(0)
-        return self._last((last_BH[row_P] * kernel_MH[item_P]).sum(-1) + bias_1M[0, item_P])
+        kernel_MH, bias_1M = self.decoder_layer(0)
+        return self.last((last_BH[row_P] * kernel_MH[item_P]).sum(-1) + bias_1M[0, item_P])
 
-    def _middle(self, code: jax.Array, train: bool) -> jax.Array:
+    def middle(self, code: jax.Array, train: bool) -> jax.Array:
         """The first layer before its activation -> the layer before the last."""
         code = self._activate(code)
         for layer in self.encoder[1:]:
@@ -190,47 +121,23 @@ class Autoencoder(nn.Module):
         key = self.make_rng("dropout") if train and self.dropout > 0 else None
         code = self.drop(code, deterministic=not train, rng=key)
         for i in reversed(range(1, len(self.decoder))):
-            kernel, bias = self._decoder(i)
+            kernel, bias = self.decoder_layer(i)
             code = self._activate(product(code, kernel.T, self.compute) + bias)
         return code
 
-    def _noisy(self, inputs: jax.Array, train: bool) -> jax.Array:
+    def noisy(self, inputs: jax.Array, train: bool) -> jax.Array:
         key = self.make_rng("noise") if train and self.input_noise > 0 else None
         return self.noise(inputs, deterministic=not train, rng=key)
 
-    def _decoder(self, i: int) -> tuple[jax.Array, jax.Array]:
+    def decoder_layer(self, i: int) -> tuple[jax.Array, jax.Array]:
         kernel, bias = self.decoder[i]()
         return (self.encoder[i]()[0] if self.tied else kernel), bias
 
     def _activate(self, x: jax.Array) -> jax.Array:
         return ACTIVATIONS[self.activation](x)
 
-    def _last(self, x: jax.Array) -> jax.Array:
+    def last(self, x: jax.Array) -> jax.Array:
         return self._activate(x) if self.last_activation else x
-
-
-@jax.custom_vjp
-def _rows_of_parts(
-    values: jax.Array, items_U: jax.Array, place_M: jax.Array, item_T: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Rows of the often rated items, and one for each slot of the list (0 where its item is M)."""
-    return gather_rows(values, items_U), gather_rows(values, item_T, 0)
-
-
-def _rows_forward(
-    values: jax.Array, items_U: jax.Array, place_M: jax.Array, item_T: jax.Array
-) -> tuple[tuple, tuple]:
-    return _rows_of_parts(values, items_U, place_M, item_T), (place_M, item_T)
-
-
-def _rows_backward(kept: tuple, gradients: tuple) -> tuple[jax.Array, None, None, None]:
-    """Each item reads its row's gradient: a scatter of rows, the usual way, is slower on a CPU."""
-    place_M, item_T = kept
-    gradient = gather_rows(gradients[0], place_M, 0)
-    return add_rows(gradient, item_T, gradients[1]), None, None, None
-
-
-_rows_of_parts.defvjp(_rows_forward, _rows_backward)
 
 
 class Layer(nn.Module):

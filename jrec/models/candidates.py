@@ -9,17 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from jrec.embeddings.table import Embed
+from jrec.models.encoders import ENCODERS, EncoderName
 from jrec.models.layers import Dropout
-from jrec.models.lstm import Lstm
 from jrec.models.matmul import Compute, dot_general_in
-from jrec.models.sequences import (
-    SelfAttention,
-    running_max,
-    running_mean,
-    whole_mean,
-)
-
-EncoderName = Literal["lstm-max", "mean", "lstm", "attention"]
+from jrec.models.sequences import running_mean, whole_mean
 
 
 @dataclass(frozen=True)
@@ -48,8 +41,7 @@ class CandidateNetwork(nn.Module):
     Attributes:
         item_rows: V of the item vocabulary. table_rows, table_widths: of the other vocabularies.
         columns: the features. example_age: whether a batch's `age` is read.
-        encoder: of the history. `lstm-max`: the maximum over time of an LSTM's outputs (source);
-            `mean` of the item vectors (paper); `lstm`: its last output; `attention`: causal self-attention.
+        encoder: of the history, see `jrec.models.encoders`.
         item_width: of item vectors. state_width: of an LSTM. layers, heads: of attention.
         tower: widths of ReLU layers; none: the encoder's state, beside which stand no features.
         tied: score with the vectors that are read (then the user vector has their width).
@@ -84,16 +76,7 @@ class CandidateNetwork(nn.Module):
             for name in used
             if name != "item"
         }
-        if self.encoder in ("lstm", "lstm-max"):
-            self.lstm = Lstm(self.state_width, self.compute)
-        elif self.encoder == "attention":
-            self.attention = SelfAttention(
-                self.layers,
-                self.heads,
-                self.dropout,
-                axis_name=self.axis_name,
-                compute=self.compute,
-            )
+        self.history = ENCODERS[self.encoder].build(self)
         self.tower_layers = [
             nn.Dense(width, dot_general=dot_general_in(self.compute), name=f"tower_{k}")
             for k, width in enumerate(self.tower)
@@ -106,9 +89,7 @@ class CandidateNetwork(nn.Module):
     @property
     def vector_width(self) -> int:
         """D of user and output vectors."""
-        if self.tower:
-            return self.tower[-1]
-        return self.state_width if self.encoder in ("lstm", "lstm-max") else self.item_width
+        return self.tower[-1] if self.tower else ENCODERS[self.encoder].width(self)
 
     def all_vectors(self, batch: Mapping[str, Any], train: bool = False) -> jax.Array:
         """User vectors after every position, float [B, L, D]; what stands at masked ones means nothing.
@@ -149,30 +130,7 @@ class CandidateNetwork(nn.Module):
 
     def _states(self, batch: Mapping[str, Any], train: bool, last: bool = False) -> jax.Array:
         """The encoder's states [B, L, H], or those after the whole history, [B, H]."""
-        if self.encoder in ("lstm", "lstm-max"):
-            return self._lstm_states(batch, train, last)
-        items_BLE = self.items(batch["item"], batch["mask"])
-        if self.encoder == "attention":  # tables start small; a sum of parts wants unit size
-            items_BLE = items_BLE * self.item_width**0.5
-        items_BLE = self.drop(items_BLE, deterministic=not train)
-        if self.encoder == "mean":
-            return (whole_mean if last else running_mean)(items_BLE, batch["mask"])
-        states_BLH = self.attention(items_BLE, batch["mask"], train)
-        return _last_of(states_BLH, batch["mask"]) if last else states_BLH
-
-    def _lstm_states(self, batch: Mapping[str, Any], train: bool, last: bool) -> jax.Array:
-        mask_BL = batch["mask"]
-        # Looked up in the order that the LSTM reads: nothing that is as long as the history is turned.
-        items_LBE = self.items(batch["item"].T, mask_BL.T)
-        if train and self.dropout:  # drawn as for the other encoders
-            items_BLE = jnp.swapaxes(items_LBE, 0, 1)
-            items_LBE = jnp.swapaxes(self.drop(items_BLE, deterministic=False), 0, 1)
-        if last and self.encoder == "lstm-max":
-            return self.lstm(items_LBE, mask_BL.T)
-        states_BLH = jnp.swapaxes(self.lstm(items_LBE), 0, 1)
-        if last:
-            return _last_of(states_BLH, mask_BL)
-        return states_BLH if self.encoder == "lstm" else running_max(states_BLH, mask_BL)
+        return ENCODERS[self.encoder].states(self, self.history, batch, train, last)
 
     def _history_features(self, batch: Mapping[str, Any], last: bool = False) -> list[jax.Array]:
         """Means over the values of all items read so far [B, L, E], or of the whole history [B, E]."""
@@ -220,12 +178,6 @@ class CandidateNetwork(nn.Module):
         for layer in self.tower_layers:
             values = jax.nn.relu(layer(values))
         return values
-
-
-def _last_of(states_BLH: jax.Array, mask_BL: jax.Array) -> jax.Array:
-    """[B, H] of the last position that counts, the first one where none does."""
-    last_B = jnp.maximum(mask_BL.sum(1) - 1, 0)
-    return jnp.take_along_axis(states_BLH, last_B[:, None, None], 1)[:, 0]
 
 
 def _age_parts(age: jax.Array) -> jax.Array:

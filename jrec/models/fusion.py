@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from jrec.embeddings.table import Embed
-from jrec.models.layers import SequenceConvolution, cosine
+from jrec.models.layers import cosine
 from jrec.models.matmul import Compute, dot_general_in
+from jrec.models.sequence_convolution import SequenceConvolution
 
 _xavier = nn.initializers.xavier_uniform()
 

@@ -17,8 +17,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jrec.models.layers import Dropout, SequenceConvolution, masked_sum
+from jrec.models.layers import Dropout
 from jrec.models.matmul import Compute, dot_general_in, product
+from jrec.models.sequence_convolution import SequenceConvolution, masked_sum
 
 _small = nn.initializers.normal(0.02)
 

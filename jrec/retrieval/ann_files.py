@@ -13,21 +13,10 @@ import numpy as np
 from jrec.errors import InputError
 from jrec.files import check_seal, read_json, replacing, sealed, write_json
 from jrec.retrieval.ann import AnnIndex, import_faiss
+from jrec.retrieval.lists import fingerprint
 
 _FILES = ("index.faiss", "vectors.npy", "ids.npy", "removed.npy", "metric.npy")
 _RECORD = {"kind": str, "model": str, "items": int, "fingerprint": str, "sha256": dict}
-
-
-def fingerprint(model: str, ids: np.ndarray, vectors_MD: np.ndarray) -> str:
-    """sha256 of a model's name, its items' ids and their vectors, whatever their order."""
-    ids = np.asarray(ids)
-    order = np.argsort(ids, kind="stable")
-    digest = hashlib.sha256(f"{model}\n{np.shape(vectors_MD)}\n".encode())
-    digest.update("\n".join(map(str, ids[order].tolist())).encode())
-    for start in range(0, len(order), 1 << 16):
-        part = np.asarray(vectors_MD)[order[start : start + (1 << 16)]]
-        digest.update(np.ascontiguousarray(part, np.float32).tobytes())
-    return digest.hexdigest()
 
 
 def index_fingerprint(index: AnnIndex) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -26,26 +26,10 @@ from rich.progress import (
 
 from jrec.errors import InputError
 from jrec.files import plain, read_json, replacing, write_json
+from jrec.retrieval.lists import Lists, ListSource
 
 if TYPE_CHECKING:  # slow to import
     import pandas as pd
-
-# Of lists [start, stop): what they hold.
-ListSource = Callable[[int, int], "Lists"]
-
-
-class Lists(NamedTuple):
-    """Ranked lists, best first.
-
-    Attributes:
-        rows: int [N, K], item rows. scores: float32 [N, K]. mask: bool [N, K], false where there is none.
-        rules: str [N], which rule made each list.
-    """
-
-    rows: np.ndarray
-    scores: np.ndarray
-    mask: np.ndarray
-    rules: np.ndarray
 
 
 def default_suffix() -> str:

@@ -15,8 +15,9 @@ import scipy.sparse
 
 from jrec.data.ragged import Ragged, pad
 from jrec.errors import InputError
-from jrec.retrieval.exact import ItemTable, exact_top_k, item_table
-from jrec.retrieval.list_files import Lists, ListSource
+from jrec.retrieval.exact import ItemTable, item_table
+from jrec.retrieval.grouped import exact_top_k
+from jrec.retrieval.lists import Lists, ListSource
 from jrec.retrieval.simple_lsh import unit_rows
 
 # Lengths to pad seen items to, so that few shapes are compiled.

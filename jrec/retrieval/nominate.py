@@ -5,7 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jrec.retrieval.exact import ItemTable, exact_top_k
+from jrec.retrieval.exact import ItemTable
+from jrec.retrieval.grouped import exact_top_k
 
 SOURCES = ("network", "hottest", "similar")
 """The network's items of the highest w.u + b, the most watched ones, items like the last watched ones."""

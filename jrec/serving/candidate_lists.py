@@ -11,7 +11,8 @@ from jrec.data.ragged import Ragged
 from jrec.errors import InputError
 from jrec.retrieval.ann import AnnIndex, Kind, build_index, search_index
 from jrec.retrieval.ann_files import load_index, save_index
-from jrec.retrieval.exact import exact_top_k, list_size
+from jrec.retrieval.exact import list_size
+from jrec.retrieval.grouped import exact_top_k
 from jrec.retrieval.mining import hottest, item_counts
 from jrec.retrieval.simple_lsh import item_vectors, user_vectors
 from jrec.serving.candidates import CandidateModel, asked_for, encode_histories

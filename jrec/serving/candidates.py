@@ -15,11 +15,12 @@ import numpy as np
 
 from jrec.data.clicks import Bag, Categorical, Clicks, take
 from jrec.data.ragged import Ragged
-from jrec.data.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary, places_of
+from jrec.data.raw_ids import places_of
+from jrec.data.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary
 from jrec.errors import InputError
 from jrec.files import replacing, replacing_folder
-from jrec.retrieval.ann_files import fingerprint
 from jrec.retrieval.exact import ItemTable, item_table
+from jrec.retrieval.lists import fingerprint
 from jrec.retrieval.simple_lsh import item_vectors
 from jrec.serving.export import load_arrays, load_export, plain_ids, save_export
 

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jrec.data.rating_parts import RatingParts
+from jrec.data.raw_ids import places_of
 from jrec.data.tables import decimal_number
-from jrec.data.vocabulary import Vocabulary, places_of
+from jrec.data.vocabulary import Vocabulary
 from jrec.errors import InputError
 from jrec.files import replacing
 from jrec.serving.export import best_first, check_count, load_arrays, load_export, save_export

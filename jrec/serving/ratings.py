@@ -15,10 +15,11 @@ import numpy as np
 
 from jrec.data.ragged import Ragged
 from jrec.data.ratings import Ratings
+from jrec.data.raw_ids import places_of
 from jrec.data.splits import Split
 from jrec.data.tables import is_whole_number
 from jrec.data.user_labels import user_labels
-from jrec.data.vocabulary import FIRST, UNKNOWN, Vocabulary, places_of
+from jrec.data.vocabulary import FIRST, UNKNOWN, Vocabulary
 from jrec.errors import InputError
 from jrec.files import replacing
 from jrec.serving.export import best_first, check_count, load_arrays, load_export, save_export

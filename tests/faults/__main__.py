@@ -138,7 +138,7 @@ def signals(settings: Faults, folder: Path, reference: dict[str, object]) -> lis
         code, said = disturb(
             settings.system, run_dir, lambda d=run_dir: bool(saved_steps(d)), 0.0, with_signal
         )
-        clean = code == 130 and "saved; go on with --resume" in said
+        clean = code == 130 and "saved; resume with --resume" in said
         words = said.split(str(folder))[0].strip() if clean else f"NOT CLEAN ({code}): {said}"
         rows.append(
             (with_signal.name, "steps", words, went_on(settings.system, run_dir, reference))

@@ -1,0 +1,89 @@
+"""Each system's folder stands alone: it may be copied under another name and changed there."""
+
+import ast
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.fusion import __main__ as fusion
+from jrec.errors import InputError
+from jrec.report import open_run_directory
+from jrec.train.flags import settings_of
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("fusion", "embedding_mlp", "autoencoder", "candidates", "ranking", "two_stages")
+FOLDERS += ("baselines", "results", "benchmarks")
+SMALL = "--dataset synthetic --synthetic.users 30 --synthetic.items 20 --synthetic.ratings 300"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_imports_its_own_files_relatively(folder):
+    for path in (ROOT / "experiments" / folder).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                own = node.level == 0 and (node.module or "").startswith(f"experiments.{folder}")
+                assert not own or folder == "benchmarks", f"{path}, line {node.lineno}"
+
+
+@pytest.mark.slow
+def test_a_copied_folder_runs_under_its_new_name(tmp_path):
+    leave = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments", ignore=leave)
+    shutil.copytree(ROOT / "experiments" / "candidates", tmp_path / "experiments" / "mine")
+    size = "--synthetic.users 60 --synthetic.items 20 --synthetic.clicks 6 --synthetic.groups 3"
+    size += " --synthetic.categories 4 --epochs 1 --item-width 8 --length 4"
+    command = [sys.executable, "-m", "experiments.mine", "train", *size.split()]
+    found = {"PYTHONPATH": str(ROOT)}  # jrec; the folder that one stands in comes first
+    done = subprocess.run(
+        [*command, "--run-dir", "run"], cwd=tmp_path, env=os.environ | found, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert (tmp_path / "run" / "results.json").exists()
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_has_a_readme_of_one_screen_whose_commands_parse(folder, monkeypatch, capsys):
+    text = (ROOT / "experiments" / folder / "README.md").read_text()
+    lines = text.splitlines()
+    assert len(lines) <= 45 and max(map(len, lines)) <= 140
+    commands = re.findall(r"^(?:make|python -m) .*$", text, re.MULTILINE)
+    assert len(commands) >= 3
+    for command in commands:
+        first, *words = shlex.split(command)
+        if first == "python":
+            assert (ROOT / Path(*words[1].split("."))).exists() or words[1].count(".") == 2, command
+
+
+def test_a_run_of_another_version_is_refused_in_one_sentence(tmp_path, monkeypatch, capsys):
+    flags = [*SMALL.split(), "--epochs", "1", "--run-dir", str(tmp_path / "run")]
+    monkeypatch.setattr(fusion, "run", lambda plan, flags, folder, record: write(folder, record))
+
+    class Written(Exception):
+        pass
+
+    def write(folder, record):
+        open_run_directory(folder, False, record)
+        raise Written
+
+    with pytest.raises(Written):
+        fusion.main(["train", *flags])
+    path = tmp_path / "run" / "settings.json"
+    older = json.loads(path.read_text())
+    older["film_width"] = older.pop("batch_size")
+    path.write_text(json.dumps(older))
+    with pytest.raises(InputError) as fault:
+        record = older | {"batch_size": 256}
+        del record["film_width"]
+        open_run_directory(tmp_path / "run", True, record)
+    assert "made by another version of jrec, whose settings have other names" in str(fault.value)
+    assert "film_width" in str(fault.value)
+    with pytest.raises(InputError, match="another version of jrec"):
+        settings_of(fusion.Train, older, path)
+    capsys.readouterr()
