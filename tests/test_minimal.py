@@ -1,11 +1,14 @@
 """Each file of experiments/minimal is held to its full experiment: parameters, batches, losses; and stays small."""
 
+import ast
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from experiments.autoencoder.batches import device_rows, gather_users
 from experiments.autoencoder.settings import Train as AutoencoderTrain
@@ -18,20 +21,40 @@ from experiments.candidates.system import build_stream
 from experiments.candidates.system import build_training as candidates_training
 from experiments.embedding_mlp import source as full_mlp
 from experiments.fusion import source as full_fusion
-from experiments.minimal import autoencoder, candidates, embedding_mlp, fusion, ranking
+from experiments.minimal import (
+    autoencoder,
+    candidates,
+    embedding_mlp,
+    fusion,
+    ranking,
+    two_stages,
+)
 from experiments.ranking.__main__ import build_training as ranking_training
 from experiments.ranking.__main__ import prepare
 from experiments.ranking.batches import gather_impressions
 from experiments.ranking.settings import Data as RankingData
 from experiments.ranking.settings import Train as RankingTrain
 from experiments.ranking.settings import load as load_impressions
+from experiments.two_stages.lists import Log, make_lists
+from experiments.two_stages.settings import Train as TwoStagesTrain
+from experiments.two_stages.settings import first_stage_clicks
+from experiments.two_stages.system import build_model as build_second
+from experiments.two_stages.system import (
+    feature_arrays,
+    history_keys,
+    history_quantiles,
+    list_data,
+    make_gather,
+)
 from jrec.data.click_examples import count_items, leave_one_out
 from jrec.data.click_sources import clicks_of_ratings
-from jrec.data.impression_maker import ImpressionSize
+from jrec.data.impression_maker import ImpressionSize, make_impressions
 from jrec.data.rating_parts import rating_parts
 from jrec.data.splits import Split, split_ratings
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
+from jrec.data.vocabulary import FIRST
 from jrec.models.autoencoder import Autoencoder
+from jrec.retrieval.nominate import Nominated
 from jrec.train.devices import first_batch
 from jrec.train.flags import RunFlags
 from jrec.train.step import init_state
@@ -241,5 +264,141 @@ def ranking_batch(batch):
     """Returns a batch of the full experiment as the minimal file writes it."""
     ids = dict(batch["ids"])
     watched, mask = ids.pop("watched")
-    columns = ("numbers", "known", "clicked", "weight", "mask")
-    return ranking.Batch(ids, jnp.where(mask, watched, 0), *(batch[name] for name in columns))
+    numbers = jnp.where(batch["known"], batch["numbers"], 0)
+    rest = (batch[name] for name in ("known", "clicked", "weight", "mask"))
+    return ranking.Batch(ids, jnp.where(mask, watched, 0), numbers, *rest)
+
+
+def second_stage():
+    """Returns the full experiment's second stage on a small log, its lists of all items that are new to a user."""
+    log = make_impressions(ImpressionSize(users=60, items=20, pages=20, slots=4), 0)
+    moment = int(log.timestamp.min()) // two_stages.SECONDS * two_stages.SECONDS
+    moment += 5 * two_stages.SECONDS
+    settings = TwoStagesTrain(
+        tower=(16, 8), dropout=0.0, completion_weight=0.0, rank_by="watch", user_id=True
+    )
+
+    def every_item(arrays, request):
+        rows = np.tile(np.arange(20), (len(request.user), 1))
+        return Nominated(rows, np.ones((*rows.shape, 3), int), rows * 1.0, rows >= 0)
+
+    clicks = first_stage_clicks(settings.data, log)
+    lists = make_lists(Log.of(log, clicks, 50), [moment], every_item, {}, settings.sizes, 3)
+    keys = history_keys(log)
+    features, *columns = feature_arrays(log, np.flatnonzero(log.timestamp < moment), True)
+    features["quantiles"] = history_quantiles(features, keys, lists)
+    model = build_second(settings, log, *columns)
+    data = list_data(lists, features, np.arange(len(lists)))
+    stream = DeviceStream(data, make_gather(keys, settings.sizes), len(lists), 8, KEYS[2])
+    return log, moment, lists, model, stream
+
+
+def test_two_stages_takes_the_full_experiments_steps_on_lists():
+    log, _, _, full_model, stream = second_stage()
+    params = full_model.init(KEYS[0], first_batch(stream.gather, stream.data))
+    settings = RankingTrain(tables="dense", run=RunFlags(epochs=8))
+    full_state, full_step = ranking_training(settings, full_model, params, stream.steps, KEYS[1])
+    rows = {c.name: log.vocabularies[c.vocabulary].rows for c in full_model.ids if not c.bag}
+    optimizer = optax.adam(optax.linear_schedule(1e-3, 0, 8 * stream.steps))
+    state = ranking.State(params, optimizer.init(params))
+    step = ranking.make_step(ranking.Ranking(rows, (16, 8)), optimizer)
+
+    def lists(batch):
+        return jax.tree.map(lambda c: c.reshape(8, 20, *c.shape[1:]), ranking_batch(batch))
+
+    same_losses(full_state, full_step, stream, state, step, lists)
+
+
+def test_two_stages_reads_of_candidates_what_the_full_experiment_reads():
+    log, moment, lists, _, stream = second_stage()
+    position = jnp.arange(len(lists))
+    full = ranking_batch(stream.gather(stream.data, position, position >= 0))
+    full = jax.tree.map(lambda c: np.asarray(c).reshape(len(lists), 20, *c.shape[1:]), full)
+    day = two_stages.day_of(log, moment)
+    assert day.user.tolist() == lists.request.user.tolist()
+    named = two_stages.best(np.tile(np.arange(22.0)[::-1], (len(lists), 1)), day, 20)
+    item = np.arange(20) + FIRST
+    score = np.where(lists.found.mask, 0, -np.inf)
+    own = two_stages.features(
+        log, day, two_stages.Lists(np.tile(item, (len(lists), 1)), score), log.timestamp < moment
+    )
+    assert np.array_equal(own.mask, full.mask) and own.mask.any() and not own.mask.all()
+    assert np.array_equal(own.seconds * own.mask, full.seconds) and (full.seconds > 0).any()
+    assert np.array_equal(own.clicked & own.mask, full.clicked)
+    for name, rows in full.ids.items():
+        assert np.array_equal(own.ids[name][own.mask], rows[own.mask]), name
+    watched = np.sort(own.watched[own.mask], -1), np.sort(full.watched[own.mask], -1)
+    assert np.array_equal(*watched) and watched[0].any()
+    # The length, then how often the item, its author and its category were shown, and when last watched.
+    assert np.array_equal(own.known[own.mask][:, :7], full.known[own.mask][:, :7])
+    # What was watched is named last, if at all.
+    for q, items in enumerate(day.watched):
+        assert set(named.item[q][named.score[q] == -np.inf]) <= {*items.tolist(), 0, 1}
+
+
+def test_two_stages_reads_nothing_of_the_day_but_its_labels():
+    log = make_impressions(ImpressionSize(users=60, items=20, pages=20, slots=4), 0)
+    moment = int(log.timestamp.min()) // two_stages.SECONDS * two_stages.SECONDS
+    moment += 5 * two_stages.SECONDS
+    kept = log.timestamp < moment
+    names = ("user", "item", "timestamp", "page", "clicked", "completed", "watch_seconds")
+    names += ("history_only", "expected_watch_seconds")
+    early = dataclasses.replace(log, **{name: getattr(log, name)[kept] for name in names})
+    users = np.arange(60)
+    whole, part = (two_stages.day_of(some, moment, users) for some in (log, early))
+    assert all(map(np.array_equal, whole.watched, part.watched)) and not part.seconds.any()
+    lists = two_stages.best(np.tile(np.arange(22.0), (60, 1)), whole, 5)
+    batches = [
+        two_stages.features(log, whole, lists, kept),
+        two_stages.features(early, part, lists, kept[kept]),
+    ]
+    for name in ("ids", "watched", "numbers", "known", "mask"):
+        jax.tree.map(np.testing.assert_array_equal, *(getattr(batch, name) for batch in batches))
+
+
+def test_two_stages_metrics_count_what_no_list_names():
+    completed = np.array([[0, 0, 1, 0, 1], [0, 0, 0, 1, 0]], bool)
+    seconds = completed * np.array([[0, 0, 5.0, 0, 3], [0, 0, 0, 2, 0]])
+    day = two_stages.Day(0, np.arange(2), [], completed, seconds)
+    lists = two_stages.Lists(np.array([[2, 3], [4, 2]]), np.array([[1.0, 0], [1, 0]]))
+    found = two_stages.measure([day], [lists])
+    assert found == {"recall@10": 0.25, "recall@50": 0.25, "watch@10": 0.5}
+
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(path.stem for path in (ROOT / "experiments" / "minimal").glob("[!_]*.py"))
+ALLOWED = ("jrec.data", "jrec.evaluate", "jrec.errors", "jrec.console")
+
+
+def imported(path):
+    """Returns the modules of jrec that a file imports, with the files that they are in."""
+    found = {}
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            file = ROOT.joinpath(*name.split(".")).with_suffix(".py")
+            if name.startswith("jrec.") and file.is_file():
+                found[name] = file
+    return found
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_is_small_with_all_that_it_imports_from_jrec(name):
+    path = ROOT / "experiments" / "minimal" / f"{name}.py"
+    assert all(module.startswith(ALLOWED) for module in imported(path))
+    assert ("from ." in path.read_text()) == (name == "two_stages")
+    files, todo = {path}, list(imported(path).values())
+    while todo:
+        file = todo.pop()
+        todo += [] if file in files else imported(file).values()
+        files.add(file)
+    lines = {file: len(file.read_text().splitlines()) for file in files}
+    assert lines[path] <= 250 and sum(lines.values()) <= 1500
+
+
+def test_the_six_systems_are_there():
+    assert FILES == ["autoencoder", "candidates", "embedding_mlp", "fusion", "ranking", "two_stages"]

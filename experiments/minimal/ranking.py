@@ -84,8 +84,7 @@ class Ranking(nn.Module):
         watched = jnp.where(counted, tables["item"](batch.watched), 0).sum(-2)
         parts.append(watched / jnp.maximum(counted.sum(-2), 1))
         # The paper's powers let the network learn convex and concave functions of a number.
-        x = batch.numbers
-        parts += [x, batch.known, x**2, jnp.sqrt(x)]
+        parts += [batch.numbers, batch.known, batch.numbers**2, jnp.sqrt(batch.numbers)]
         hidden = jnp.concatenate(parts, -1)
         for k, width in enumerate(self.tower):
             dense = nn.Dense(width, kernel_init=nn.initializers.he_normal(), name=f"tower_{k}")
@@ -150,7 +149,8 @@ def train(model: Ranking, data: Batch, settings: Settings, evaluate: Callable) -
     state = State(params, optimizer.init(params))
     for number in range(settings.epochs):
         state, value = epoch(state, data, jax.random.fold_in(order_key, number))
-        print(f"epoch {number + 1}  train cost {value:.3f}  test loss {evaluate(state.params):.4f}")
+        found = "  ".join(f"{name} {mean:.4f}" for name, mean in evaluate(state.params).items())
+        print(f"epoch {number + 1}  train cost {value:.4f}  {found}")
     return state.params
 
 
@@ -176,7 +176,7 @@ def features(log: Impressions, train: np.ndarray) -> Batch:
     values = [c.known * quantile_of(c.values, c.known & train) for c in numbers.values()]
     return Batch(
         ids=ids,
-        watched=pad(watched_before(log, 10).rows)[0],
+        watched=pad(watched_before(log, 10).rows, lengths=[10])[0],
         numbers=np.stack(values, -1),
         known=np.stack([column.known for column in numbers.values()], -1),
         clicked=log.clicked,
@@ -220,11 +220,11 @@ def main(settings: Settings) -> float:
     model = Ranking({name: log.vocabularies[name].rows for name in every.ids}, settings.tower)
     predict = jax.jit(model.apply)
 
-    def measure(score: np.ndarray) -> float:
+    def measure(score: jax.Array) -> float:
         known = (column[test_rows] for column in (log.clicked, log.watch_seconds, log.page))
         return weighted_user_loss(np.asarray(score), *known)
 
-    params = train(model, data, settings, lambda params: measure(predict(params, test)))
+    params = train(model, data, settings, lambda p: {"mispredicted": measure(predict(p, test))})
     result = measure(predict(params, test))
     item, rows = data.ids["item"], model.rows["item"]
     # An item's mean watch time an impression; one of the mean of all is added to each.
