@@ -401,4 +401,11 @@ def test_a_file_is_small_with_all_that_it_imports_from_jrec(name):
 
 
 def test_the_six_systems_are_there():
-    assert FILES == ["autoencoder", "candidates", "embedding_mlp", "fusion", "ranking", "two_stages"]
+    assert FILES == [
+        "autoencoder",
+        "candidates",
+        "embedding_mlp",
+        "fusion",
+        "ranking",
+        "two_stages",
+    ]

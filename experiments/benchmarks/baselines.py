@@ -24,7 +24,6 @@ from scipy import sparse
 from experiments.baselines.held_out import Score, held_out_ranks
 from experiments.baselines.next_item import load_sequences
 from experiments.benchmarks.turns import alternate, has_peer, setting
-from jrec.baselines.ease import fit_ease, score_ease
 from jrec.baselines.implicit_als import fit_implicit_als, initial_vectors, score_implicit_als
 from jrec.baselines.interactions import interaction_matrix
 from jrec.baselines.neighbours import fit_item_neighbours, score_item_neighbours
