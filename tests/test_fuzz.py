@@ -557,7 +557,7 @@ def _columns(ratings):
 
 
 def _table(table):
-    return [table.users, table.items, table.offsets, table.day, table.packed]
+    return [table.users, table.movies, table.offsets, table.day, table.packed]
 
 
 @pytest.mark.parametrize("name", ["zip archive", "tar archive"])

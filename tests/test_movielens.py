@@ -139,7 +139,7 @@ def test_the_data_command_shows_counts_a_user_a_item_and_an_example(ml_1m, monke
         "12 (12)",
         "a user",
         "gender",
-        "a item",
+        "an item",
         "an example",
         "genre rows",
         "target",

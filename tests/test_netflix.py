@@ -21,7 +21,7 @@ from jrec.data.date_splits import NETFLIX_WINDOWS
 from jrec.data.netflix import Convert, convert
 from jrec.data.netflix_lines import Lines, parse_lines, parse_titles
 from jrec.data.rating_parts import PARTS, load_rating_parts, rating_parts
-from jrec.data.ratings import Movies, Source, build
+from jrec.data.ratings import Items, Source, build
 from jrec.data.splits import split_ratings
 from jrec.errors import InputError, run_command
 from tests.test_rating_parts import rows_of
@@ -217,11 +217,11 @@ def test_the_converter_splits_as_split_ratings_does(tmp_path):
     user, movie, stars, date = zip(*rows, strict=True)
     columns = {
         "user": np.array(user),
-        "movie": np.array(movie),
+        "item": np.array(movie),
         "rating": np.array(stars, np.float32),
         "timestamp": np.array(date, "M8[s]").astype(np.int64) + 5,
     }
-    info = Movies(np.array(MOVIES), [f"movie {k}" for k in MOVIES], [[]] * len(MOVIES))
+    info = Items(np.array(MOVIES), [f"movie {k}" for k in MOVIES], [[]] * len(MOVIES))
     ratings = build("netflix", Source("x", "", ""), columns, None, info, (1.0, 5.0))
     for name, parts in zip(SPLITS, splits, strict=True):
         other = rating_parts(ratings, split_ratings(ratings, f"netflix-{name}", 3))

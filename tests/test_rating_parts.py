@@ -19,7 +19,7 @@ from jrec.data.rating_parts import (
     rating_parts,
     save_rating_parts,
 )
-from jrec.data.ratings import Movies, Source, build
+from jrec.data.ratings import Items, Source, build
 from jrec.data.splits import Split, split_by_dates, split_ratings
 from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.errors import InputError
@@ -35,11 +35,11 @@ def spread(seed, first="1999-11-01", last="2006-01-31", count=900):
     times = np.sort(generator.integers(start, stop, count))[generator.permutation(count)]
     columns = {
         "user": (pairs // 40) ** 2 + 5,
-        "movie": (pairs % 40) * 3 + 7,
+        "item": (pairs % 40) * 3 + 7,
         "rating": generator.integers(1, 11, count).astype(np.float32) / 2,
         "timestamp": times // 1000 * 1000,  # some are equal
     }
-    movies = Movies(np.arange(40) * 3 + 7, [f"Movie {k}" for k in range(40)], [[]] * 40)
+    movies = Items(np.arange(40) * 3 + 7, [f"Movie {k}" for k in range(40)], [[]] * 40)
     return build("spread", SOURCE, columns, None, movies, (0.5, 5.0))
 
 
@@ -53,11 +53,11 @@ def rows_of(parts, part):
 
 def expected(ratings, split):
     """The same by a loop over single ratings."""
-    user_of, movie_of = (ratings.vocabularies[key].values for key in ("user", "movie"))
+    user_of, movie_of = (ratings.vocabularies[key].values for key in ("user", "item"))
     ids = [
         (int(user_of[u - 2]), int(movie_of[f - 2]), float(r), int(t))
         for u, f, r, t in zip(
-            ratings.user, ratings.movie, ratings.rating, ratings.timestamp, strict=True
+            ratings.user, ratings.item, ratings.rating, ratings.timestamp, strict=True
         )
     ]
     lists = {part: [ids[place] for place in getattr(split, part)] for part in PARTS}
@@ -110,7 +110,7 @@ def test_types_are_the_smallest_that_hold_the_values():
 
 def test_ratings_of_unknown_users_and_movies_are_counted_not_kept():
     ratings = spread(1)
-    user, movie = ratings.user.copy(), ratings.movie.copy()
+    user, movie = ratings.user.copy(), ratings.item.copy()
     user[[0, 1]] = 1
     movie[[1, 2]] = 1
     ratings = dataclasses.replace(ratings, user=user, movie=movie)
@@ -192,11 +192,11 @@ def test_user_70_30_rounds_in_floating_point_as_the_original():
     count = 90  # 0.7 * 90 is 62.99999999999999 there
     columns = {
         "user": np.repeat([1, 2, 3, 4, 5, 6], count),
-        "movie": np.tile(np.arange(count), 6),
+        "item": np.tile(np.arange(count), 6),
         "rating": np.ones(6 * count, np.float32),
         "timestamp": np.arange(6 * count),
     }
-    movies = Movies(np.arange(count), ["x"] * count, [[]] * count)
+    movies = Items(np.arange(count), ["x"] * count, [[]] * count)
     split = split_ratings(build("x", SOURCE, columns, None, movies, (1, 5)), "user-70-30", 1)
     assert len(split.train) == 6 * 62
 

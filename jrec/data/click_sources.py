@@ -91,8 +91,6 @@ def clicks_of_ratings(ratings: Ratings) -> Clicks:
     kept = (ratings.user >= FIRST) & (ratings.item >= FIRST)
     users = np.unique(ratings.user[kept])
     items = np.arange(FIRST, ratings.vocabularies["item"].rows)
-    vocabularies = {"item": ratings.vocabularies["item"], **ratings.vocabularies}
-    del vocabularies["item"]
     stars = ratings.rating[kept]
     return build_clicks(
         name=ratings.name,
@@ -101,7 +99,7 @@ def clicks_of_ratings(ratings: Ratings) -> Clicks:
         item=ratings.item[kept],
         timestamp=ratings.timestamp[kept],
         user_row=users,
-        vocabularies=vocabularies,
+        vocabularies=ratings.vocabularies,
         user_features={
             name: Categorical(by_row[users], name) for name, by_row in ratings.user_features.items()
         },

@@ -78,8 +78,8 @@ def read_ratings_csv(path: Path, csv: CsvRatings) -> Ratings:
     items, item = _numbered(column["item"])
     time = _seconds(column["time"], csv) if csv.time else np.arange(len(user))
     raw = {"user": user, "item": item, "rating": stars, "timestamp": time}
-    items = Items(np.arange(len(items)), [""] * len(items), [[] for _ in items])
-    ratings = build(path.stem, source, raw, None, items, (low, high))
+    untitled = Items(np.arange(len(items)), [""] * len(items), [[] for _ in items])
+    ratings = build(path.stem, source, raw, None, untitled, (low, high))
     # Both are sorted, so that a number's row is its text's.
     ratings.vocabularies["user"] = Vocabulary(users)
     ratings.vocabularies["item"] = Vocabulary(items)

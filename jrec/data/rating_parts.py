@@ -68,8 +68,8 @@ class RatingParts:
 
 def rating_parts(ratings: Ratings, split: Split) -> RatingParts:
     """A split of any data set as ratings by user. Raises InputError where train is empty."""
-    known = (ratings.user >= FIRST) & (ratings.movie >= FIRST)
-    users, movies = (ratings.vocabularies[key].values for key in ("user", "movie"))
+    known = (ratings.user >= FIRST) & (ratings.item >= FIRST)
+    users, movies = (ratings.vocabularies[key].values for key in ("user", "item"))
     parts, days = {}, {}
     for part in PARTS:
         places = getattr(split, part)
@@ -78,7 +78,7 @@ def rating_parts(ratings: Ratings, split: Split) -> RatingParts:
         order = np.lexsort((ratings.timestamp[places], user))  # stable: ties keep file order
         places = places[order]
         offsets = _offsets(np.bincount(user, minlength=len(users)))
-        parts[part] = RatingRows(offsets, ratings.movie[places] - FIRST, ratings.rating[places])
+        parts[part] = RatingRows(offsets, ratings.item[places] - FIRST, ratings.rating[places])
         days[part] = ratings.timestamp[places] // _SECONDS_A_DAY
     kept = sum(known[getattr(split, part)].sum() for part in PARTS)
     unknown = sum(len(getattr(split, part)) for part in PARTS) - kept
