@@ -12,7 +12,6 @@ _ROOT = Path(__file__).parents[1]
 _GROUPS = {
     "Systems": "experiments.",
     "Each system in one file": "experiments.minimal",
-    "Examples": "experiments.examples",
     "Benchmarks": "experiments.benchmarks",
     "Tools": "jrec.",
 }

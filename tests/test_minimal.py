@@ -2,6 +2,11 @@
 
 import ast
 import dataclasses
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -409,3 +414,48 @@ def test_the_six_systems_are_there():
         "ranking",
         "two_stages",
     ]
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """The fusion file with the diff of docs/write_a_feature.md."""
+    text = (ROOT / "docs" / "write_a_feature.md").read_text()
+    diff = re.search(r"```diff\n(.*?)```", text, re.DOTALL)[1]
+    file = tmp_path / "experiments" / "minimal" / "fusion.py"
+    file.parent.mkdir(parents=True)
+    shutil.copy(fusion.__file__, file)
+    subprocess.run(["git", "apply", "-"], input=diff, text=True, cwd=tmp_path, check=True)
+    spec = importlib.util.spec_from_file_location("mine", file)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "mine", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_diff_of_write_a_feature_applies(mine):
+    titles = ["Heat (1995)", "Heat", "M (1931)", "2001 (1968) again"]
+    assert mine.decades(titles).tolist() == [11, 0, 5, 0]
+
+
+@pytest.mark.slow
+def test_the_diff_of_write_a_feature_trains(mine, ml_1m, capsys):
+    rmse = mine.main(mine.Settings("ml-1m", ml_1m, epochs=2, batch_size=16))
+    assert 0 < rmse < 3 and capsys.readouterr().out.count("epoch") == 2
+
+
+def test_a_file_runs_from_data_to_ten_items(ml_1m, capsys):
+    rmse = embedding_mlp.main(embedding_mlp.Settings("ml-1m", ml_1m, epochs=2, batch_size=16))
+    said = capsys.readouterr().out
+    assert f"embedding MLP           {rmse:.4f}" in said and "ten items for user 1" in said
+
+
+@pytest.mark.slow
+def test_the_other_files_run_too(ml_1m, capsys):
+    size = ImpressionSize(users=60, items=40, pages=10, slots=4)
+    common = {"dataset": "ml-1m", "data_dir": ml_1m, "epochs": 2}
+    fusion.main(fusion.Settings(**common, batch_size=16))
+    autoencoder.main(autoencoder.Settings(**common, hidden=(8, 4)))
+    candidates.main(candidates.Settings(**common, length=5, width=8, batch_size=4))
+    ranking.main(ranking.Settings(log=size, tower=(8,), epochs=2))
+    two_stages.main(two_stages.Settings(log=size, first_epochs=1, epochs=1, candidates=12))
+    assert capsys.readouterr().out.count("ten items for user 1") == 5

@@ -191,7 +191,7 @@ def rectangle(ratings: Ratings, part: np.ndarray, items: np.ndarray) -> Batch:
 def item_mean_rmse(data: Batch, test: Batch) -> float:
     """Returns the test RMSE of predicting each item's mean rating."""
     mean_M = data.ratings.sum(0) / data.rated.sum(0)
-    error_BM = jnp.where(test.rated, mean_M - test.ratings, 0)
+    error_BM = jnp.where(test.rated, mean_M[None] - test.ratings, 0)
     return float(((error_BM**2).sum() / test.rated.sum()) ** 0.5)
 
 

@@ -1,1 +1,0 @@
-"""Forks of the experiments, small enough to copy."""
