@@ -32,9 +32,9 @@ def test_the_file_has_every_section(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(bench, "machine", lambda: [("cores", "2")])
-    bench.main(["--out", str(tmp_path / "b"), "--only", "loading", "netflix"])
+    bench.main(["--out", str(tmp_path / "b"), "--only", "loading", "mining"])
     text = (tmp_path / "b" / "bench.md").read_text()
-    assert "## loading" in text and "## netflix" in text and text.count("| 1 |") == 2
+    assert "## loading" in text and "## mining" in text and text.count("| 1 |") == 2
     assert len(asked) == 2 and "experiments.benchmarks.loading" in asked[0]
 
 

@@ -13,7 +13,6 @@ from experiments.candidates.baselines import (
     popular_lists,
     popularity_ranks,
     rank_metrics,
-    reference_metrics,
 )
 from experiments.candidates.batches import (
     device_clicks,
@@ -26,6 +25,7 @@ from experiments.candidates.batches import (
 from experiments.candidates.evaluation import list_metrics, make_evaluate
 from experiments.candidates.losses import SAMPLERS, Options, loss_of, start_biases
 from experiments.candidates.network import feature_columns
+from experiments.candidates.references import reference_metrics
 from experiments.candidates.system import build_optimizers, build_step
 from jrec.baselines.neighbours import shrunk_cosine
 from jrec.data.click_examples import (

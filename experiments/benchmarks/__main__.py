@@ -51,7 +51,6 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     ),
     "mining": ("mining", "--users", "100000", "--first", "16384", "--repeats", "5"),
     "loading": ("loading", "--rows", "2000000", "--repeats", "5"),
-    "netflix": ("netflix", "--ratings", "1000000", "--repeats", "5"),
 }
 _VERSIONS = ("jax", "flax", "optax", "numpy", "scipy", "torch", "tensorflow", "keras", "faiss-cpu")
 _VERSIONS += ("implicit", "scikit-learn", "pyarrow")
