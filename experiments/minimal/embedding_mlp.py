@@ -27,7 +27,7 @@ from jrec.data.vocabulary import FIRST
 
 @dataclass(frozen=True)
 class Settings:
-    """The notebook's settings."""
+    """Those of `python -m experiments.embedding_mlp train`."""
 
     dataset: str = "ml-100k"
     """A MovieLens data set."""

@@ -28,7 +28,7 @@ from jrec.data.vocabulary import FIRST
 
 @dataclass(frozen=True)
 class Settings:
-    """The book's settings."""
+    """Those of `python -m experiments.fusion train --valid-fraction 0 --epochs 10`."""
 
     dataset: str = "ml-100k"
     """A MovieLens data set."""
