@@ -43,9 +43,7 @@ def test_popularity_counts_clicks():
     np.testing.assert_array_equal(scores, np.tile(np.bincount(item, minlength=M), (2, 1)))
 
 
-@pytest.mark.parametrize("whole", [512, 3])
-def test_ease_is_the_least_squares_solution_of_each_column(whole, monkeypatch):
-    monkeypatch.setattr("jrec.baselines.ease._WHOLE", whole)  # 3: inverted in many blocks
+def test_ease_is_the_least_squares_solution_of_each_column():
     user, item = made_up()
     model = fit_ease(user, item, N, M, regularisation=2.5)
     X = table(user, item)
@@ -61,9 +59,8 @@ def test_ease_is_the_least_squares_solution_of_each_column(whole, monkeypatch):
     )
 
 
-def test_ease_of_many_interactions_is_exact_to_float32(monkeypatch):
+def test_ease_of_many_interactions_is_exact_to_float32():
     """Counts near a million beside a small regularisation: a float32 inverse loses these weights."""
-    monkeypatch.setattr("jrec.baselines.ease._WHOLE", 3)
     generator = np.random.default_rng(0)
     taste = generator.random((4000, 1)) < 0.5
     X = generator.random((4000, 20)) < np.where(taste, 0.9, 0.85)

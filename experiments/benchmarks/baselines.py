@@ -1,4 +1,4 @@
-"""Implicit ALS, EASE and item neighbours beside independent implementations, on one data set.
+"""Implicit ALS and item neighbours beside independent implementations, on one data set.
 
     pip install implicit
     python -m experiments.benchmarks.baselines --data-dir ml-1m_sas.txt.gz [--repeats 3]
@@ -6,8 +6,7 @@
 The last item of each user is found in the whole catalogue, what was seen removed, as in `experiments.baselines
 rank`: all contestants are fitted to the training part, with the settings for the method there, read the history
 before the target, and take turns, round after round, in one process. Peers: `implicit` (its ALS, three steps of
-conjugate gradients, as it comes, from the same initial vectors and at the same objective; its cosine neighbours)
-and EASE as its paper prints it, in NumPy. Peers that are not installed are left out. Results, with the machine and
+conjugate gradients, as it comes, from the same initial vectors and at the same objective; its cosine neighbours). Peers that are not installed are left out. Results, with the machine and
 its load, stand in BUILD_NOTES.md.
 """
 
@@ -25,7 +24,6 @@ from scipy import sparse
 from experiments.baselines.held_out import Score, held_out_ranks
 from experiments.baselines.next_item import load_sequences
 from experiments.benchmarks.turns import alternate, has_peer, setting
-from jrec.baselines.ease import fit_ease, score_ease
 from jrec.baselines.implicit_als import fit_implicit_als, initial_vectors, score_implicit_als
 from jrec.baselines.interactions import interaction_matrix
 from jrec.baselines.neighbours import fit_item_neighbours, score_item_neighbours
@@ -59,8 +57,6 @@ class Benchmark:
     """Of implicit ALS with one regularisation for all rows, the objective that both have."""
     exact: bool = False
     """Also implicit's ALS with exact solutions, which takes minutes."""
-    ease_regularisation: float = 200.0
-    """Of EASE."""
     neighbours: int = 10
     """Of each item."""
     repeats: int = 3
@@ -112,32 +108,6 @@ def peer_als(
     return fit
 
 
-def ours_ease(data: Data, regularisation: float) -> Fit:
-    """Ours."""
-
-    def fit() -> Score:
-        model = fit_ease(*data, regularisation)
-        return lambda history, user: score_ease(model, history)
-
-    return fit
-
-
-def peer_ease(data: Data, regularisation: float) -> Fit:
-    """The paper's program, on the same sparse matrix."""
-
-    def fit() -> Score:
-        X = interaction_matrix(*data)
-        G = (X.T @ X).toarray().astype(np.float64)
-        diagonal = np.diag_indices(G.shape[0])
-        G[diagonal] += regularisation
-        P = np.linalg.inv(G)
-        B = P / (-np.diag(P))
-        B[diagonal] = 0
-        return lambda history, user: history @ B
-
-    return fit
-
-
 def ours_neighbours(data: Data, neighbours: int) -> Fit:
     """Ours, without shrinkage."""
 
@@ -175,8 +145,6 @@ def contestants(settings: Benchmark, data: Data) -> dict[tuple[str, str], Fit]:
             exact = peer_als(*shared, settings.als_regularisation, conjugate=False)
             made[name, "implicit, exact solver"] = exact
         made[f"{name}, by frequency", "jrec"] = ours_als(*shared, 0.003, 1.0)
-    made["EASE", "jrec"] = ours_ease(data, settings.ease_regularisation)
-    made["EASE", "NumPy"] = peer_ease(data, settings.ease_regularisation)
     made["item neighbours", "jrec"] = ours_neighbours(data, settings.neighbours)
     if with_implicit:
         made["item neighbours", "implicit"] = peer_neighbours(data, settings.neighbours)

@@ -9,8 +9,6 @@ from jrec.baselines.interactions import interaction_matrix
 from jrec.errors import InputError
 from jrec.finite import check_finite
 
-_WHOLE = 512  # matrices of at most so many rows are inverted at once
-
 
 @dataclass(frozen=True)
 class Ease:
@@ -30,7 +28,7 @@ def fit_ease(
 
     B_ij = -P_ij / P_jj off the diagonal, P the inverse of X'X + regularisation * I. The counts X'X and
     their inverse are float64: the inverse's entries off the diagonal, which are the weights, are small
-    differences. Memory is 12 bytes times items squared, at its height 16.
+    differences. Memory is some 24 bytes times items squared.
 
     Source: Steck (2019), "Embarrassingly shallow autoencoders for sparse data", equation 8.
 
@@ -46,7 +44,7 @@ def fit_ease(
     weights = (history.T @ history).toarray().astype(np.float64)
     weights[np.diag_indices(items)] += regularisation
     try:
-        invert(weights)
+        weights = np.linalg.inv(weights)
     except np.linalg.LinAlgError:  # singular to rounding
         weights[:] = np.nan
     weights /= -weights.diagonal()
@@ -60,27 +58,3 @@ def fit_ease(
 def score_ease(model: Ease, history_BM: sparse.csr_array) -> np.ndarray:
     """float32 [B, items] for binary histories [B, items]; items that nobody met score 0."""
     return history_BM @ model.weights
-
-
-def invert(matrix: np.ndarray) -> None:
-    """Inverts a symmetric positive definite float64 matrix in its place, by blocks.
-
-    With A = [[a, b], [b', c]] and w = a^-1 b the inverse of c - b'w is the last block of A's, s; the others
-    are -w s and a^-1 + w s w'. All but the smallest blocks are matrix products: 1.4 n^3 operations where a
-    general inverse takes 2 n^3. LAPACK's own, by Cholesky, needs 1 n^3, but on a busy machine its threads
-    wait for each other and it becomes the slowest.
-    """
-    rows = len(matrix)
-    if rows <= _WHOLE:
-        matrix[:] = np.linalg.inv(matrix)
-        return
-    half = rows // 2
-    a, b, c = matrix[:half, :half], matrix[:half, half:], matrix[half:, half:]
-    invert(a)
-    w = a @ b
-    c -= b.T @ w
-    invert(c)
-    np.matmul(w, c, out=b)
-    b *= -1
-    a -= b @ w.T
-    matrix[half:, :half] = b.T

@@ -1,4 +1,4 @@
-"""Softmax cross-entropy over the whole item table, a block of items at a time."""
+"""Softmax cross-entropy over the whole item table: plain, and a block of items at a time."""
 
 import functools
 
@@ -6,6 +6,21 @@ import jax
 import jax.numpy as jnp
 
 from jrec.embeddings.by_id import gather_rows
+
+
+def plain_full_softmax(
+    users_BD: jax.Array,
+    table_MD: jax.Array,
+    bias_M: jax.Array,
+    target_B: jax.Array,
+    mask_B: jax.Array,
+    mask_M: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """As `full_softmax`, with all logits [B, M] in memory; what is masked must be finite."""
+    logits_BM = jnp.where(mask_M[None], users_BD @ table_MD.T + bias_M[None], -jnp.inf)
+    log_p_BM = jax.nn.log_softmax(logits_BM, axis=1)
+    loss_B = -jnp.take_along_axis(log_p_BM, target_B[:, None], 1)[:, 0]
+    return jnp.where(mask_B, loss_B, 0).sum(), mask_B.sum().astype(jnp.float32)
 
 
 def full_softmax(
