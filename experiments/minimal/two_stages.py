@@ -30,7 +30,8 @@ SECONDS = 86_400  # of a day
 
 @dataclass(frozen=True)
 class Settings:
-    """Of the log, both stages, and the lists between them."""
+    """The stages of `python -m experiments.two_stages train --first-loss full-softmax --completion-weight 0
+    --rank-by watch --dropout 0 --user-id`; their lists here come from the first stage alone."""
 
     log: ImpressionSize = field(default_factory=ImpressionSize)
     """Sizes of the synthetic log."""
