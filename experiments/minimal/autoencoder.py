@@ -135,9 +135,7 @@ def make_step(model: Autoencoder, optimizer: optax.GradientTransformation, refee
 def epoch_batches(users: int, key: jax.Array, batch_size: int) -> tuple[jax.Array, jax.Array]:
     """Returns users in a random order, int32 [steps, B], and what counts: the last batch is filled up."""
     order = jax.random.permutation(key, users)
-    order = jnp.append(order, jnp.full(-users % batch_size, users, jnp.int32)).reshape(
-        -1, batch_size
-    )
+    order = jnp.append(order, jnp.full(-users % batch_size, users)).reshape(-1, batch_size)
     return jnp.minimum(order, users - 1), order < users
 
 

@@ -70,7 +70,7 @@ class Attention(nn.Module):
         self.param("bias", nn.initializers.zeros, (self.items,))  # read by `scores`
         x_BLD = drop()(jnp.where(mask_BL[..., None], table_VD[item_BL], 0) * self.width**0.5)
 
-        distance_LL = np.arange(self.length)[:, None] - np.arange(self.length)[None]
+        distance_LL = jnp.arange(self.length)[:, None] - jnp.arange(self.length)[None]
         allowed_BLL = (distance_LL >= 0)[None] & mask_BL[:, None] | (distance_LL == 0)[None]
         for k in range(self.layers):
             # Order is told by a learned bias for each head and distance.
@@ -96,7 +96,7 @@ class Attention(nn.Module):
 def scores(params: dict, user_BD: jax.Array) -> jax.Array:
     """Returns float32 [..., V] for user vectors [..., D]; padding and the unknown item score -inf."""
     table_VD, bias_V = params["params"]["table"], params["params"]["bias"]
-    bias_V = jnp.where(np.arange(len(bias_V)) >= FIRST, bias_V, -jnp.inf)
+    bias_V = jnp.where(jnp.arange(len(bias_V)) >= FIRST, bias_V, -jnp.inf)
     score_BV = user_BD @ table_VD.T
     return score_BV + jnp.broadcast_to(bias_V, score_BV.shape)
 
@@ -146,9 +146,7 @@ def epoch_batches(data: Batch, key: jax.Array, batch_size: int) -> Batch:
     """Returns the runs in a random order as [steps, B, L]; runs that fill the last batch do not count."""
     count = len(data.item)
     order = jax.random.permutation(key, count)
-    order = jnp.append(order, jnp.full(-count % batch_size, count, jnp.int32)).reshape(
-        -1, batch_size
-    )
+    order = jnp.append(order, jnp.full(-count % batch_size, count)).reshape(-1, batch_size)
     batches = jax.tree.map(lambda column: column.at[order].get(mode="clip"), data)
     return batches._replace(mask=batches.mask & (order < count)[..., None])
 
@@ -194,7 +192,7 @@ def last_states(model: Attention, params: dict, item_NL: jax.Array) -> jax.Array
     """Returns float32 [N, D] after the last click of each padded history."""
     mask_NL = item_NL != PADDING
     user_NLD = model.apply(params, item_NL, mask_NL)
-    return user_NLD[np.arange(len(item_NL)), mask_NL.sum(1) - 1]
+    return user_NLD[jnp.arange(len(item_NL)), mask_NL.sum(1) - 1]
 
 
 def user_vectors(model: Attention, params: dict, histories: Sequence[np.ndarray]) -> jax.Array:

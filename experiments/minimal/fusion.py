@@ -151,7 +151,7 @@ def epoch_batches(data: Batch, key: jax.Array, batch_size: int) -> Batch:
     """Returns the ratings in a random order as [steps, B]; the mask leaves out what fills the last batch."""
     count = len(data.user)
     order = jax.random.permutation(key, count)
-    order = jnp.append(order, jnp.full(-count % batch_size, count, jnp.int32))
+    order = jnp.append(order, jnp.full(-count % batch_size, count))
     batches = jax.tree.map(lambda column: column.at[order].get(mode="clip"), data)
     batches = batches._replace(mask=order < count)
     return jax.tree.map(lambda column: column.reshape(-1, batch_size), batches)
@@ -227,7 +227,7 @@ def main(settings: Settings) -> float:
 
     row = users.encode([settings.user])[0]
     rest = np.setdiff1d(np.arange(FIRST, items.rows), ratings.item[ratings.user == row])
-    stars = predict(params, jnp.full(len(rest), row, jnp.int32), jnp.asarray(rest))
+    stars = predict(params, jnp.full(len(rest), row), jnp.asarray(rest))
     for k in np.argsort(-stars)[:10]:
         print(f"  {stars[k]:.2f}  {ratings.titles[rest[k]]}")
     return result

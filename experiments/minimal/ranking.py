@@ -126,9 +126,7 @@ def epoch_batches(data: Batch, key: jax.Array, batch_size: int) -> Batch:
     """Returns the impressions in a random order as [steps, B]; the mask leaves out what fills the last batch."""
     count = len(data.mask)
     order = jax.random.permutation(key, count)
-    order = jnp.append(order, jnp.full(-count % batch_size, count, jnp.int32)).reshape(
-        -1, batch_size
-    )
+    order = jnp.append(order, jnp.full(-count % batch_size, count)).reshape(-1, batch_size)
     batches = jax.tree.map(lambda column: column.at[order].get(mode="clip"), data)
     real = jnp.expand_dims(order < count, range(2, batches.mask.ndim))
     return batches._replace(mask=batches.mask & real)
