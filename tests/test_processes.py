@@ -119,6 +119,7 @@ SEVERAL = """
 import importlib, json, os, signal, sys
 import jax
 import jrec.train.run as driver
+from jrec.train.loop import fit
 from jrec.train.spread import is_spread
 
 opened = set()
@@ -136,7 +137,7 @@ for name, arguments, stopped in json.loads(sys.argv[2]):
         if stopped:
             if jax.process_index() == 1:
                 os.kill(os.getpid(), signal.SIGINT)
-            return driver.run(plan, *rest)
+            return fit(plan, *rest)
         nodes = jax.tree_util.tree_leaves_with_path(plan.stream.data, is_leaf=is_spread)
         held = {
             jax.tree_util.keystr(path, simple=True, separator="/"): [
@@ -146,10 +147,9 @@ for name, arguments, stopped in json.loads(sys.argv[2]):
             if is_spread(node)
         }
         print("held:", json.dumps(held), flush=True)
-        return driver.run(plan, *rest)
+        return fit(plan, *rest)
 
-    place = sys.modules.get(name.replace("__main__", "train"), module)
-    place.run = noted
+    driver.fit = noted
     try:
         module.main([*arguments, *sys.argv[3:]])
         assert not stopped

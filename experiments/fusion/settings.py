@@ -33,12 +33,12 @@ class Train:
 
 
 def source() -> Train:
-    """The source's run on MovieLens-1M: SCORE_SOURCE."""
+    """The source's run: RMSE .8522 to .8525 on MovieLens-1M; 367 to 685 s on 2 busy cores."""
     return Train()
 
 
 def improved() -> Train:
-    """The strongest fusion model here: SCORE_IMPROVED."""
+    """The strongest fusion model here: RMSE .8972 to .9004 on MovieLens-100K; 69 to 123 s on 2 busy cores."""
     return Train(preset="improved", learning_rate=0.006, run=RunFlags(epochs=30))
 
 
