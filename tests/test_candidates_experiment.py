@@ -21,6 +21,7 @@ from jrec.errors import InputError, run_command
 from jrec.evaluate.significance import read_per_user
 from jrec.serving.candidate_lists import recommend
 from jrec.serving.candidates import load_candidate_model
+from jrec.train import run as driver
 from tests.click_writer import make_click_log
 
 SIZES = ["--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.clicks", "8"]
@@ -160,7 +161,7 @@ def test_a_resumed_run_ends_with_the_same_bits(run_dir, tmp_path, monkeypatch):
             return False
 
     with monkeypatch.context() as patched:
-        patched.setattr(candidates, "stop_on_signals", Stopping)
+        patched.setattr(driver, "stop_on_signals", Stopping)
         with pytest.raises(SystemExit) as stopped:
             candidates.main([*TRAIN, "--run-dir", str(cut)])
     assert stopped.value.code == 130 and not (cut / "results.json").exists()

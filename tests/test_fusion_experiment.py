@@ -17,6 +17,7 @@ from experiments.fusion.source import Source
 from jrec.data.sources import load_ratings
 from jrec.data.splits import split_ratings
 from jrec.data.synthetic import SyntheticSize
+from jrec.train import run as driver
 from jrec.train.checkpoints import Checkpoints
 
 SIZES = ["--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.ratings", "3000"]
@@ -163,7 +164,7 @@ def arrays_of(folder):
 @pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "stopped"
-    real = fusion.watch_training
+    real = driver.watch_training
 
     def interrupted(reports, *args):
         def until_second_chunk():
@@ -174,7 +175,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
 
         return real(until_second_chunk(), *args)
 
-    monkeypatch.setattr(fusion, "watch_training", interrupted)
+    monkeypatch.setattr(driver, "watch_training", interrupted)
     arguments = [*TRAIN, "--epochs", "2", "--chunk-steps", "10", "--run-dir", str(folder)]
     with pytest.raises(SystemExit) as stop:
         fusion.main(arguments)

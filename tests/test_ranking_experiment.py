@@ -24,6 +24,7 @@ from jrec.data.quantiles import Quantiles
 from jrec.data.ragged import Ragged
 from jrec.errors import InputError, run_command
 from jrec.evaluate.significance import read_per_user
+from jrec.train import run as driver
 
 SIZE = ImpressionSize(users=150, items=40, pages=10, slots=4)
 TRAIN = ["train", "--synthetic.users", "150", "--synthetic.items", "40", "--synthetic.pages", "10"]
@@ -162,7 +163,7 @@ def test_a_resumed_run_ends_with_the_same_bits(run, tmp_path, monkeypatch):
             return False
 
     with monkeypatch.context() as patched:
-        patched.setattr(ranking, "stop_on_signals", Stopping)
+        patched.setattr(driver, "stop_on_signals", Stopping)
         with pytest.raises(SystemExit) as stopped:
             ranking.main([*ALL, "--run-dir", str(cut)])
     assert stopped.value.code == 130 and not (cut / "results.json").exists()

@@ -125,7 +125,7 @@ EXPERIMENTS = {
     "fusion": (fusion, ["--epochs", "2", "--learning-rate", "0.05"]),
     "fusion-improved": (fusion, ["--preset", "improved", *SMALL, "--epochs", "2"]),
     "autoencoder": (autoencoder, ["--hidden", "8", "--epochs", "2"]),
-    "autoencoder-centred": (autoencoder, ["--hidden", "8", "--epochs", "2", "--centre", "True"]),
+    "autoencoder-centred": (autoencoder, ["--hidden", "8", "--epochs", "2", "--centre"]),
 }
 
 

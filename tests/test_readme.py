@@ -39,7 +39,8 @@ def test_the_commands_for_your_own_data_run(tmp_path, monkeypatch, capsys):
     for line in lines:
         _, _, module, *words = shlex.split(line, comments=True)
         words += ["--epochs", "1"] if words[0] == "train" else []
-        program = importlib.import_module("jrec.data.__main__" if module == "jrec.data" else module)
+        is_folder = hasattr(importlib.import_module(module), "__path__")
+        program = importlib.import_module(f"{module}.__main__" if is_folder else module)
         monkeypatch.setattr(sys, "argv", [module, *words])
         program.main()
         said = capsys.readouterr().out

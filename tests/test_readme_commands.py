@@ -111,6 +111,7 @@ def run(words, monkeypatch):
     name = f"{module}.__main__" if hasattr(importlib.import_module(module), "__path__") else module
     monkeypatch.setattr(sys, "argv", [module, *arguments])
     if module.startswith("experiments.minimal."):  # its `main` takes the settings
+        monkeypatch.delitem(sys.modules, module, raising=False)
         runpy.run_module(module, run_name="__main__")
         return
     try:
