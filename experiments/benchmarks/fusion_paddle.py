@@ -37,14 +37,14 @@ def build(rows):
     for name in ATTRIBUTES:
         user.append(dense(table(rows, name, 16), 16, name + "_layer"))
     user = dense(layers.concat(user, axis=1), 200, "user_tower", "tanh")
-    film = [dense(table(rows, "film", 32), 32, "film_layer")]
-    film.append(layers.sequence_pool(table(rows, "genres", 32, True), "sum"))
+    item = [dense(table(rows, "item", 32), 32, "item_layer")]
+    item.append(layers.sequence_pool(table(rows, "genres", 32, True), "sum"))
     title = nets.sequence_conv_pool(
         table(rows, "title", 32, True), 32, 3, act="tanh", pool_type="sum",
         param_attr="title_kernel", bias_attr="title_bias",
     )
-    film = dense(layers.concat(film + [title], axis=1), 200, "film_tower", "tanh")
-    score = layers.scale(layers.cos_sim(user, film), scale=5.0)
+    item = dense(layers.concat(item + [title], axis=1), 200, "item_tower", "tanh")
+    score = layers.scale(layers.cos_sim(user, item), scale=5.0)
     target = layers.data(name="score", shape=[1], dtype="float32")
     return layers.mean(layers.square_error_cost(score, target))
 
@@ -52,16 +52,16 @@ def build(rows):
 def feed(data, rows):
     """One batch in Paddle's form: columns, and LoD tensors for genres and titles."""
     place = fluid.CPUPlace()
-    user, film = data["user"][rows], data["film"][rows]
+    user, item = data["user"][rows], data["item"][rows]
 
     def column(values):
         return np.asarray(values, np.int64).reshape(-1, 1)
 
-    batch = {"user": column(user), "film": column(film)}
+    batch = {"user": column(user), "item": column(item)}
     for name in ATTRIBUTES:
         batch[name] = column(data[name][user])
     for name in ("genres", "title"):
-        sequences = [data[name][f][data[name + "_mask"][f]] for f in film]
+        sequences = [data[name][f][data[name + "_mask"][f]] for f in item]
         lengths = [[len(sequence) for sequence in sequences]]
         batch[name] = fluid.create_lod_tensor(column(np.concatenate(sequences)), lengths, place)
     batch["score"] = (2 * data["rating"][rows] - 5).astype("float32").reshape(-1, 1)
@@ -71,15 +71,15 @@ def feed(data, rows):
 def samples(data, rows):
     """The same batch as the original's reader gives it: one list of values a rating."""
     for row in rows:
-        user, film = data["user"][row], data["film"][row]
-        sample = [[user]] + [[data[name][user]] for name in ATTRIBUTES] + [[film]]
-        sample += [data[name][film][data[name + "_mask"][film]] for name in ("genres", "title")]
+        user, item = data["user"][row], data["item"][row]
+        sample = [[user]] + [[data[name][user]] for name in ATTRIBUTES] + [[item]]
+        sample += [data[name][item][data[name + "_mask"][item]] for name in ("genres", "title")]
         yield sample + [[2 * data["rating"][row] - 5]]
 
 
 def main(source, target, steps, epochs, feeder):
     data = dict(np.load(source, allow_pickle=False))
-    rows = dict(zip(("user",) + ATTRIBUTES + ("film", "genres", "title"), data["rows"]))
+    rows = dict(zip(("user",) + ATTRIBUTES + ("item", "genres", "title"), data["rows"]))
     cost = build(rows)
     test_program = fluid.default_main_program().clone(for_test=True)
     fluid.optimizer.SGD(learning_rate=0.2).minimize(cost)
@@ -91,7 +91,7 @@ def main(source, target, steps, epochs, feeder):
         out["init/" + parameter.name] = np.array(tensor)
     train, test = data["train"], data["test"]
     block = fluid.default_main_program().global_block()
-    names = ("user",) + ATTRIBUTES + ("film", "genres", "title", "score")
+    names = ("user",) + ATTRIBUTES + ("item", "genres", "title", "score")
     one_by_one = fluid.DataFeeder([block.var(name) for name in names], fluid.CPUPlace())
     generator = np.random.RandomState(0)
     for epoch in range(max(epochs, 1)):
