@@ -89,12 +89,12 @@ def open_run_directory(folder: Path, resume: bool, settings: dict[str, Any]) -> 
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Returns nested settings by dotted name; those of the run stand without `run.`, as their flags do."""
+    """Returns nested settings by dotted name; groups whose flags have no prefix have none here."""
     flat = {}
     for name, value in settings.items():
         if isinstance(value, dict) and value:
             inner = _flat(value).items()
-            prefix = "" if name == "run" else f"{name}."
+            prefix = "" if name in ("run", "data", "source") else f"{name}."
             flat |= {f"{prefix}{key}": item for key, item in inner}
         else:
             flat[name] = value

@@ -75,7 +75,8 @@ def test_indexing_is_that_of_the_whole_column(count, many):
 
     data = spread_all(columns, devices)
     assert all(len(column) == count for column in data.values())
-    found = over_devices(of_places, devices)(data, (place_P, place_BL))
+    with module.on_devices(devices):
+        found = over_devices(of_places)(data, (place_P, place_BL))
     same_bits(found, of_places(columns, (place_P, place_BL)))
 
 
@@ -92,10 +93,12 @@ def test_what_is_whole_stays_beside_what_is_spread():
     devices = first_devices(4)
     column = np.arange(5, dtype=np.int32)
     data = {"long": spread_all([column], devices), "table": (jnp.arange(5), jnp.ones((5, 2)))}
-    placed = replicated(data, devices)
+    with module.on_devices(devices):
+        placed = replicated(data)
     assert placed["long"][0] is data["long"][0]
     assert all(len(leaf.sharding.device_set) == 4 for leaf in placed["table"])
-    found = first_batch(lambda data, places, mask: (rows_at(data, places), mask), placed, devices)
+    with module.on_devices(devices):
+        found = first_batch(lambda data, places, mask: (rows_at(data, places), mask), placed)
     whole = {"long": [column], "table": (np.arange(5, dtype=np.int32), np.ones((5, 2), np.float32))}
     same_bits(found, (rows_at(whole, np.zeros(1, int)), np.ones(1, bool)))
 
@@ -119,7 +122,9 @@ def test_devices_that_need_different_numbers_of_turns_take_as_many():
         with module.on_devices(devices):
             data = device_rows(rows)
     assert is_spread(data["item"]) and is_spread(data["rating"])
-    same_bits(over_devices(rectangles, devices)(data, users), jax.jit(rectangles)(whole, users))
+    with module.on_devices(devices):
+        found = over_devices(rectangles)(data, users)
+    same_bits(found, jax.jit(rectangles)(whole, users))
 
 
 class Noted:

@@ -7,8 +7,6 @@ Scores and times of all methods, with their commands, stand in BUILD_NOTES.md.
 """
 
 import dataclasses
-import shlex
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,15 +17,14 @@ import tyro
 from rich.console import Console
 from scipy import sparse
 
+from experiments.rating_data import RatingData, load
 from experiments.rating_report import show_ratings, write_rating_errors
 from jrec.baselines.implicit_als import ImplicitALS
 from jrec.command_line import parse_command
 from jrec.console import plain_console
 from jrec.data.click_examples import held_out_examples, leave_one_out, repeated_targets
-from jrec.data.own_csv import CsvClicks, CsvRatings
+from jrec.data.own_csv import CsvClicks
 from jrec.data.ratings import Ratings
-from jrec.data.sources import DATASETS, load_ratings
-from jrec.data.splits import SplitName, split_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError, run_command
 from jrec.evaluate.per_user import write_per_user
@@ -38,37 +35,21 @@ from jrec.evaluate.repeated_targets import (
     repeated_note,
     settle_repeated,
 )
-from jrec.files import write_json
 from jrec.finite import check_finite
-from jrec.report import (
-    code,
-    environment,
-    markdown_table,
-    open_run_directory,
-    settings_table,
-    show_warnings,
-    write_report,
-)
+from jrec.report import open_run_directory, show_warnings, write_run
+from jrec.train.flags import check_at_least
 
+from .held_out import PROTOCOL, held_out_ranks
 from .next_item import (
-    PROTOCOL,
     SEQUENCE_DATASETS,
     NextItemMethod,
     NextItemSettings,
-    below_popularity,
     content_of,
     fit_next_item_baseline,
-    held_out_ranks,
     load_sequences,
 )
-from .ratings import (
-    Predict,
-    RatingMethod,
-    RatingSettings,
-    fit_rating_baseline,
-    not_better_than_mean,
-    settings_used,
-)
+from .ratings import Predict, RatingMethod, RatingSettings, fit_rating_baseline, settings_used
+from .warnings import below_popularity, not_better_than_mean
 
 
 @dataclass
@@ -77,22 +58,8 @@ class Rate:
 
     method: RatingMethod = "biases"
     """Which baseline."""
-    dataset: Literal[DATASETS] = "ml-100k"  # type: ignore[valid-type]
-    """Which data set; `synthetic` is made up on the spot."""
-    data_dir: Path | None = None
-    """Folder or archive that holds it. Left out: the cache, else the network."""
-    csv: CsvRatings = field(default_factory=CsvRatings)
-    """Columns of `--dataset csv`, a file of your own that --data-dir names."""
-    synthetic: SyntheticSize = field(default_factory=SyntheticSize)
-    """Sizes of `--dataset synthetic`."""
-    split: SplitName = "random"
-    """How test ratings are held out (see jrec.data.splits)."""
-    split_seed: int = 0
-    """Seed of the split; the same for all training seeds, so that their scores compare."""
-    test_fraction: float = 0.1
-    """Share of the ratings that is test."""
-    valid_fraction: float = 0.01
-    """Share of the rest that is validation; nothing is chosen on it here."""
+    data: Annotated[RatingData, tyro.conf.arg(name="")] = field(default_factory=RatingData)
+    """Ratings and their split; nothing is chosen on validation here."""
     clip: bool = False
     """Clip predictions to the data set's lowest and highest rating."""
     settings: Annotated[RatingSettings, tyro.conf.arg(name="")] = field(
@@ -116,7 +83,7 @@ class Rank:
     method: NextItemMethod = "popularity"
     """Which baseline."""
     dataset: Literal[SEQUENCE_DATASETS] = "ml-100k"  # type: ignore[valid-type]
-    """Which data set: ratings of any MovieLens as events, made-up ones, or the file of SASRec's."""
+    """Which data set: ratings of any MovieLens as events, synthetic ones, or the file of SASRec's."""
     data_dir: Path | None = None
     """Folder, archive or file that holds it. Left out: the cache, else the network."""
     csv: CsvClicks = field(default_factory=CsvClicks)
@@ -144,10 +111,8 @@ _WHOLE = ("neighbours", "width", "epochs", "batch_size", "sweeps", "solver_steps
 
 def check(settings: Rate | Rank, used: tuple[str, ...]) -> None:
     """Raises InputError for a setting that makes no sense; `used` names the groups that are read."""
-    for name in ("seed", "split_seed"):
-        if not 0 <= getattr(settings, name) < 2**31:
-            flag, value = name.replace("_", "-"), getattr(settings, name)
-            raise InputError(f"--{flag} must be 0 or more (and below 2^31), but is {value}.")
+    check_at_least(settings, {"seed": 0})
+    check_at_least(settings.data if isinstance(settings, Rate) else settings, {"split_seed": 0})
     for group in used:
         for name, value in dataclasses.asdict(getattr(settings.settings, group)).items():
             if value is None or isinstance(value, str):
@@ -165,17 +130,12 @@ def rate(command: Rate) -> None:
     used = settings_used(command.method)
     check(command, used)
     console = plain_console()
-    ratings = load_ratings(
-        command.dataset, command.data_dir, command.synthetic, command.split_seed, command.csv
-    )
+    ratings, split = load(command.data)
     if command.method == "content" and not any(
         len(ratings.vocabularies[name].values) for name in ("genres", "title")
     ):
-        raise InputError(f"--dataset {command.dataset} has no content; take another method.")
-    split = split_ratings(
-        ratings, command.split, command.split_seed, command.test_fraction, command.valid_fraction
-    )
-    run_dir, kept = open_run(command, "rate", used, ratings.source)
+        raise InputError(f"--dataset {command.data.dataset} has no content; take another method.")
+    run_dir, kept = open_run(command, "rate", command.data.dataset, used, ratings.source)
     show_ratings(ratings, split, console)
     start = time.perf_counter()
     model, predict = fit_rating_baseline(
@@ -187,7 +147,7 @@ def rate(command: Rate) -> None:
         for name, positions in (("test", split.test), ("valid", split.valid))
         for error, value in rating_errors(predict, ratings, positions, command.clip).items()
     }
-    results |= {"split": command.split, "split_seed": command.split_seed}
+    results |= {"split": command.data.split, "split_seed": command.data.split_seed}
     remedy = "check the ratings and the settings of the method"
     errors = [results["test_rmse"], results["test_mae"]]
     check_finite(f"Test errors of {command.method} are", remedy, errors)
@@ -233,7 +193,7 @@ def rank(command: Rank) -> None:
     if command.method == "content" and not content_of(clicks):
         raise InputError(f"--dataset {command.dataset} has no content; take another method.")
     split = leave_one_out(clicks)
-    run_dir, kept = open_run(command, "rank", used, clicks.source)
+    run_dir, kept = open_run(command, "rank", command.dataset, used, clicks.source)
     console.print(
         f"{clicks.name}: {len(clicks):,} events from {clicks.source.kind} "
         f"{clicks.source.location}; {len(split.test):,} users with a held-out item",
@@ -265,7 +225,7 @@ def rank(command: Rank) -> None:
         choice,
         results["test_repeats"],
         len(held_out["test"]),
-        "experiments.candidates --remove-seen False",
+        "experiments.candidates --no-remove-seen",
     )
     results |= {"repeated_targets": choice, "note": note} if note else {}
     finish(run_dir, command, kept, PROTOCOL, results, warnings, model, seconds, console)
@@ -282,15 +242,15 @@ def ranked(
 
 
 def open_run(
-    command: Rate | Rank, task: str, used: tuple[str, ...], source: Any
+    command: Rate | Rank, task: str, dataset: str, used: tuple[str, ...], source: Any
 ) -> tuple[Path, dict[str, Any]]:
     """Makes the run directory with its `settings.json`; returns it and the settings."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    name = f"{task}-{command.method}-{command.dataset}-{stamp}"
+    name = f"{task}-{command.method}-{dataset}-{stamp}"
     run_dir = command.run_dir or Path("runs") / name
     kept = dataclasses.asdict(command)
     groups = kept.pop("settings")
-    kept |= {"task": task, "data_source": dataclasses.asdict(source)}
+    kept |= {"task": task, "dataset": dataset, "data_source": dataclasses.asdict(source)}
     kept |= {group: groups[group] for group in used}
     open_run_directory(run_dir, False, kept)
     return run_dir, kept
@@ -308,25 +268,10 @@ def finish(
     console: Console,
 ) -> None:
     """Writes `results.json`, `environment.json` and `report.md`, and prints the results and warnings."""
-    line = shlex.join(["python", "-m", "experiments.baselines", *sys.argv[1:]])
     results = {"method": command.method, **results}
     results |= {"seconds": seconds, "parameters": count_numbers(model), "seed": command.seed}
-    table = environment()
-    write_report(
-        run_dir,
-        f"{command.method} on {command.dataset}",
-        f"Command: {code(line)}",
-        protocol,
-        *(f"Warning: {sentence}" for sentence in warnings),
-        "## Results",
-        markdown_table(["what", "value"], list(results.items())),
-        "## Settings",
-        settings_table(kept),
-        "## Environment",
-        markdown_table(["what", "value"], list(table.items())),
-    )
-    write_json(run_dir / "environment.json", table)
-    write_json(run_dir / "results.json", results | {"warnings": warnings, "command": line})
+    title = f"{command.method} on {kept['dataset']}"
+    write_run(run_dir, "experiments.baselines", title, [protocol], results, kept, {}, warnings)
     for name, value in results.items():
         shown = f"{value:.4f}" if isinstance(value, float) else value
         console.print(f"{name}: {shown}", soft_wrap=True)
@@ -347,10 +292,13 @@ def count_numbers(model: Any) -> int:
     return int(isinstance(model, int | float))
 
 
+COMMANDS = {Rate: rate, Rank: rank}
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; `arguments` are the process's own by default."""
-    command = parse_command((Rate, Rank), __doc__, arguments)
-    {Rate: rate, Rank: rank}[type(command)](command)
+    """Runs the command line; `arguments` are the process's own by default."""
+    command = parse_command(list(COMMANDS), __doc__, arguments)
+    COMMANDS[type(command)](command)
 
 
 if __name__ == "__main__":

@@ -22,20 +22,7 @@ from jrec.data.sources import DATASETS, load_ratings
 from jrec.data.synthetic import SyntheticSize
 from jrec.errors import InputError
 
-from .held_out import (
-    ITEM_NEIGHBOURS,
-    ITEM_SHRINKAGE,
-)
-from .held_out import (
-    PROTOCOL as PROTOCOL,
-)
-from .held_out import (
-    Score as Score,
-)
-from .held_out import (
-    held_out_ranks as held_out_ranks,
-)
-from .warnings import below_popularity as below_popularity
+from .held_out import ITEM_NEIGHBOURS, ITEM_SHRINKAGE, Score
 
 SEQUENCE_DATASETS = (*DATASETS, "ml-1m-sas")
 NextItemMethod = Literal[

@@ -17,8 +17,6 @@ from jrec.baselines.rating_neighbours import fit_rating_neighbours, predict_rati
 from jrec.data.rating_scale import scale_of_ratings
 from jrec.data.ratings import Ratings
 
-from .warnings import not_better_than_mean as not_better_than_mean
-
 RatingMethod = Literal[
     "global-mean",
     "user-mean",

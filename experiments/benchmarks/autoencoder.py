@@ -2,7 +2,7 @@
 
     python -m experiments.benchmarks.autoencoder [--cases ml-1m netflix-3m netflix-full] [--compile]
 
-Run it with a Python that has torch; without it only jrec is timed. Both sides train on the same made-up
+Run it with a Python that has torch; without it only jrec is timed. Both sides train on the same synthetic
 ratings in the data set's shape, from the device: jrec's step in a scan, PyTorch's in a loop as its
 users write it (sparse batch made dense, eager, or compiled with --compile). The programs alternate;
 medians are printed, with the rate of the step's matrix products beside that of a large product alone.

@@ -2,7 +2,7 @@
 
     python -m experiments.benchmarks.embedding_mlp [--steps 1000] [--repeats 5]
 
-138,493 users, 26,744 items, 16 million made-up ratings, items by Zipf's law; the notebook's network,
+138,493 users, 26,744 items, 16 million synthetic ratings, items by Zipf's law; the notebook's network,
 optimizer and batch. Keras runs `fit` and PyTorch its usual eager loop, on a GPU if they find one, as jrec
 does; what is not installed is left out. All take turns in one process; given are medians. Results, with the
 machine, stand in BUILD_NOTES.md.
@@ -41,11 +41,11 @@ class Benchmark:
     """Print step times, ratings a second, and how near to the machine's arithmetic they are."""
 
     users: int = 138_493
-    """Of the made-up data."""
+    """Of the synthetic data."""
     items: int = 26_744
-    """Of the made-up data."""
+    """Of the synthetic data."""
     ratings: int = 16_000_000
-    """Of the made-up data; an epoch's worth."""
+    """Of the synthetic data; an epoch's worth."""
     steps: int = 1000
     """Steps of one contestant in a turn."""
     repeats: int = 5

@@ -48,7 +48,7 @@ def reference_metrics(
     """Metrics by name of what the same held-out clicks allow without a network.
 
     Args:
-        planted: size and seed of a made-up log, whose best rankings (`planted_optimum`) are then given,
+        planted: size and seed of a synthetic log, whose best rankings (`planted_optimum`) are then given,
             too; they are of users' last clicks, seen items removed.
         choice, repeated: see `rank_metrics`; a synthetic log repeats nothing.
     """

@@ -23,7 +23,7 @@ from jrec.train.step import Batch
 
 from .settings import Train
 
-# Item columns that history features go by, in made-up impressions and KuaiRand-Pure.
+# Item columns that history features go by, in synthetic impressions and KuaiRand-Pure.
 KEYS = ("author", "author_id", "category", "tag")
 _IDS = ("user", "item")
 

@@ -50,7 +50,7 @@ class Table:
     """Train every cell and print the tables."""
 
     data_dir: Path | None = None
-    """Archive or folder of KuaiRand-Pure; left out, a log made on the spot."""
+    """Archive or folder of KuaiRand-Pure; left out, a synthetic log."""
     earlier: bool = True
     """Whether histories begin with the sequences before the log (needs pyarrow)."""
     run_dir: Path = Path("runs/ranking-table")
@@ -74,7 +74,7 @@ class Table:
     trees: bool = True
     """Also gradient-boosted trees (needs scikit-learn)."""
     users: int = 2_000
-    """Of a made-up log."""
+    """Of a synthetic log."""
 
 
 def cells_of(settings: Table) -> dict[str, dict[str, Any]]:

@@ -36,7 +36,7 @@ class Row:
     Attributes:
         name: unique within its table. system: false for a baseline. module: of the experiment.
         arguments: without data set, seed and run directory. seeded: whether a seed changes anything.
-        resumes: whether an unfinished run can be gone on with.
+        resumes: whether an unfinished run can be resumed.
     """
 
     name: str
@@ -109,7 +109,7 @@ def rows_of(task: str, dataset: str) -> list[Row]:
             ),
             Row("candidates, attention", True, network, (*train, "small")),
         ]
-        if dataset == "ml-1m-sas":  # the command's own choice there; hours without a GPU
+        if dataset == "ml-1m-sas":  # for its long histories; hours without a GPU
             rows.append(Row("candidates, attention, improved", True, network, (*train, "improved")))
         # Its items have neither genres nor titles.
         methods = [m for m in NextItemMethod.__args__ if (dataset, m) != ("ml-1m-sas", "content")]

@@ -32,7 +32,7 @@ _DAY, _BEGIN = 86_400, 1_640_995_200  # 2022-01-01
 
 
 def make_clicks(size: ClickSize, seed: int) -> tuple[Clicks, Truth]:
-    """A made-up data set in memory, and what was planted in it.
+    """A synthetic data set in memory, and what was planted in it.
 
     Every user has at least 3 clicks. Beyond what a log holds it has times, item durations (`duration_seconds`) and, as an event
     feature, play times (`play_seconds`). Raises InputError where the sizes allow no log.

@@ -1,4 +1,4 @@
-"""The best ranking that a made-up click log allows, and how often it is right."""
+"""The best ranking that a synthetic click log allows, and how often it is right."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

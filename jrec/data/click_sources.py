@@ -1,4 +1,4 @@
-"""Click data sets by name, in one form: logs, MovieLens ratings as watches, KuaiRand-Pure, made up."""
+"""Click data sets by name, in one form: logs, MovieLens ratings as watches, KuaiRand-Pure, synthetic."""
 
 from pathlib import Path
 

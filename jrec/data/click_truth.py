@@ -1,4 +1,4 @@
-"""What a made-up click log holds to be found: the probability of every next click.
+"""What a synthetic click log holds to be found: the probability of every next click.
 
 A user has the taste of one of a few groups, which shows weakly in city, province and phone. After
 the clicks h_1 (the last), h_2, h_3, ..., item i of category c is next with a probability
@@ -126,7 +126,7 @@ def by_category(category: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _check(size: ClickSize, seed: int) -> None:
     counts = (size.users, size.items, size.categories, size.groups)
     if min(counts) < 1 or max(counts) >= 2**31 or not SHORTEST <= size.clicks < 2**15:
-        raise InputError(f"A made-up log needs positive sizes and 3 clicks a user, not {size}.")
+        raise InputError(f"A synthetic log needs positive sizes and 3 clicks a user, not {size}.")
     if not (0 <= size.follow < 1 and 0 <= size.drift <= 1):
         raise InputError(f"follow and drift must lie between 0 and 1, but the sizes are {size}.")
     if size.items < max(4 * SHORTEST, size.categories):

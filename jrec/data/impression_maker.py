@@ -39,7 +39,7 @@ class ImpressionSize:
 
 
 def make_impressions(size: ImpressionSize, seed: int) -> Impressions:
-    """A made-up log; what was planted in it stands in `expected_watch_seconds`.
+    """A synthetic log; what was planted in it stands in `expected_watch_seconds`.
 
     The log-odds of a click are those of `click_rate`, plus the logarithm of the user's liking of the
     category against the mean, plus 1 where the user watched the category within the last day, less
@@ -152,7 +152,7 @@ def _packed(
 
 def _check(size: ImpressionSize) -> None:
     if min(size.users, size.items, size.pages, size.slots, size.days) < 1:
-        raise InputError(f"A made-up log needs positive sizes, not {size}.")
+        raise InputError(f"A synthetic log needs positive sizes, not {size}.")
     if size.items < 2 * size.slots:
         raise InputError(f"Pages of {size.slots} slots need {2 * size.slots} items or more.")
     if not 0 < size.click_rate < 1:

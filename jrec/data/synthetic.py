@@ -1,4 +1,4 @@
-"""Seeded made-up ratings with planted factors, in the form of real ones, for scale tests."""
+"""Seeded synthetic ratings with planted factors, in the form of real ones, for scale tests."""
 
 from dataclasses import dataclass
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from jrec.evaluate.ranks import target_ranks
 from jrec.evaluate.top_k import top_items
-from jrec.train.devices import Devices, over_devices
+from jrec.train.devices import over_devices
 from jrec.train.stream import Gather
 
 UserVectors = Callable[[Any, Any], jax.Array]
@@ -24,7 +24,6 @@ def make_next_item_ranker(
     gather: Gather,
     batch_size: int = 256,
     item_block: int = 4096,
-    devices: Devices | None = None,
 ) -> Callable[[Any, Any], tuple[np.ndarray, np.ndarray]]:
     """Returns a ranker by `target_ranks`: ties pessimistic, the same on any number of devices.
 
@@ -32,7 +31,7 @@ def make_next_item_ranker(
         gather: (data, positions int32 [B], mask bool [B]) -> batch, as in `jrec.train.stream`. Its batch
             has `targets` int [B, T] and `targets_mask` bool [B, T], false where the mask is; to remove
             seen items, `seen` int [B, L] and `seen_mask` bool [B, L]; and what `user_vectors` reads.
-        batch_size: B. item_block: items scored at once. devices: that share the batches.
+        batch_size: B. item_block: items scored at once.
 
     Returns:
         A function (params, data) -> (rank int32 [n, T], counted bool [n, T]) on the host, for the users
@@ -51,7 +50,7 @@ def make_next_item_ranker(
             item_block,
         )
 
-    all_ranks = _over_users(ranks, item_vectors, gather, batch_size, devices)
+    all_ranks = _over_users(ranks, item_vectors, gather, batch_size)
 
     def ranker(params: Any, data: Any) -> tuple[np.ndarray, np.ndarray]:
         if len(data["user"]) == 0:  # there is nothing to gather
@@ -68,7 +67,6 @@ def make_recommender(
     K: int,
     batch_size: int = 256,
     item_block: int = 16_384,
-    devices: Devices | None = None,
 ) -> Callable[[Any, Any], tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Lists for all users by `top_items`; the arguments are those of `make_next_item_ranker`.
 
@@ -87,7 +85,7 @@ def make_recommender(
             item_block,
         )
 
-    return _over_users(lists, item_vectors, gather, batch_size, devices)
+    return _over_users(lists, item_vectors, gather, batch_size)
 
 
 def _over_users(
@@ -95,7 +93,6 @@ def _over_users(
     item_vectors: ItemVectors,
     gather: Gather,
     batch_size: int,
-    devices: Devices | None,
 ) -> Callable[[Any, Any], tuple]:
     """Arrays [n, ...] of all users, batch after batch in one compiled loop."""
 
@@ -112,7 +109,7 @@ def _over_users(
 
         return jax.lax.map(step, starts)
 
-    shared = over_devices(of_batches, devices)
+    shared = over_devices(of_batches)
 
     def run(params: Any, data: Any) -> tuple:
         count = len(data["user"])

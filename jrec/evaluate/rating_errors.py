@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jrec.train.devices import Devices, over_devices
+from jrec.train.devices import over_devices
 from jrec.train.stream import Gather
 
 
@@ -15,14 +15,13 @@ def make_rating_errors(
     predict: Callable[[Any, Any], jax.Array],
     gather: Gather,
     batch_size: int = 4096,
-    devices: Devices | None = None,
 ) -> Callable[[Any, Any], dict[str, float]]:
     """An evaluator, made once from a predict function.
 
     Args:
         predict: (params, batch) -> float32 [B], stars.
         gather: as in `jrec.train.stream.make_chunk`; the batch it makes has `rating` and `mask`.
-        batch_size: B; the last batch is masked. devices: that share the batches.
+        batch_size: B; the last batch is masked.
 
     Returns:
         A function (params, data) -> {"rmse", "mae"} in stars, over all of `data["rating"]` [n]. A batch's
@@ -42,7 +41,7 @@ def make_rating_errors(
 
         return jax.lax.map(of_batch, starts)
 
-    all_sums = over_devices(sums, devices)
+    all_sums = over_devices(sums)
 
     def evaluate(params: Any, data: Any) -> dict[str, float]:
         count = data["rating"].shape[0]

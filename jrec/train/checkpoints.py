@@ -13,7 +13,7 @@ import jax
 
 from jrec.errors import InputError
 from jrec.files import check_seal, read_json, sealed, write_json
-from jrec.train.devices import Devices, as_global, as_local, current_devices, whole_sharding
+from jrec.train.devices import as_global, as_local, current_devices, whole_sharding
 from jrec.train.processes import is_first, wait_for_all
 from jrec.train.step import TrainState
 
@@ -26,18 +26,18 @@ class Checkpoints:
     Orbax writes to a temporary name and renames, so that a half-written one is never seen. Writing
     is synchronous: an asynchronous copy could read a buffer that the next chunk was given.
 
-    Several processes save and restore together. `devices` are those to restore onto,
-    whichever saved; left out, the current ones.
+    Several processes save and restore together. A state is restored onto the current devices, whichever
+    saved it.
     """
 
-    def __init__(self, folder: Path, keep: int, devices: Devices | None = None) -> None:
+    def __init__(self, folder: Path, keep: int) -> None:
         import orbax.checkpoint as ocp  # slow to import: `--help` shall not wait
 
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
         )
         self._folder = folder
-        self._devices = current_devices(devices) or tuple(jax.local_devices()[:1])
+        self._devices = current_devices() or tuple(jax.local_devices()[:1])
         # Orbax finds the files to merge by a glob of the whole path, in which `[1]`, `*` and `?` match
         # others: below such a path each array gets files of its own. Either form is read anywhere.
         merged = not glob.has_magic(str(folder.absolute()))

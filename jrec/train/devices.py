@@ -46,7 +46,7 @@ def first_devices(count: int) -> Devices:
 
 @contextmanager
 def on_devices(devices: Devices) -> Iterator[None]:
-    """Makes these the current devices, which all functions take where no others are given."""
+    """Makes these the current devices, which all functions here take."""
     global _current
     before, _current = _current, devices
     try:
@@ -55,24 +55,24 @@ def on_devices(devices: Devices) -> Iterator[None]:
         _current = before
 
 
-def current_devices(devices: Devices | None = None) -> Devices:
-    """Returns the given devices, or the current ones (see `on_devices`)."""
-    return _current if devices is None else tuple(devices)
+def current_devices() -> Devices:
+    """Returns the devices that a run trains on (see `on_devices`); none for the default one."""
+    return _current
 
 
-def device_axis(devices: Devices | None = None) -> str | None:
+def device_axis() -> str | None:
     """Returns the name of the axis that batches are split over; None for one device."""
-    return AXIS if len(current_devices(devices)) > 1 else None
+    return AXIS if len(_current) > 1 else None
 
 
-def rows_each(batch_size: int, devices: Devices | None = None) -> int:
+def rows_each(batch_size: int) -> int:
     """Returns the rows of a batch that a device holds; the last ones may be filled up."""
-    return -(-batch_size // max(len(current_devices(devices)), 1))
+    return -(-batch_size // max(len(_current), 1))
 
 
-def replicated(tree: Any, devices: Devices | None = None) -> Any:
+def replicated(tree: Any) -> Any:
     """Returns the tree on each of this process's devices; what is spread stays so."""
-    devices = current_devices(devices)
+    devices = _current
     if len(devices) <= 1:
         return tree
     leaves, structure = jax.tree.flatten(tree, is_leaf=is_spread)
@@ -85,7 +85,7 @@ def several_processes() -> bool:
     return jax.process_count() > 1
 
 
-def placed(rows_of: Callable[[slice], Any], count: int, devices: Devices | None = None) -> Any:
+def placed(rows_of: Callable[[slice], Any], count: int) -> Any:
     """Long columns on the devices: whole on each of a single process's, spread over those of several.
 
     Args:
@@ -93,11 +93,11 @@ def placed(rows_of: Callable[[slice], Any], count: int, devices: Devices | None 
             rows alone; where it has fewer, they are filled up with zeros.
         count: rows of the columns.
     """
-    devices = current_devices(devices)
+    devices = _current
     if len(devices) > 1 and several_processes():
         return spread(rows_of, count, devices)
     whole = _filled_up(rows_of(slice(0, count)), count)
-    return replicated(whole, devices) if len(devices) > 1 else jax.tree.map(jnp.asarray, whole)
+    return replicated(whole) if len(devices) > 1 else jax.tree.map(jnp.asarray, whole)
 
 
 def spread(rows_of: Callable[[slice], Any], count: int, devices: Devices) -> Any:
@@ -124,23 +124,23 @@ def _filled_up(columns: Any, rows: int) -> Any:
     return jax.tree.map(fill, columns)
 
 
-def first_batch(gather: Gather, data: Any, devices: Devices | None = None) -> Any:
+def first_batch(gather: Gather, data: Any) -> Any:
     """The batch of the first example alone, on the host: what a network's `init` looks at."""
     positions, mask = np.zeros(1, np.int32), np.ones(1, bool)
-    return jax.device_get(alike(gather, devices)(data, positions, mask))
+    return jax.device_get(alike(gather)(data, positions, mask))
 
 
-def alike(function: Callable, devices: Devices | None = None) -> Callable:
+def alike(function: Callable) -> Callable:
     """A function of arrays, jitted; on many devices each computes all of it, as what is spread needs them all.
 
     Its results are on one device.
     """
-    devices = current_devices(devices)
+    devices = _current
     if len(devices) <= 1:
         return jax.jit(function)
     mapped = _mapped(lambda arguments, _: function(*arguments), (None, 0), devices)
     each = _to_local(np.zeros(len(devices)), devices)  # pmap wants something that is split
-    return lambda *arguments: on_one(mapped(replicated(arguments, devices), each))
+    return lambda *arguments: on_one(mapped(replicated(arguments), each))
 
 
 def on_one(tree: Any) -> Any:
@@ -148,41 +148,38 @@ def on_one(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, tree)
 
 
-def whole_sharding(devices: Devices | None = None) -> jax.sharding.Sharding:
+def whole_sharding(devices: Devices) -> jax.sharding.Sharding:
     """Where checkpoints put parameters: on all devices of all processes."""
-    devices = current_devices(devices)
     if len(devices) <= 1:
         return jax.sharding.SingleDeviceSharding((devices or jax.local_devices())[0])
     return NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
 
 
-def split_order(order: jax.Array, batch_size: int, devices: Devices | None = None) -> jax.Array:
+def split_order(order: jax.Array, batch_size: int) -> jax.Array:
     """An epoch's order [steps * B] as each local device's part of every batch, [devices, steps * rows].
 
     Batches that the devices do not divide are filled up with places of no example.
     """
-    devices = current_devices(devices)
+    devices = _current
     if len(devices) <= 1:
         return order
-    rows, many = rows_each(batch_size, devices), len(devices)
+    rows, many = rows_each(batch_size), len(devices)
     order_SB = np.asarray(order).reshape(-1, batch_size)
     filled = np.pad(order_SB, ((0, 0), (0, rows * many - batch_size)), constant_values=_NONE)
     parts = filled.reshape(-1, many, rows).swapaxes(0, 1).reshape(many, -1)
     return _to_local(parts, devices)
 
 
-def make_chunk_on(
-    step: Step, gather: Gather, count: int, batch_size: int, devices: Devices | None = None
-) -> Callable:
+def make_chunk_on(step: Step, gather: Gather, count: int, batch_size: int) -> Callable:
     """As `jrec.train.stream.make_chunk`; on many devices the order is that of `split_order`.
 
     Args:
         step: made with `device_axis()`. batch_size: of the whole batch.
     """
-    devices = current_devices(devices)
+    devices = _current
     if len(devices) <= 1:
         return make_chunk(step, gather, count, batch_size)
-    steps = many_steps(step, gather, count, rows_each(batch_size, devices))
+    steps = many_steps(step, gather, count, rows_each(batch_size))
     return _mapped(steps, (None, None, 0, None, None), devices, donate_argnums=0)
 
 
@@ -208,20 +205,17 @@ def _mapped(body: Callable, in_axes: tuple, devices: Devices, **options: Any) ->
     return run
 
 
-def over_devices(
-    of_batches: Callable[[Any, Any], Any], devices: Devices | None = None
-) -> Callable[[Any, Any], Any]:
+def over_devices(of_batches: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """A function of many batches, jitted, with the batches shared out over the devices.
 
     Args:
         of_batches: (arguments, leaves [n, ...]) -> leaves [n, ...], each batch by itself.
-        devices: those that share the batches; left out, the current ones.
 
     Returns:
         The same function; its results are on every device. No batch is computed otherwise than alone, so
         the numbers do not depend on the devices.
     """
-    devices = current_devices(devices)
+    devices = _current
     if len(devices) <= 1:
         return jax.jit(of_batches)
 
@@ -239,20 +233,19 @@ def over_devices(
             mine = np.asarray(leaf)[rows[_mine(devices)]]  # a process reads no others
             return jax.device_put(mine, _local(devices, AXIS))
 
-        found = mapped(replicated(arguments, devices), jax.tree.map(parts, batches))
+        found = mapped(replicated(arguments), jax.tree.map(parts, batches))
         return found if count % many == 0 else jax.tree.map(lambda leaf: leaf[:count], found)
 
     return run
 
 
-def as_global(tree: Any, devices: Devices | None = None) -> Any:
+def as_global(tree: Any, devices: Devices) -> Any:
     """A process's view of replicated arrays as arrays of all processes, which Orbax saves."""
     return _rewrapped(tree, whole_sharding(devices))
 
 
-def as_local(tree: Any, devices: Devices | None = None) -> Any:
+def as_local(tree: Any, devices: Devices) -> Any:
     """Returns arrays of all processes as this one's view of them."""
-    devices = current_devices(devices)
     return tree if len(devices) <= 1 else _rewrapped(tree, _local(devices))
 
 

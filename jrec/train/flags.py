@@ -94,7 +94,7 @@ def settings_of(kind: type[T], written: Any, file: Path) -> T:
     Raises InputError where the names differ: the run is of another version.
     """
     names = {field.name for field in dataclasses.fields(kind)}
-    if not isinstance(written, dict) or not names <= written.keys():
+    if not isinstance(written, dict) or names != written.keys():
         raise InputError(
             f"{file}: the run was made by another version of jrec, whose settings have other names; "
             f"use that version, or train again."

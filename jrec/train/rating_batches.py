@@ -8,7 +8,7 @@ import numpy as np
 
 from jrec.data.ragged import pad
 from jrec.data.ratings import Ratings
-from jrec.train.devices import Devices, placed, replicated
+from jrec.train.devices import placed, replicated
 from jrec.train.spread import rows_at
 
 
@@ -29,7 +29,6 @@ def device_ratings(
     ratings: Ratings,
     positions: np.ndarray,
     tables: dict[str, dict[str, Any]],
-    devices: Devices | None = None,
 ) -> dict[str, Any]:
     """The ratings at int positions [n] on the devices (see `placed`), for `gather_ratings`.
 
@@ -42,8 +41,8 @@ def device_ratings(
         chosen = positions[rows]
         return {name: getattr(ratings, name)[chosen] for name in ("user", "item", "rating")}
 
-    tables = replicated(jax.tree.map(jnp.asarray, tables), devices)
-    return placed(rows_of, len(positions), devices) | {"tables": tables}
+    tables = replicated(jax.tree.map(jnp.asarray, tables))
+    return placed(rows_of, len(positions)) | {"tables": tables}
 
 
 def features(
