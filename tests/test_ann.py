@@ -10,11 +10,7 @@ from jrec.data.ragged import Ragged
 from jrec.errors import InputError
 from jrec.retrieval.ann import (
     KINDS,
-    add_items,
     build_index,
-    needs_rebuild,
-    rebuild,
-    remove_items,
     search_index,
 )
 from jrec.retrieval.ann_files import fingerprint, index_fingerprint, load_index, save_index
@@ -73,35 +69,6 @@ def test_search_finds_the_exact_lists(faiss, model, kind, sample):
     assert all(len(set(row)) == K for row in rows.tolist())
 
 
-@pytest.mark.parametrize("sample", [0, 20])
-@pytest.mark.parametrize("kind", KINDS)
-def test_added_and_removed_items(faiss, model, kind, sample):
-    users, weights, biases = model
-    vectors, queries = item_vectors(weights, biases), user_vectors(users)
-    old = build_index(vectors[:1000], ids_of()[:1000], "m", kind, query_ND=queries[:sample])
-    index = add_items(old, vectors[1000:], ids_of()[1000:])
-    assert index_fingerprint(index) == fingerprint("m", ids_of(), vectors)
-    assert mean_recall(search_index(index, queries, K, 200)[0], exact_lists(model)) > 0.9
-
-    best = np.unique(exact_lists(model)[:, :2])
-    left = remove_items(index, ids_of()[best])
-    assert not needs_rebuild(left)
-    rows, _, mask = search_index(left, queries, K, 200)
-    assert mask.all() and not np.isin(rows, best).any()
-    allowed_M = ~np.isin(np.arange(M), best)
-    assert mean_recall(rows, exact_lists(model, allowed_M=allowed_M)) > 0.9
-    assert index_fingerprint(left) == fingerprint("m", ids_of()[allowed_M], vectors[allowed_M])
-
-    small = remove_items(left, ids_of()[np.setdiff1d(np.arange(500), best)])
-    assert needs_rebuild(small)
-    anew = rebuild(small)
-    assert not anew.removed.any() and anew.kind == kind
-    assert index_fingerprint(anew) == index_fingerprint(small)
-    ids = anew.ids[search_index(anew, queries, K, 200)[0]]
-    wanted = exact_lists(model, allowed_M=~small.removed)
-    assert mean_recall(np.searchsorted(ids_of(), ids), wanted) > 0.9
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_seen_items_are_left_out(faiss, model, kind):
     users, weights, biases = model
@@ -118,17 +85,16 @@ def test_seen_items_are_left_out(faiss, model, kind):
 
 def test_fewer_items_than_asked_for(faiss, model):
     users, weights, biases = model
-    index = build_index(item_vectors(weights[:5], biases[:5]), ids_of(5), "m")
-    index = remove_items(index, [5])
+    index = build_index(item_vectors(weights[:4], biases[:4]), ids_of(4), "m")
     rows, cosines, mask = search_index(index, user_vectors(users), 8)
     assert rows.shape == (N, 8) and (mask.sum(1) == 4).all()
     assert (rows[~mask] == -1).all() and (cosines[~mask] == -np.inf).all()
-    assert [sorted(row[:4].tolist()) for row in rows] == [[1, 2, 3, 4]] * N
+    assert [sorted(row[:4].tolist()) for row in rows] == [[0, 1, 2, 3]] * N
 
 
 def test_a_saved_index_serves_from_a_process_without_the_models(faiss, model, tmp_path):
     users, weights, biases = model
-    index = remove_items(build_index(item_vectors(weights, biases), ids_of(), "m"), [5, 15])
+    index = build_index(item_vectors(weights, biases), ids_of(), "m")
     save_index(index, tmp_path / "index")
     np.save(tmp_path / "queries.npy", user_vectors(users))
     code = f"""
@@ -145,7 +111,7 @@ assert not [name for name in sys.modules if name.startswith(("jrec.models", "jax
     wanted = index.ids[search_index(index, user_vectors(users), K)[0]]
     assert np.array_equal(np.load(tmp_path / "found.npy"), wanted)
     save_index(index, tmp_path / "index")  # replaces
-    assert len(list((tmp_path / "index").iterdir())) == 6
+    assert len(list((tmp_path / "index").iterdir())) == 5
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -189,9 +155,7 @@ def test_an_index_of_another_model_or_catalogue_is_refused(faiss, model, tmp_pat
         assert "of model candidates with 300 items" in text and "build it again" in text
 
 
-@pytest.mark.parametrize(
-    "name", ["index.faiss", "vectors.npy", "ids.npy", "removed.npy", "metric.npy"]
-)
+@pytest.mark.parametrize("name", ["index.faiss", "vectors.npy", "ids.npy", "metric.npy"])
 def test_damaged_and_missing_files_are_refused(faiss, model, tmp_path, name):
     index = build_index(item_vectors(*model[1:])[:100], ids_of(100), "m")
     save_index(index, tmp_path)
@@ -229,12 +193,6 @@ def test_bad_catalogues_are_refused(faiss, model):
     assert "too few" in refusal(build_index, vectors, ids_of(100), "m", "ivf_pq")
     assert "too few" in refusal(build_index, vectors[:0], ids_of(0), "m")
     assert "Item 5 is there twice" in refusal(build_index, vectors, np.r_[5, ids_of(99)], "m")
-    index = build_index(vectors, ids_of(100), "m")
-    assert "Item 15 is there twice" in refusal(add_items, index, vectors[:1], np.array([15]))
-    assert "3 numbers wide" in refusal(add_items, index, vectors[:1, :3], np.array([1]))
-    assert index.index.ntotal == 100  # refused before anything was added
-    assert "Item 4 is not in" in refusal(remove_items, index, np.array([5, 4]))
-    assert "Item 5 is not in" in refusal(remove_items, remove_items(index, [5]), np.array([5]))
 
 
 def test_a_full_disk_leaves_nothing_behind(faiss, model, tmp_path, monkeypatch):

@@ -36,10 +36,10 @@ from experiments.autoencoder.system import (
 from jrec.data.rating_parts import RatingRows
 from jrec.losses.ratings import squared_error
 from jrec.models.autoencoder import ACTIVATIONS, Autoencoder
+from jrec.train.chunk import make_chunk
 from jrec.train.devices import device_axis, first_devices, on_devices, replicated
 from jrec.train.refeeding import choose_gradient, make_refeeding_step, with_gradient
 from jrec.train.step import init_state
-from jrec.train.stream import make_chunk
 from jrec.train.streams import DeviceStream
 from tests.conftest import slow_but
 

@@ -32,7 +32,7 @@ from jrec.models.embedding_mlp import EmbeddingMlp, relu_to_number
 from jrec.serving.ratings import load_rating_model
 from jrec.train import run as driver
 from jrec.train.checkpoints import Checkpoints
-from jrec.train.stream import make_chunk, mixed_order
+from jrec.train.chunk import make_chunk, mixed_order
 
 SIZES = ["--synthetic.users", "60", "--synthetic.items", "40", "--synthetic.ratings", "3000"]
 TRAIN = ["train", "--dataset", "synthetic", *SIZES, "--batch-size", "32", "--hidden", "16"]

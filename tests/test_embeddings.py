@@ -23,9 +23,9 @@ from jrec.embeddings.table import Embed
 from jrec.embeddings.updates import init_table, sum_duplicates, update_table
 from jrec.losses.ratings import squared_error
 from jrec.train.checkpoints import Checkpoints
+from jrec.train.chunk import epoch_order, make_chunk
 from jrec.train.rating_batches import device_ratings, feature_tables, gather_ratings
 from jrec.train.step import init_state, make_step
-from jrec.train.stream import epoch_order, make_chunk
 from tests.conftest import slow_but
 
 V, D, B, L = 40, 16, 8, 4
@@ -166,10 +166,6 @@ def decoupled_sgd(row, memory, gradient, time):
     return 0.5 * row - 0.1 * gradient
 
 
-def clipped_sgd(row, memory, gradient, time):
-    return row - 0.1 * gradient * min(1, 1.5 / np.linalg.norm(gradient))
-
-
 SGD = row_optimizers.sgd(0.1)
 LAZY = {
     "momentum": (
@@ -187,7 +183,6 @@ LAZY = {
     ),
     "decay": (row_optimizers.decay_rows(SGD, 0.5), decayed_sgd),
     "decoupled decay": (row_optimizers.decay_rows(SGD, 0.5, decoupled=True), decoupled_sgd),
-    "clip": (row_optimizers.clip_rows(SGD, 1.5), clipped_sgd),
 }
 # Two steps' ids, few of them so that rows are touched twice, skipped and touched again; V: masked.
 N = 6

@@ -626,7 +626,7 @@ def index_folder(folder):
 
     def read():
         found = load_index(folder / "index", index_fingerprint(index))
-        return [found.kind, found.model, found.ids, found.vectors, found.removed]
+        return [found.kind, found.model, found.ids, found.vectors]
 
     return folder / "index", read, read()
 

@@ -252,7 +252,8 @@ def test_all_of_it_runs_in_its_order(tmp_path, ml_100k, monkeypatch, capsys):
         except BaseException as error:
             error.add_note(f"in the README: {step if kind == '>>>' else ' '.join(step)}")
             raise
-    rated, nominated, ranked = results
+    rated, nominated, listed, ranked = results
+    assert list(listed["lists"].columns) == ["user", "rank", "item", "score", "rule"]
     assert len(rated["items"]) > 7 and rated["notes"] == []  # 12 of 20 are rated
     assert len(nominated["found"].items) == 10 and nominated["found"].notes == []
     assert len(ranked["lines"]) > 5 and ranked["notes"] == []
@@ -260,7 +261,7 @@ def test_all_of_it_runs_in_its_order(tmp_path, ml_100k, monkeypatch, capsys):
 
 def test_the_readme_has_its_commands():
     found = [" ".join(step) for kind, step in steps() if kind == "$"]
-    assert len(found) == 41 and len([kind for kind, _ in steps() if kind == ">>>"]) == 3
+    assert len(found) == 41 and len([kind for kind, _ in steps() if kind == ">>>"]) == 4
     assert found[0] == "experiments.fusion train --dataset ml-100k --preset improved"  # make run
     assert {command.split()[0] for command in found} - {
         "experiments",

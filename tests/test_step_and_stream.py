@@ -10,9 +10,9 @@ from jrec.data.synthetic import SyntheticSize, synthetic_ratings
 from jrec.evaluate.rating_errors import make_rating_errors
 from jrec.losses.ratings import squared_error
 from jrec.models.fusion import Fusion
+from jrec.train.chunk import epoch_order, make_chunk
 from jrec.train.rating_batches import device_ratings, feature_tables, gather_ratings
 from jrec.train.step import choose_step, init_state, make_step
-from jrec.train.stream import epoch_order, make_chunk
 from tests.conftest import slow_but
 
 RATINGS = synthetic_ratings(SyntheticSize(users=20, items=15, ratings=300), seed=0)

@@ -158,7 +158,7 @@ def in_parts(
 
 
 def gather_users(data: Any, positions: jax.Array, mask: jax.Array) -> dict[str, Any]:
-    """A batch for `jrec.train.stream.make_chunk`: `user` int32 [B], `mask` bool [B], the `data`."""
+    """A batch for `jrec.train.chunk.make_chunk`: `user` int32 [B], `mask` bool [B], the `data`."""
     return {"user": positions, "mask": mask, "data": data}
 
 

@@ -33,7 +33,7 @@ from jrec.errors import run_command
 from jrec.losses.samplers import alias_table, frequency
 from jrec.models.candidates import CandidateNetwork, FeatureColumn
 from jrec.report import markdown_table
-from jrec.train.stream import epoch_order, make_chunk
+from jrec.train.chunk import epoch_order, make_chunk
 
 LossName = Literal["nce", "sampled-softmax"]
 WINDOW, TAGS, RATE = 20, 3, 0.1

@@ -29,7 +29,7 @@ from jrec.data.synthetic import SyntheticSize, synthetic_columns
 from jrec.errors import InputError, run_command
 from jrec.models.embedding_mlp import EmbeddingMlp
 from jrec.report import markdown_table
-from jrec.train.stream import make_chunk, mixed_order
+from jrec.train.chunk import make_chunk, mixed_order
 
 _BATCH, _RATE, _MOMENTUM, _WIDTH, _HIDDEN = 1024, 0.08, 0.9, 10, 1024
 Run = Callable[[int], float]

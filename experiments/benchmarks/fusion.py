@@ -28,9 +28,9 @@ from jrec.data.sources import load_ratings
 from jrec.data.splits import Split, split_ratings
 from jrec.errors import run_command
 from jrec.report import markdown_table
+from jrec.train.chunk import make_chunk
 from jrec.train.rating_batches import device_ratings, feature_tables, gather_ratings
 from jrec.train.step import make_step
-from jrec.train.stream import make_chunk
 
 _BATCH, _RATE = 256, 0.2
 _ORIGINAL = "paddlepaddle 1.8.5, with its DataFeeder as in the original"

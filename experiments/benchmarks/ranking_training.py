@@ -29,7 +29,7 @@ from jrec.errors import InputError, run_command
 from jrec.models.matmul import Compute
 from jrec.models.ranking import IdColumn, RankingNetwork
 from jrec.report import markdown_table
-from jrec.train.stream import epoch_order, make_chunk
+from jrec.train.chunk import epoch_order, make_chunk
 
 RATE, WATCHED, TAGS, NUMBERS = 0.001, 10, 3, 13
 _SMALL_USER_ROWS = (10, 4, 4, 10, 11, 9, 10, 4, 9, 52, 1473, 17, 36, 5, 120, 456, 9, 7, 7)

@@ -10,9 +10,9 @@ from jrec.data.click_examples import ClickSplit, Examples, example_ages
 from jrec.data.clicks import Bag, Categorical, Clicks, Column, Continuous
 from jrec.data.ragged import pad
 from jrec.data.vocabulary import PADDING, UNKNOWN
+from jrec.train.chunk import Gather
 from jrec.train.devices import placed, replicated
 from jrec.train.spread import rows_at
-from jrec.train.stream import Gather
 
 Data = dict[str, Any]
 

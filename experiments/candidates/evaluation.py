@@ -19,8 +19,8 @@ from jrec.evaluate.ranking_metrics import mean_metrics, ranking_metrics
 from jrec.evaluate.recommended_items import coverage, exposure, gini, popularity_bias
 from jrec.evaluate.repeated_targets import RepeatedTargets, check_some_count, settle_repeated
 from jrec.models.candidates import CandidateNetwork
+from jrec.train.chunk import Gather
 from jrec.train.devices import placed, replicated
-from jrec.train.stream import Gather
 
 from .baselines import (
     empty_histories,

@@ -20,10 +20,10 @@ from jrec.errors import InputError
 from jrec.losses.ratings import squared_error
 from jrec.models.embedding_mlp import EmbeddingMlp
 from jrec.models.matmul import Compute
+from jrec.train.chunk import mixed_order
 from jrec.train.devices import device_axis, placed
 from jrec.train.spread import rows_at
 from jrec.train.step import Batch, Step, TrainState, init_state, make_step
-from jrec.train.stream import mixed_order
 from jrec.train.streams import DeviceStream
 
 

@@ -14,10 +14,10 @@ from jrec.embeddings import optimizers as row_optimizers
 from jrec.embeddings.row_step import init_row_state, make_row_step
 from jrec.evaluate.ranking_metrics import mean_metrics
 from jrec.models.ranking import RankingNetwork
+from jrec.train.chunk import Gather
 from jrec.train.devices import first_batch
 from jrec.train.loop import Plan
 from jrec.train.step import TrainState
-from jrec.train.stream import Gather
 from jrec.train.streams import DeviceStream
 
 from .lists import Lists

@@ -15,8 +15,8 @@ from jrec.embeddings.table import Embed
 from jrec.errors import InputError
 from jrec.finite import check_finite
 from jrec.losses.ratings import squared_error
+from jrec.train.chunk import epoch_order, make_chunk
 from jrec.train.step import Batch
-from jrec.train.stream import epoch_order, make_chunk
 
 _INITIAL = 0.02  # standard deviation of the vectors; biases start at 0
 

@@ -181,22 +181,6 @@ def decay_rows(optimizer: RowOptimizer, decay: float, decoupled: bool = False) -
     return RowOptimizer(optimizer.init, accumulate, move)
 
 
-def clip_rows(optimizer: RowOptimizer, largest_norm: float) -> RowOptimizer:
-    """Scales each row's summed gradient down to at most `largest_norm`, then updates."""
-
-    def clipped(gradient_UD):
-        norm_U1 = jnp.sqrt((gradient_UD**2).sum(1, keepdims=True))
-        return gradient_UD * (largest_norm / jnp.maximum(norm_U1, largest_norm))
-
-    def accumulate(rows_UD, state, gradient_UD, step):
-        return optimizer.accumulate(rows_UD, state, clipped(gradient_UD), step)
-
-    def move(rows_UD, state, gradient_UD, step):
-        return optimizer.move(rows_UD, state, clipped(gradient_UD), step)
-
-    return RowOptimizer(optimizer.init, accumulate, move)
-
-
 def _one_less_power(base: float, exponent: jax.Array) -> jax.Array:
     """1 - base^exponent without the cancellation that costs 0.999^1 four of float32's digits."""
     return -jnp.expm1(exponent * (math.log(base) if base else -math.inf))

@@ -9,8 +9,8 @@ import numpy as np
 
 from jrec.evaluate.ranks import target_ranks
 from jrec.evaluate.top_k import top_items
+from jrec.train.chunk import Gather
 from jrec.train.devices import over_devices
-from jrec.train.stream import Gather
 
 UserVectors = Callable[[Any, Any], jax.Array]
 """(params, batch) -> float32 [B, D]."""
@@ -28,7 +28,7 @@ def make_next_item_ranker(
     """Returns a ranker by `target_ranks`: ties pessimistic, the same on any number of devices.
 
     Args:
-        gather: (data, positions int32 [B], mask bool [B]) -> batch, as in `jrec.train.stream`. Its batch
+        gather: (data, positions int32 [B], mask bool [B]) -> batch, as in `jrec.train.chunk`. Its batch
             has `targets` int [B, T] and `targets_mask` bool [B, T], false where the mask is; to remove
             seen items, `seen` int [B, L] and `seen_mask` bool [B, L]; and what `user_vectors` reads.
         batch_size: B. item_block: items scored at once.

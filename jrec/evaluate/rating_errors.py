@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jrec.train.chunk import Gather
 from jrec.train.devices import over_devices
-from jrec.train.stream import Gather
 
 
 def make_rating_errors(
@@ -20,7 +20,7 @@ def make_rating_errors(
 
     Args:
         predict: (params, batch) -> float32 [B], stars.
-        gather: as in `jrec.train.stream.make_chunk`; the batch it makes has `rating` and `mask`.
+        gather: as in `jrec.train.chunk.make_chunk`; the batch it makes has `rating` and `mask`.
         batch_size: B; the last batch is masked.
 
     Returns:

@@ -1,6 +1,6 @@
 """Approximate search over cosine vectors with faiss (the extra `ann`): build, search, add, remove."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
 
@@ -13,7 +13,6 @@ from jrec.retrieval.score_metric import fitted_to, mapped_items, mapped_queries,
 Kind = Literal["hnsw", "ivf_flat", "ivf_pq"]
 KINDS: tuple[Kind, ...] = ("hnsw", "ivf_flat", "ivf_pq")
 
-_LINKS, _EFFORT = 32, 100
 _SUBVECTOR = 2  # numbers that one byte of a product quantiser stands for
 _FEWEST_FOR_PQ = 256  # a byte has so many codes to learn
 _PQ_FETCHES = 4  # candidates a listed item whose true cosine is then computed
@@ -25,10 +24,9 @@ class AnnIndex:
 
     Attributes:
         kind: `hnsw` (graph), `ivf_flat` (cells) or `ivf_pq` (cells, a byte for every two numbers).
-        index: faiss's own; `add_items` changes it in place.
+        index: faiss's own.
         ids: [M], raw ids by row, int or str.
         vectors: float32 [M, D], as given, by row.
-        removed: bool [M], rows that no list may hold.
         model: the name of the model that made the vectors.
         metric: float64 [2, D, D], the coordinates inside (`score_metric`); None: the vectors' own.
     """
@@ -37,7 +35,6 @@ class AnnIndex:
     index: Any
     ids: np.ndarray
     vectors: np.ndarray
-    removed: np.ndarray
     model: str
     metric: np.ndarray | None = None
 
@@ -58,8 +55,8 @@ def build_index(
     ids: np.ndarray,
     model: str,
     kind: Kind = "hnsw",
-    links: int = _LINKS,
-    build_effort: int = _EFFORT,
+    links: int = 32,
+    build_effort: int = 100,
     cells: int | None = None,
     query_ND: np.ndarray | None = None,
 ) -> AnnIndex:
@@ -78,19 +75,6 @@ def build_index(
     Raises InputError where faiss is missing, ids repeat, or there are too few items for the kind.
     """
     metric = None if query_ND is None or len(query_ND) == 0 else score_metric(query_ND)
-    return _build(vectors_MD, ids, model, kind, links, build_effort, cells, metric)
-
-
-def _build(
-    vectors_MD: np.ndarray,
-    ids: np.ndarray,
-    model: str,
-    kind: Kind,
-    links: int,
-    build_effort: int,
-    cells: int | None,
-    metric: np.ndarray | None,
-) -> AnnIndex:
     faiss = import_faiss()
     ids, vectors_MD = np.asarray(ids), np.ascontiguousarray(vectors_MD, np.float32)
     _check_distinct(ids)
@@ -121,61 +105,7 @@ def _build(
         )
         index.train(searched_MD)
     index.add(searched_MD)
-    return AnnIndex(kind, index, ids, vectors_MD, np.zeros(M, bool), model, metric)
-
-
-def add_items(index: AnnIndex, vectors_MD: np.ndarray, ids: np.ndarray) -> AnnIndex:
-    """The index with more items; the given one must not be used any more.
-
-    The vectors must be made with the largest norm of the old ones (`simple_lsh.item_vectors`). Cells and
-    codes of `ivf_*` stay as they were learned: build anew when the catalogue has doubled.
-
-    Raises InputError where an id is there already (a removed one may not come back before `rebuild`).
-    """
-    vectors_MD = np.ascontiguousarray(vectors_MD, np.float32)
-    joined = np.concatenate([index.ids, np.asarray(ids)])
-    if vectors_MD.shape[1] != index.vectors.shape[1]:
-        raise InputError(
-            f"New items are {vectors_MD.shape[1]} numbers wide and the index {index.vectors.shape[1]}; "
-            f"take the vectors of the same model."
-        )
-    _check_distinct(joined)
-    index.index.add(_searched(index.kind, vectors_MD, index.metric))
-    return replace(
-        index,
-        ids=joined,
-        vectors=np.concatenate([index.vectors, vectors_MD]),
-        removed=np.concatenate([index.removed, np.zeros(len(vectors_MD), bool)]),
-    )
-
-
-def remove_items(index: AnnIndex, ids: np.ndarray) -> AnnIndex:
-    """The index without some items: they are masked, and searches pass over them.
-
-    A graph cannot lose nodes, so nothing shrinks. `needs_rebuild` says when they are too many.
-    Raises InputError where an id is not in the index.
-    """
-    gone = np.isin(index.ids, ids)
-    unknown = ~np.isin(ids, index.ids[~index.removed])
-    if unknown.any():
-        raise InputError(
-            f"Item {np.asarray(ids)[unknown][0]} is not in the index; remove only what it holds."
-        )
-    return replace(index, removed=index.removed | gone)
-
-
-def needs_rebuild(index: AnnIndex) -> bool:
-    """Whether more than a fifth of the items are removed, which costs searches time and recall."""
-    return bool(index.removed.sum() > 0.2 * len(index.removed))
-
-
-def rebuild(index: AnnIndex) -> AnnIndex:
-    """A new index of the items that are not removed, of the same kind with default settings."""
-    kept = ~index.removed
-    ids = index.ids[kept]
-    return _build(
-        index.vectors[kept], ids, index.model, index.kind, _LINKS, _EFFORT, None, index.metric
-    )
+    return AnnIndex(kind, index, ids, vectors_MD, model, metric)
 
 
 def search_index(
@@ -201,13 +131,10 @@ def search_index(
     longest = 0 if seen is None else int(seen.lengths.max(initial=0))
     fetched = count * (_PQ_FETCHES if index.kind == "ivf_pq" else 1) + longest
     fetched = min(fetched, len(index.ids))
-    selector = None
-    if index.removed.any():
-        selector = faiss.IDSelectorBitmap(np.packbits(~index.removed, bitorder="little"))
     if index.kind == "hnsw":
-        settings = faiss.SearchParametersHNSW(sel=selector, efSearch=max(effort, fetched))
+        settings = faiss.SearchParametersHNSW(efSearch=max(effort, fetched))
     else:
-        settings = faiss.SearchParametersIVF(sel=selector, nprobe=effort)
+        settings = faiss.SearchParametersIVF(nprobe=effort)
     inside_BE, norm_B = query_BD, None
     if index.metric is not None:
         inside_BE, norm_B = mapped_queries(index.metric, query_BD)

@@ -1,7 +1,6 @@
 """An approximate index as a folder, which serves without any model.
 
-It holds faiss's file, the vectors with their ids, which of them were removed, its inner coordinates, and a JSON file with the
-fingerprint of model and catalogue and the checksums of the others.
+It holds faiss's file, the vectors with their ids, its inner coordinates, and a JSON file with the fingerprint of model and catalogue and the checksums of the others.
 """
 
 import hashlib
@@ -15,14 +14,13 @@ from jrec.files import check_seal, read_json, replacing, sealed, write_json
 from jrec.retrieval.ann import AnnIndex, import_faiss
 from jrec.retrieval.lists import fingerprint
 
-_FILES = ("index.faiss", "vectors.npy", "ids.npy", "removed.npy", "metric.npy")
+_FILES = ("index.faiss", "vectors.npy", "ids.npy", "metric.npy")
 _RECORD = {"kind": str, "model": str, "items": int, "fingerprint": str, "sha256": dict}
 
 
 def index_fingerprint(index: AnnIndex) -> str:
-    """`fingerprint` of what the index serves: its items without the removed ones."""
-    kept = ~index.removed
-    return fingerprint(index.model, index.ids[kept], index.vectors[kept])
+    """Returns the `fingerprint` of what the index serves."""
+    return fingerprint(index.model, index.ids, index.vectors)
 
 
 def save_index(index: AnnIndex, folder: Path) -> None:
@@ -41,13 +39,13 @@ def save_index(index: AnnIndex, folder: Path) -> None:
             ) from error
         width = index.vectors.shape[1]
         metric = np.zeros((0, width, width)) if index.metric is None else index.metric
-        arrays = (index.vectors, index.ids, index.removed, metric)
+        arrays = (index.vectors, index.ids, metric)
         for path, array in zip(array_files, arrays, strict=True):
             np.save(path, array, allow_pickle=False)
         record = {
             "kind": index.kind,
             "model": index.model,
-            "items": int((~index.removed).sum()),
+            "items": len(index.ids),
             "fingerprint": index_fingerprint(index),
             "sha256": dict(zip(_FILES, map(_sha256, (faiss_file, *array_files)), strict=True)),
         }
@@ -86,16 +84,13 @@ def load_index(folder: Path, expected: str) -> AnnIndex:
         if not intact:
             raise InputError(f"{folder / name} is damaged; build the index again.")
     check_seal(path, record)
-    vectors, ids, removed, metric = (
-        np.load(folder / name, allow_pickle=False) for name in _FILES[1:]
-    )
+    vectors, ids, metric = (np.load(folder / name, allow_pickle=False) for name in _FILES[1:])
     index = faiss.read_index(str(folder / _FILES[0]))
     return AnnIndex(
         record["kind"],
         index,
         ids,
         vectors,
-        removed,
         record["model"],
         metric if len(metric) else None,
     )

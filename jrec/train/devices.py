@@ -14,9 +14,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jrec.errors import InputError
+from jrec.train.chunk import Gather, make_chunk, many_steps
 from jrec.train.spread import Spread, is_spread
 from jrec.train.step import Step
-from jrec.train.stream import Gather, make_chunk, many_steps
 
 AXIS = "devices"
 
@@ -171,7 +171,7 @@ def split_order(order: jax.Array, batch_size: int) -> jax.Array:
 
 
 def make_chunk_on(step: Step, gather: Gather, count: int, batch_size: int) -> Callable:
-    """As `jrec.train.stream.make_chunk`; on many devices the order is that of `split_order`.
+    """As `jrec.train.chunk.make_chunk`; on many devices the order is that of `split_order`.
 
     Args:
         step: made with `device_axis()`. batch_size: of the whole batch.

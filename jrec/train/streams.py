@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 
+from jrec.train.chunk import Gather, epoch_order
 from jrec.train.devices import make_chunk_on, replicated, split_order
 from jrec.train.step import Step
-from jrec.train.stream import Gather, epoch_order
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class DeviceStream:
         return split_order(whole, self.batch_size)
 
     def chunk(self, step: Step) -> Callable:
-        """Returns the compiled loop over steps, see `jrec.train.stream.many_steps`."""
+        """Returns the compiled loop over steps, see `jrec.train.chunk.many_steps`."""
         return make_chunk_on(step, self.gather, self.count, self.batch_size)
 
     def on_devices(self) -> Any:

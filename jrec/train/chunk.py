@@ -1,4 +1,4 @@
-"""The data set on the device, as a stream that is a function of (seed, step)."""
+"""The order of an epoch, and the compiled loop that takes many steps of it."""
 
 import math
 from collections.abc import Callable
