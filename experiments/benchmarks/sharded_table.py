@@ -59,7 +59,7 @@ def main(settings: Sharded) -> None:
     split, whole = PartitionSpec(AXIS), PartitionSpec()
 
     def init(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
-        return jax.random.uniform(key, shape, minval=-0.05, maxval=0.05)
+        return jax.random.uniform(key, shape, jnp.float32, -0.05, 0.05)
 
     def step(table, state, weight_D, ids_BF, target_B, number):
         way = route(ids_BF.reshape(-1), settings.rows, AXIS)
