@@ -86,12 +86,12 @@ class Train:
 
 
 def ml_1m() -> Train:
-    """The original program's settings: RMSE .9352 to .9384 on MovieLens-1M; some 83 s on 2 shared cores."""
+    """The original program's settings: RMSE .9351 (seed 0) to .9384 on MovieLens-1M; 57 s on 2 cores."""
     return Train()
 
 
 def improved() -> Train:
-    """Inputs dropped too, ratings centred: RMSE .8930 to .8941 on MovieLens-1M; some 157 s on 2 shared cores."""
+    """Inputs dropped too, ratings centred: RMSE .8930 to .8941 on MovieLens-1M; 133 s on 2 cores."""
     return Train(
         preset="improved",
         dropout=0.5,
